@@ -1,0 +1,212 @@
+// Package e2e tests the program as its users run it: a process, its port, its signals, real clients.
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience bounds each wait for something that takes milliseconds on an idle machine.
+const patience = 20 * time.Second
+
+var binary string
+
+func TestMain(m *testing.M) {
+	code, err := buildAndRun(m)
+	if err != nil {
+		log.Fatal(err)
+	}
+	os.Exit(code)
+}
+
+func buildAndRun(m *testing.M) (code int, err error) {
+	dir, err := os.MkdirTemp("", "gin-sse-e2e")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+
+	// "go test" may reuse a result while the files that the test opened are the same. What the binary
+	// is made of is opened by the compiler, so it is opened here as well.
+	root := filepath.Join("..", "..")
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && entry.Name() == ".git" {
+			return fs.SkipDir
+		}
+		if entry.Type().IsRegular() {
+			_, err = os.ReadFile(path)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+
+	binary = filepath.Join(dir, "gin-sse")
+	build := exec.Command("go", "build", "-o", binary)
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, setting := range info.Settings {
+			if setting.Key == "-race" && setting.Value == "true" {
+				build.Args = append(build.Args, "-race")
+			}
+		}
+	}
+	build.Args = append(build.Args, ".")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("%s: %w\n%s", build, err, out)
+	}
+	return m.Run(), nil
+}
+
+// command prepares the program with nothing in its environment but env. It is killed if it runs for
+// longer than any test should.
+func command(t *testing.T, env ...string) *exec.Cmd {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, binary)
+	cmd.Env = env
+	cmd.WaitDelay = patience
+	cmd.Dir = t.TempDir()
+	return cmd
+}
+
+// app is a running server. It is stopped when the test ends, if it has not been before.
+type app struct {
+	t       *testing.T
+	cmd     *exec.Cmd
+	port    string
+	url     string
+	out     *output
+	exited  chan struct{}
+	status  error // of the process; after exited is closed
+	stopped bool
+}
+
+// start runs the program and waits until it serves. Unless env has a PORT, a free one is taken.
+func start(t *testing.T, env ...string) *app {
+	t.Helper()
+	a := &app{t: t, out: &output{changed: make(chan struct{})}, exited: make(chan struct{})}
+	a.cmd = command(t, append([]string{"PORT=0", "GIN_MODE=release"}, env...)...)
+	a.cmd.Stdout, a.cmd.Stderr = a.out, a.out
+	if err := a.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		a.status = a.cmd.Wait()
+		close(a.exited)
+	}()
+	t.Cleanup(func() {
+		if !a.stopped {
+			a.stop(syscall.SIGTERM)
+		}
+		if strings.Contains(a.out.String(), "DATA RACE") {
+			t.Errorf("the race detector found something in the server:\n%s", a.out.String())
+		}
+	})
+	line := a.out.wait(t, "Server running on ")
+	_, a.url, _ = strings.Cut(line, "Server running on ")
+	_, a.port, _ = net.SplitHostPort(strings.TrimPrefix(a.url, "http://"))
+	return a
+}
+
+// stop sends the signal and returns the exit status.
+func (a *app) stop(signal os.Signal) int {
+	a.t.Helper()
+	a.stopped = true
+	if err := a.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		a.t.Errorf("signal the server: %v", err)
+	}
+	select {
+	case <-a.exited:
+	case <-time.After(patience):
+		_ = a.cmd.Process.Kill()
+		a.t.Errorf("the server did not stop at %v; it said:\n%s", signal, a.out.String())
+		<-a.exited
+	}
+	return a.cmd.ProcessState.ExitCode()
+}
+
+// get asks the server and returns the answer, whose body is closed when the test ends.
+func (a *app) get(path string) *http.Response {
+	a.t.Helper()
+	ctx, cancel := context.WithCancel(a.t.Context())
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, a.url+path, nil)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	response, err := client(a.t).Do(request)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.t.Cleanup(func() { cancel(); response.Body.Close() })
+	return response
+}
+
+// client has connections of its own, and none of them are left when the test ends.
+func client(t *testing.T) *http.Client {
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// output collects what a process prints, and lets tests wait for a line of it.
+type output struct {
+	mu      sync.Mutex
+	text    bytes.Buffer
+	changed chan struct{}
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	close(o.changed)
+	o.changed = make(chan struct{})
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// wait returns the first whole line that has the text.
+func (o *output) wait(t *testing.T, text string) string {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		o.mu.Lock()
+		all, changed := o.text.String(), o.changed
+		o.mu.Unlock()
+		for lines := bufio.NewScanner(strings.NewReader(all)); lines.Scan(); {
+			if strings.Contains(lines.Text(), text) && strings.Contains(all, lines.Text()+"\n") {
+				return lines.Text()
+			}
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			t.Fatalf("no line with %q; there is:\n%s", text, all)
+		}
+	}
+}

@@ -1,0 +1,214 @@
+// Command gin-sse is the Express tutorial on server-sent events, on Gin.
+//
+// "gin-sse" serves; "gin-sse healthcheck" asks the server on PORT whether it is well. Both are
+// configured by environment variables alone: see config.
+package main
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	_ "time/tzdata" // TZ works on machines and in containers without zone files
+
+	"github.com/caarlos0/env/v11"
+	"github.com/gin-gonic/gin"
+	"github.com/gin-gonic/gin/binding"
+	"github.com/go-playground/validator/v10"
+
+	"gin-sse/handlers"
+	"gin-sse/internal/clock"
+	"gin-sse/internal/hub"
+)
+
+//go:embed all:public all:templates
+var assets embed.FS
+
+// config is all that can be set, each by the environment variable that env names. What validate asks
+// for, takes says in words.
+type config struct {
+	Host         string        `env:"HOST"`
+	Port         uint16        `env:"PORT" envDefault:"3000" takes:"a port number, 0 to 65535"`
+	TickInterval time.Duration `env:"TICK_INTERVAL" envDefault:"1s" binding:"eq=0|min=10ms" takes:"0 for no ticks, or a duration of at least 10ms such as 1s"`
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "gin-sse:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	cfg, err := readConfig()
+	if err != nil {
+		return err
+	}
+	switch strings.Join(args, " ") {
+	case "":
+		return serve(cfg)
+	case "healthcheck":
+		return healthcheck(cfg)
+	default:
+		return fmt.Errorf("unknown arguments %q: give none to start the server, or healthcheck to ask whether it is well", args)
+	}
+}
+
+// routes is the tutorial's server.js: what is asked for on the left, who answers on the right.
+func routes(events *hub.Hub) http.Handler {
+	gin.DebugPrintFunc = func(string, ...any) {} // a clean start has nothing to warn about
+	app := gin.New()
+	app.HandleMethodNotAllowed = true
+	app.LoadHTMLFS(http.FS(folder("templates", "error.html")), "*.html")
+	_ = app.SetTrustedProxies(nil) // none is always valid: the log shows who connected
+
+	app.Use(gin.LoggerWithConfig(gin.LoggerConfig{SkipPaths: []string{"/healthz"}}))
+	app.Use(gin.CustomRecovery(handlers.InternalError))
+	app.Use(handlers.Static(folder("public", "index.html")))
+
+	get := []string{http.MethodGet, http.MethodHead}
+	app.Match(get, "/sse", handlers.SSE(events))
+	app.Match(get, "/healthz", handlers.Health)
+
+	app.NoRoute(handlers.NotFound)
+	app.NoMethod(handlers.MethodNotAllowed)
+	return app
+}
+
+// serve runs the server until SIGINT or SIGTERM, and then ends every stream properly.
+func serve(cfg config) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	listener, err := listen(cfg)
+	if err != nil {
+		return err
+	}
+	events := hub.New()
+	server := &http.Server{
+		Handler:           routes(events),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+	}
+	server.RegisterOnShutdown(events.Close)
+
+	var running sync.WaitGroup
+	running.Go(func() { clock.Run(ctx, cfg.TickInterval, handlers.SimulateData(events)) })
+	running.Go(func() {
+		<-ctx.Done()
+		stop() // a second signal ends the process at once
+		shutdown(server)
+	})
+
+	fmt.Printf("Server running on http://%s\n", address(cfg, listener.Addr().(*net.TCPAddr).Port))
+	err = server.Serve(listener)
+	stop()
+	running.Wait()
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
+
+// shutdown lets every request end, and cuts off those that take too long for a polite stop.
+func shutdown(server *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		log.Printf("not all clients could be let go in time, cutting off the rest: %v", err)
+		_ = server.Close() // the process ends anyway
+	}
+}
+
+func listen(cfg config) (net.Listener, error) {
+	listener, err := net.Listen("tcp", net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("port %d is taken by another program: stop that one, or choose another port, such as PORT=%d", cfg.Port, cfg.Port+1)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("PORT=%d is reserved for the system: choose one above 1023, such as PORT=3000", cfg.Port)
+	case err != nil:
+		return nil, fmt.Errorf("cannot listen on HOST=%q: it takes an address or a name of this machine, or nothing for all: %w", cfg.Host, err)
+	}
+	return listener, nil
+}
+
+// healthcheck is for a container without curl: it fails unless the server on PORT is well.
+func healthcheck(cfg config) error {
+	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{}} // without the proxy of the environment
+	response, err := client.Get("http://" + address(cfg, int(cfg.Port)) + "/healthz")
+	if err != nil {
+		return fmt.Errorf("health check: %w", err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("health check: the server answers %s", response.Status)
+	}
+	return nil
+}
+
+// address is where this machine reaches the server.
+func address(cfg config, port int) string {
+	host := cfg.Host
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port))
+}
+
+// folder is one of the asset folders: the embedded one, so that the binary runs from anywhere, or in
+// Gin's debug mode the one on disk where there is one, so that an edit shows on the next refresh.
+func folder(name, with string) fs.FS {
+	disk := os.DirFS(name)
+	if _, err := fs.Stat(disk, with); err == nil && gin.IsDebugging() {
+		return disk
+	}
+	embedded, err := fs.Sub(assets, name)
+	if err != nil {
+		panic(err) // only for a name that is no path
+	}
+	return embedded
+}
+
+// readConfig reads the environment. An error names the variable, its value and what it takes.
+func readConfig() (config, error) {
+	var cfg config
+	err := env.Parse(&cfg)
+	if err == nil {
+		err = binding.Validator.ValidateStruct(&cfg)
+	}
+	var unreadable env.ParseError
+	var unfit validator.ValidationErrors
+	switch {
+	case errors.As(err, &unreadable):
+		return cfg, refuse(unreadable.Name)
+	case errors.As(err, &unfit):
+		return cfg, refuse(unfit[0].StructField())
+	case err != nil:
+		return cfg, fmt.Errorf("read the environment: %w", err)
+	}
+	// Go takes a zone that it cannot find for UTC.
+	if tz := os.Getenv("TZ"); time.Local.String() == "UTC" && strings.TrimPrefix(tz, ":") != "" && strings.TrimPrefix(tz, ":") != "UTC" {
+		return cfg, fmt.Errorf("TZ=%q cannot be used: it takes a time zone such as Europe/Berlin or UTC", tz)
+	}
+	return cfg, nil
+}
+
+// refuse is the error for a field of config whose variable cannot be used.
+func refuse(name string) error {
+	field, _ := reflect.TypeFor[config]().FieldByName(name)
+	variable := field.Tag.Get("env")
+	return fmt.Errorf("%s=%q cannot be used: it takes %s", variable, os.Getenv(variable), field.Tag.Get("takes"))
+}
