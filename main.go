@@ -25,8 +25,6 @@ import (
 
 	"github.com/caarlos0/env/v11"
 	"github.com/gin-gonic/gin"
-	"github.com/gin-gonic/gin/binding"
-	"github.com/go-playground/validator/v10"
 
 	"gin-sse/handlers"
 	"gin-sse/internal/clock"
@@ -36,12 +34,12 @@ import (
 //go:embed all:public all:templates
 var assets embed.FS
 
-// config is all that can be set, each by the environment variable that env names. What validate asks
-// for, takes says in words.
+// config is all that can be set, each by the environment variable that env names. What else
+// readConfig asks of a value, takes says.
 type config struct {
 	Host         string        `env:"HOST"`
 	Port         uint16        `env:"PORT" envDefault:"3000" takes:"a port number, 0 to 65535"`
-	TickInterval time.Duration `env:"TICK_INTERVAL" envDefault:"1s" binding:"eq=0|min=10ms" takes:"0 for no ticks, or a duration of at least 10ms such as 1s"`
+	TickInterval time.Duration `env:"TICK_INTERVAL" envDefault:"1s" takes:"0 for no ticks, or a duration of at least 10ms such as 1s"`
 }
 
 func main() {
@@ -71,7 +69,7 @@ func routes(events *hub.Hub) http.Handler {
 	gin.DebugPrintFunc = func(string, ...any) {} // a clean start has nothing to warn about
 	app := gin.New()
 	app.HandleMethodNotAllowed = true
-	app.LoadHTMLFS(http.FS(folder("templates", "error.html")), "*.html")
+	app.HTMLRender = handlers.Pages{Templates: folder("templates", "error.html")}
 	_ = app.SetTrustedProxies(nil) // none is always valid: the log shows who connected
 
 	app.Use(gin.LoggerWithConfig(gin.LoggerConfig{SkipPaths: []string{"/healthz"}}))
@@ -184,20 +182,15 @@ func folder(name, with string) fs.FS {
 
 // readConfig reads the environment. An error names the variable, its value and what it takes.
 func readConfig() (config, error) {
-	var cfg config
-	err := env.Parse(&cfg)
-	if err == nil {
-		err = binding.Validator.ValidateStruct(&cfg)
-	}
+	cfg, err := env.ParseAs[config]()
 	var unreadable env.ParseError
-	var unfit validator.ValidationErrors
 	switch {
 	case errors.As(err, &unreadable):
 		return cfg, refuse(unreadable.Name)
-	case errors.As(err, &unfit):
-		return cfg, refuse(unfit[0].StructField())
 	case err != nil:
 		return cfg, fmt.Errorf("read the environment: %w", err)
+	case cfg.TickInterval != 0 && cfg.TickInterval < 10*time.Millisecond:
+		return cfg, refuse("TickInterval")
 	}
 	// Go takes a zone that it cannot find for UTC.
 	if tz := os.Getenv("TZ"); time.Local.String() == "UTC" && strings.TrimPrefix(tz, ":") != "" && strings.TrimPrefix(tz, ":") != "UTC" {

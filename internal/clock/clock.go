@@ -20,9 +20,9 @@ const (
 // that moment in the local time zone, and returns when ctx ends; tick is not called after that. An
 // interval of 0 or less never ticks.
 //
-// A tick that is late, because the machine slept or the clock was set forward, comes once and with
-// the time that it is then: missed ticks are not made up for. When the clock is set back by at most
-// 10 s, the ticks pause until it is where it was; after a larger step they follow the new time.
+// After a sleep of the machine or a step of the clock the next tick comes within a second, with the
+// time that it is then: missed ticks are not made up for. Only when the clock is set back by at most
+// 10 s do the ticks pause until it is where it was, so that none is repeated.
 func Run(ctx context.Context, interval time.Duration, tick func(time.Time)) {
 	run(ctx, interval, time.Now, tick)
 }
@@ -38,7 +38,7 @@ func run(ctx context.Context, interval time.Duration, now func() time.Time, tick
 	for {
 		wall := now().Round(0) // without the monotonic reading
 		if next.Sub(wall) > interval+patience {
-			next = wall.Truncate(interval).Add(interval)
+			next = wall.Truncate(interval)
 		}
 		timer.Reset(min(next.Sub(wall), look))
 		select {

@@ -105,8 +105,15 @@ type app struct {
 // start runs the program and waits until it serves. Unless env has a PORT, a free one is taken.
 func start(t *testing.T, env ...string) *app {
 	t.Helper()
+	return startIn(t, t.TempDir(), env...)
+}
+
+// startIn is start in a given folder.
+func startIn(t *testing.T, dir string, env ...string) *app {
+	t.Helper()
 	a := &app{t: t, out: &output{changed: make(chan struct{})}, exited: make(chan struct{})}
 	a.cmd = command(t, append([]string{"PORT=0", "GIN_MODE=release"}, env...)...)
+	a.cmd.Dir = dir
 	a.cmd.Stdout, a.cmd.Stderr = a.out, a.out
 	if err := a.cmd.Start(); err != nil {
 		t.Fatal(err)

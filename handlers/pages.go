@@ -1,0 +1,47 @@
+package handlers
+
+import (
+	"fmt"
+	"html"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+
+	"github.com/gin-gonic/gin"
+	"github.com/gin-gonic/gin/render"
+)
+
+// Pages is what c.HTML renders with: in a template ${name} stands for a value, which is escaped for
+// text and quoted attributes. Templates are read at each use, so an edit on disk shows at once.
+//
+// html/template would do more, but calls methods by name, so that the linker keeps all of Gin and of
+// what Gin imports: a binary of 15 MB instead of 9.
+type Pages struct{ Templates fs.FS }
+
+// Instance returns the page; the data must be a gin.H.
+func (p Pages) Instance(name string, data any) render.Render {
+	return page{p.Templates, name, data.(gin.H)}
+}
+
+type page struct {
+	templates fs.FS
+	name      string
+	values    gin.H
+}
+
+func (p page) Render(w http.ResponseWriter) error {
+	template, err := fs.ReadFile(p.templates, p.name)
+	if err != nil {
+		return fmt.Errorf("read template: %w", err)
+	}
+	p.WriteContentType(w)
+	_, err = io.WriteString(w, os.Expand(string(template), func(name string) string {
+		return html.EscapeString(fmt.Sprint(p.values[name]))
+	}))
+	return err
+}
+
+func (p page) WriteContentType(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+}

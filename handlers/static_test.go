@@ -1,0 +1,134 @@
+package handlers_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"gin-sse/internal/hub"
+)
+
+func TestStaticServesWhatExpressStaticServes(t *testing.T) {
+	t.Parallel()
+	server := serve(t, fstest.MapFS{
+		"index.html":     {Data: []byte("home")},
+		"app.js":         {Data: []byte("go()")},
+		"style.css":      {Data: []byte("p{}")},
+		"icon.svg":       {Data: []byte("<svg/>")},
+		"data.json":      {Data: []byte("{}")},
+		"a b%.txt":       {Data: []byte("odd name")},
+		"_under.txt":     {Data: []byte("underscore")},
+		"sub/index.html": {Data: []byte("sub home")},
+		"sub/x.txt":      {Data: []byte("x")},
+		"empty/x.txt":    {Data: []byte("x")},
+		".env":           {Data: []byte("secret")},
+		"sub/.git/HEAD":  {Data: []byte("secret")},
+	}, hub.New())
+
+	for _, test := range []struct {
+		path     string
+		status   int
+		typ      string
+		body     string
+		location string
+	}{
+		{"/", 200, "text/html; charset=utf-8", "home", ""},
+		{"/index.html", 200, "text/html; charset=utf-8", "home", ""},
+		{"/index.html?x=1", 200, "text/html; charset=utf-8", "home", ""},
+		{"/app.js", 200, "text/javascript; charset=utf-8", "go()", ""},
+		{"/style.css", 200, "text/css; charset=utf-8", "p{}", ""},
+		{"/icon.svg", 200, "image/svg+xml", "<svg/>", ""},
+		{"/data.json", 200, "application/json", "{}", ""},
+		{"/a%20b%25.txt", 200, "text/plain; charset=utf-8", "odd name", ""},
+		{"/_under.txt", 200, "text/plain; charset=utf-8", "underscore", ""},
+		{"/sub/", 200, "text/html; charset=utf-8", "sub home", ""},
+		{"/sub", 301, "", "", "/sub/"},
+		{"/sub?a=b", 301, "", "", "/sub/?a=b"},
+		{"/sub/x.txt", 200, "text/plain; charset=utf-8", "x", ""},
+
+		// no listings, nothing hidden, nothing outside
+		{"/empty", 404, "", "", ""},
+		{"/empty/", 404, "", "", ""},
+		{"/.env", 404, "", "", ""},
+		{"/sub/.git/HEAD", 404, "", "", ""},
+		{"/../handlers/static.go", 404, "", "", ""},
+		{"/..%2fhandlers/static.go", 404, "", "", ""},
+		{"/%2e%2e/handlers/static.go", 404, "", "", ""},
+		{"/sub/../index.html", 404, "", "", ""},
+		{"/sub/..%5c..%5cindex.html", 404, "", "", ""},
+		{"//index.html", 404, "", "", ""},
+		{"//sub", 404, "", "", ""},
+		{"/index.html/", 404, "", "", ""},
+		{"/index.html%00", 404, "", "", ""},
+		{"/%00", 404, "", "", ""},
+		{"/app.js%00.html", 404, "", "", ""},
+		{"/" + strings.Repeat("a", 8000), 404, "", "", ""},
+	} {
+		t.Run(test.path[:min(len(test.path), 40)], func(t *testing.T) {
+			response, body := ask(t, server, http.MethodGet, test.path, nil)
+			if response.StatusCode != test.status {
+				t.Fatalf("status %d, want %d", response.StatusCode, test.status)
+			}
+			if got := response.Header.Get("Location"); got != test.location {
+				t.Errorf("location %q, want %q", got, test.location)
+			}
+			if test.status != http.StatusOK {
+				return
+			}
+			if got := response.Header.Get("Content-Type"); got != test.typ || body != test.body {
+				t.Errorf("type %q and body %q, want %q and %q", got, body, test.typ, test.body)
+			}
+			if got := response.Header.Get("Cache-Control"); got != "public, max-age=0" {
+				t.Errorf("Cache-Control %q", got)
+			}
+
+			etag := response.Header.Get("ETag")
+			again, body := ask(t, server, http.MethodGet, test.path, http.Header{"If-None-Match": {etag}})
+			if etag == "" || again.StatusCode != http.StatusNotModified || body != "" || again.Header.Get("ETag") != etag {
+				t.Errorf("asked again with ETag %s: status %d, body %q", etag, again.StatusCode, body)
+			}
+			head, body := ask(t, server, http.MethodHead, test.path, nil)
+			if head.StatusCode != http.StatusOK || body != "" || head.ContentLength != int64(len(test.body)) || head.Header.Get("ETag") != etag {
+				t.Errorf("HEAD: status %d, length %d, body %q, ETag %s", head.StatusCode, head.ContentLength, body, head.Header.Get("ETag"))
+			}
+			post, _ := ask(t, server, http.MethodPost, test.path, nil)
+			if post.StatusCode != http.StatusMethodNotAllowed || post.Header.Get("Allow") != "GET, HEAD" {
+				t.Errorf("POST: status %d, Allow %q", post.StatusCode, post.Header.Get("Allow"))
+			}
+		})
+	}
+}
+
+func TestStaticServesRanges(t *testing.T) {
+	t.Parallel()
+	server := serve(t, fstest.MapFS{"digits.txt": {Data: []byte("0123456789")}}, hub.New())
+	for _, test := range []struct {
+		ask    string
+		status int
+		body   string
+	}{
+		{"bytes=2-4", http.StatusPartialContent, "234"},
+		{"bytes=-3", http.StatusPartialContent, "789"},
+		{"bytes=20-", http.StatusRequestedRangeNotSatisfiable, "invalid range: failed to overlap\n"},
+	} {
+		response, body := ask(t, server, http.MethodGet, "/digits.txt", http.Header{"Range": {test.ask}})
+		if response.StatusCode != test.status || body != test.body {
+			t.Errorf("%s: status %d and body %q, want %d and %q", test.ask, response.StatusCode, body, test.status, test.body)
+		}
+	}
+}
+
+func TestETagChangesWithTheContent(t *testing.T) {
+	t.Parallel()
+	files := fstest.MapFS{"a.txt": {Data: []byte("one")}, "b.txt": {Data: []byte("two")}, "c.txt": {Data: []byte("one")}}
+	server := serve(t, files, hub.New())
+	tags := map[string]string{}
+	for name := range files {
+		response, _ := ask(t, server, http.MethodGet, "/"+name, nil)
+		tags[name] = response.Header.Get("ETag")
+	}
+	if tags["a.txt"] == tags["b.txt"] || tags["a.txt"] != tags["c.txt"] {
+		t.Errorf("ETags %v, want those of the same content alike and others not", tags)
+	}
+}

@@ -1,0 +1,286 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type data map[string]any
+
+func tick(t *testing.T, h *Hub, value any) {
+	t.Helper()
+	if err := h.Tick(data{"message": value}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// read returns what the subscriber gets until the hub closes.
+func read(t *testing.T, s *Subscriber) string {
+	t.Helper()
+	var all strings.Builder
+	for {
+		frames, err := s.Next(t.Context())
+		if err != nil {
+			if !errors.Is(err, ErrClosed) {
+				t.Error(err)
+			}
+			return all.String()
+		}
+		all.Write(frames)
+	}
+}
+
+func TestTickIsTheTutorialsFrame(t *testing.T) {
+	t.Parallel()
+	h := New()
+	s := h.Subscribe()
+	tick(t, h, "Server Time: 2:03:25 PM")
+	h.Close()
+	if got, want := read(t, s), "data:{\"message\":\"Server Time: 2:03:25 PM\"}\n\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestNewSubscriberGetsTheLatestTickAtOnceAndOnce(t *testing.T) {
+	t.Parallel()
+	h := New()
+	early := h.Subscribe()
+	tick(t, h, 1)
+	tick(t, h, 2)
+	late := h.Subscribe()
+	tick(t, h, 3)
+	h.Close()
+	afterwards := h.Subscribe()
+	frame := func(n int) string { return fmt.Sprintf("data:{\"message\":%d}\n\n", n) }
+	for name, test := range map[string]struct {
+		s    *Subscriber
+		want string
+	}{
+		"early":      {early, frame(1) + frame(2) + frame(3)},
+		"late":       {late, frame(2) + frame(3)},
+		"afterwards": {afterwards, frame(3)},
+	} {
+		if got := read(t, test.s); got != test.want {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+func TestUnencodableTickIsAnErrorAndSendsNothing(t *testing.T) {
+	t.Parallel()
+	h := New()
+	s := h.Subscribe()
+	if err := h.Tick(data{"message": func() {}}); err == nil {
+		t.Error("no error for a function as data")
+	}
+	h.Close()
+	if got := read(t, s) + read(t, h.Subscribe()); got != "" {
+		t.Errorf("subscribers got %q, want nothing", got)
+	}
+}
+
+func TestSubscriberFarBehindCatchesUpInLargePieces(t *testing.T) {
+	t.Parallel()
+	h := New()
+	s := h.Subscribe()
+	const ticks = 10_000
+	var want strings.Builder
+	for n := range ticks {
+		tick(t, h, n)
+		fmt.Fprintf(&want, "data:{\"message\":%d}\n\n", n)
+	}
+	h.Close()
+	var got strings.Builder
+	pieces := 0
+	for ; ; pieces++ {
+		frames, err := s.Next(t.Context())
+		if err != nil {
+			break
+		}
+		if len(frames) > batch {
+			t.Errorf("a piece of %d bytes, want at most %d", len(frames), batch)
+		}
+		got.Write(frames)
+	}
+	if got.String() != want.String() {
+		t.Errorf("got %d bytes, not the %d in order that were sent", got.Len(), want.Len())
+	}
+	if limit := want.Len()/batch + 2; pieces > limit {
+		t.Errorf("%d bytes came in %d pieces, want at most %d", want.Len(), pieces, limit)
+	}
+}
+
+func TestFrameLargerThanAPieceIsHandedOverWhole(t *testing.T) {
+	t.Parallel()
+	h := New()
+	s := h.Subscribe()
+	tick(t, h, 1)
+	tick(t, h, strings.Repeat("x", 2*batch))
+	tick(t, h, 2)
+	h.Close()
+	for i, want := range []int{len("data:{\"message\":1}\n\n"), 2*batch + len("data:{\"message\":\"\"}\n\n"), len("data:{\"message\":2}\n\n")} {
+		frames, err := s.Next(t.Context())
+		if err != nil || len(frames) != want {
+			t.Errorf("piece %d has %d bytes and error %v, want %d bytes", i, len(frames), err, want)
+		}
+	}
+}
+
+func TestManySendingAtOnceReachEverySubscriberInOneOrder(t *testing.T) {
+	t.Parallel()
+	const senders, each, subscribers = 16, 128, 16
+	h := New()
+	got := make([]string, subscribers)
+	var reading, sending sync.WaitGroup
+	for i := range got {
+		s := h.Subscribe()
+		reading.Go(func() { got[i] = read(t, s) })
+	}
+	for sender := range senders {
+		sending.Go(func() {
+			for n := range each {
+				tick(t, h, []int{sender, n})
+			}
+		})
+	}
+	sending.Wait()
+	h.Close()
+	reading.Wait()
+
+	next := make([]int, senders)
+	for event := range strings.SplitSeq(strings.TrimSuffix(got[0], "\n\n"), "\n\n") {
+		var sender, n int
+		if _, err := fmt.Sscanf(event, `data:{"message":[%d,%d]}`, &sender, &n); err != nil || n != next[sender] {
+			t.Fatalf("unexpected event %q, want number %d of sender %d: %v", event, next[sender], sender, err)
+		}
+		next[sender]++
+	}
+	for sender, n := range next {
+		if n != each {
+			t.Errorf("%d events of sender %d, want %d", n, sender, each)
+		}
+	}
+	for i, events := range got {
+		if events != got[0] {
+			t.Errorf("subscriber %d saw another order than subscriber 0", i)
+		}
+	}
+}
+
+func TestCloseEndsEveryWaitingSubscriber(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := New()
+		tick(t, h, 1)
+		var waiting sync.WaitGroup
+		for range 1000 {
+			s := h.Subscribe()
+			waiting.Go(func() { read(t, s) })
+		}
+		synctest.Wait() // all of them stand at the end of the chain
+		h.Close()
+		h.Close()
+		waiting.Wait()
+		tick(t, h, 2) // does nothing
+		if _, err := h.Subscribe().Next(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestNextEndsWithItsContextAndCanBeCalledAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := New()
+		defer h.Close()
+		s := h.Subscribe()
+		gone := errors.New("client gone")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(gone) })
+		if _, err := s.Next(ctx); !errors.Is(err, gone) {
+			t.Errorf("error %v, want %v", err, gone)
+		}
+		tick(t, h, 1)
+		if frames, err := s.Next(t.Context()); err != nil || len(frames) == 0 {
+			t.Errorf("then %q and error %v, want the tick", frames, err)
+		}
+	})
+}
+
+func TestSilenceIsBrokenByACommentAfter15Seconds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := New()
+		defer h.Close()
+		s := h.Subscribe()
+		start := time.Now()
+		for i, want := range []struct {
+			frames string
+			after  time.Duration
+		}{
+			{":\n\n", 15 * time.Second},
+			{":\n\n", 30 * time.Second},
+			{"data:{\"message\":1}\n\n", 40 * time.Second},
+			{":\n\n", 55 * time.Second},
+		} {
+			if i == 2 {
+				time.AfterFunc(10*time.Second, func() { tick(t, h, 1) })
+			}
+			frames, err := s.Next(t.Context())
+			if err != nil || string(frames) != want.frames || time.Since(start) != want.after {
+				t.Errorf("%q and error %v after %v, want %q after %v", frames, err, time.Since(start), want.frames, want.after)
+			}
+		}
+	})
+}
+
+// With nobody standing on them, frames must not be kept: a hub runs for months.
+func TestHubKeepsNoOldFrames(t *testing.T) {
+	t.Parallel()
+	h := New()
+	defer h.Close()
+	s := h.Subscribe()
+	collected := make(chan struct{})
+	func() {
+		tick(t, h, 1)
+		if _, err := s.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		cleanupFrame(s.at, func() { close(collected) })
+	}()
+	tick(t, h, 2)
+	if _, err := s.Next(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	awaitCollection(t, collected)
+}
+
+func cleanupFrame(f *frame, done func()) {
+	runtime.AddCleanup(f, func(struct{}) { done() }, struct{}{})
+}
+
+func awaitCollection(t *testing.T, collected <-chan struct{}) {
+	t.Helper()
+	timeout := time.After(20 * time.Second)
+	for {
+		runtime.GC()
+		select {
+		case <-collected:
+			return
+		case <-timeout:
+			t.Fatal("the frame is still held")
+		default:
+		}
+	}
+}
