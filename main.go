@@ -13,6 +13,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"reflect"
@@ -24,11 +25,14 @@ import (
 	_ "time/tzdata" // TZ works on machines and in containers without zone files
 
 	"github.com/caarlos0/env/v11"
+	"github.com/gin-contrib/cors"
+	"github.com/gin-contrib/secure"
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/handlers"
 	"gin-sse/internal/clock"
 	"gin-sse/internal/hub"
+	"gin-sse/internal/listener"
 )
 
 //go:embed all:public all:templates
@@ -37,9 +41,24 @@ var assets embed.FS
 // config is all that can be set, each by the environment variable that env names. What else
 // readConfig asks of a value, takes says.
 type config struct {
-	Host         string        `env:"HOST"`
-	Port         uint16        `env:"PORT" envDefault:"3000" takes:"a port number, 0 to 65535"`
-	TickInterval time.Duration `env:"TICK_INTERVAL" envDefault:"1s" takes:"0 for no ticks, or a duration of at least 10ms such as 1s"`
+	Host           string        `env:"HOST"`
+	Port           uint16        `env:"PORT" envDefault:"3000" takes:"a port number, 0 to 65535"`
+	TickInterval   time.Duration `env:"TICK_INTERVAL" envDefault:"1s" takes:"0 for no ticks, or a duration of at least 10ms such as 1s"`
+	MaxClients     uint64        `env:"MAX_CLIENTS" takes:"how many streams may be open at the same time, 0 for any number"`
+	AllowedOrigins list          `env:"ALLOWED_ORIGINS" takes:"origins such as https://example.com or http://localhost:5173, without a path, separated by commas; or * alone for all"`
+	TrustedProxies list          `env:"TRUSTED_PROXIES" takes:"addresses or networks such as 10.0.0.0/8, separated by commas"`
+}
+
+// list is values separated by commas, with or without spaces.
+type list []string
+
+func (l *list) UnmarshalText(text []byte) error {
+	for value := range strings.SplitSeq(string(text), ",") {
+		if value = strings.TrimSpace(value); value != "" {
+			*l = append(*l, value)
+		}
+	}
+	return nil
 }
 
 func main() {
@@ -65,24 +84,40 @@ func run(args []string) error {
 }
 
 // routes is the tutorial's server.js: what is asked for on the left, who answers on the right.
-func routes(events *hub.Hub) http.Handler {
+func routes(cfg config, events *hub.Hub) (http.Handler, error) {
 	gin.DebugPrintFunc = func(string, ...any) {} // a clean start has nothing to warn about
 	app := gin.New()
 	app.HandleMethodNotAllowed = true
 	app.HTMLRender = handlers.Pages{Templates: folder("templates", "error.html")}
-	_ = app.SetTrustedProxies(nil) // none is always valid: the log shows who connected
+	if err := app.SetTrustedProxies(cfg.TrustedProxies); err != nil {
+		return nil, refuse("TrustedProxies")
+	}
 
 	app.Use(gin.LoggerWithConfig(gin.LoggerConfig{SkipPaths: []string{"/healthz"}}))
 	app.Use(gin.CustomRecovery(handlers.InternalError))
+	app.Use(secure.New(secure.Config{
+		ContentSecurityPolicy: "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+		ContentTypeNosniff:    true,
+		FrameDeny:             true,
+		ReferrerPolicy:        "same-origin",
+	}))
+	if len(cfg.AllowedOrigins) > 0 {
+		app.Use(cors.New(cors.Config{
+			AllowOrigins: cfg.AllowedOrigins,
+			AllowMethods: []string{http.MethodGet},
+			AllowHeaders: []string{"Cache-Control", "Last-Event-ID"}, // what clients built on fetch send
+			MaxAge:       time.Hour,
+		}))
+	}
 	app.Use(handlers.Static(folder("public", "index.html")))
 
 	get := []string{http.MethodGet, http.MethodHead}
-	app.Match(get, "/sse", handlers.SSE(events))
+	app.Match(get, "/sse", handlers.Limit(cfg.MaxClients), handlers.SSE(events))
 	app.Match(get, "/healthz", handlers.Health)
 
 	app.NoRoute(handlers.NotFound)
 	app.NoMethod(handlers.MethodNotAllowed)
-	return app
+	return app, nil
 }
 
 // serve runs the server until SIGINT or SIGTERM, and then ends every stream properly.
@@ -90,15 +125,20 @@ func serve(cfg config) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	listener, err := listen(cfg)
+	events := hub.New()
+	app, err := routes(cfg, events)
 	if err != nil {
 		return err
 	}
-	events := hub.New()
+	port, err := listen(ctx, cfg)
+	if err != nil {
+		return err
+	}
 	server := &http.Server{
-		Handler:           routes(events),
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
+		Handler:        app,
+		ReadTimeout:    10 * time.Second, // for a request to be all there; a stream that flows is past it
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: 12 << 10, // net/http adds 4 KiB
 	}
 	server.RegisterOnShutdown(events.Close)
 
@@ -110,8 +150,8 @@ func serve(cfg config) error {
 		shutdown(server)
 	})
 
-	fmt.Printf("Server running on http://%s\n", address(cfg, listener.Addr().(*net.TCPAddr).Port))
-	err = server.Serve(listener)
+	fmt.Printf("Server running on http://%s\n", address(cfg, port.Addr().(*net.TCPAddr).Port))
+	err = server.Serve(port)
 	stop()
 	running.Wait()
 	if !errors.Is(err, http.ErrServerClosed) {
@@ -130,8 +170,8 @@ func shutdown(server *http.Server) {
 	}
 }
 
-func listen(cfg config) (net.Listener, error) {
-	listener, err := net.Listen("tcp", net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
+func listen(ctx context.Context, cfg config) (net.Listener, error) {
+	port, err := listener.Listen(ctx, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("port %d is taken by another program: stop that one, or choose another port, such as PORT=%d", cfg.Port, cfg.Port+1)
@@ -140,7 +180,7 @@ func listen(cfg config) (net.Listener, error) {
 	case err != nil:
 		return nil, fmt.Errorf("cannot listen on HOST=%q: it takes an address or a name of this machine, or nothing for all: %w", cfg.Host, err)
 	}
-	return listener, nil
+	return port, nil
 }
 
 // healthcheck is for a container without curl: it fails unless the server on PORT is well.
@@ -189,6 +229,8 @@ func readConfig() (config, error) {
 		return cfg, refuse(unreadable.Name)
 	case err != nil:
 		return cfg, fmt.Errorf("read the environment: %w", err)
+	case !areOrigins(cfg.AllowedOrigins):
+		return cfg, refuse("AllowedOrigins")
 	case cfg.TickInterval != 0 && cfg.TickInterval < 10*time.Millisecond:
 		return cfg, refuse("TickInterval")
 	}
@@ -197,6 +239,19 @@ func readConfig() (config, error) {
 		return cfg, fmt.Errorf("TZ=%q cannot be used: it takes a time zone such as Europe/Berlin or UTC", tz)
 	}
 	return cfg, nil
+}
+
+// areOrigins tells whether browsers could send each of them, letter for letter, or it is * alone.
+func areOrigins(origins []string) bool {
+	for _, origin := range origins {
+		u, err := url.Parse(origin)
+		exact := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
+			origin == strings.ToLower(u.Scheme+"://"+u.Host) && !strings.Contains(origin, "*")
+		if !exact && !(origin == "*" && len(origins) == 1) {
+			return false
+		}
+	}
+	return true
 }
 
 // refuse is the error for a field of config whose variable cannot be used.

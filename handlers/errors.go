@@ -18,6 +18,9 @@ func MethodNotAllowed(c *gin.Context) {
 
 // InternalError answers for a handler that panicked; what happened is in the log, not on the page.
 func InternalError(c *gin.Context, _ any) {
+	if c.Writer.Written() {
+		panic(http.ErrAbortHandler) // too late for a page: cut the connection, so that nobody takes it for the end
+	}
 	fail(c, http.StatusInternalServerError, "Something went wrong here. It is in the server's log.")
 }
 

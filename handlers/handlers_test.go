@@ -1,9 +1,11 @@
 package handlers_test
 
 import (
+	"context"
 	"io"
 	"io/fs"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -20,20 +22,37 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // serve runs the handlers on a real connection, as main.go's table of routes does.
 func serve(t *testing.T, files fs.FS, events *hub.Hub) *httptest.Server {
+	return serveWith(t, files, events, io.Discard, nil)
+}
+
+// serveWith is serve with the log of panics and with what is told of connections.
+func serveWith(t *testing.T, files fs.FS, events *hub.Hub, log io.Writer, state func(net.Conn, http.ConnState)) *httptest.Server {
 	gin.SetMode(gin.TestMode)
 	app := gin.New()
 	app.HandleMethodNotAllowed = true
 	app.HTMLRender = handlers.Pages{Templates: fstest.MapFS{
 		"error.html": {Data: []byte(`<title>${title}</title><p>${message}</p>`)},
 	}}
-	app.Use(gin.CustomRecoveryWithWriter(io.Discard, handlers.InternalError))
+	app.Use(gin.CustomRecoveryWithWriter(log, handlers.InternalError))
 	app.Use(handlers.Static(files))
 	app.GET("/sse", handlers.SSE(events))
 	app.HEAD("/sse", handlers.SSE(events))
 	app.GET("/panic", func(*gin.Context) { panic("no") })
+	app.GET("/late-panic", func(c *gin.Context) {
+		c.String(http.StatusOK, "begun")
+		c.Writer.Flush()
+		panic("no")
+	})
+	app.Match([]string{http.MethodGet, http.MethodHead}, "/limited", handlers.Limit(2), handlers.SSE(events))
 	app.NoRoute(handlers.NotFound)
 	app.NoMethod(handlers.MethodNotAllowed)
-	server := httptest.NewServer(app)
+	server := httptest.NewUnstartedServer(app)
+	server.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		_ = conn.(*net.TCPConn).SetWriteBuffer(4 << 10) // a client that stops reading is noticed soon
+		return ctx
+	}
+	server.Config.ConnState = state
+	server.Start()
 	t.Cleanup(func() {
 		events.Close()
 		server.Close()

@@ -42,6 +42,12 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		}
 		c.Writer.Flush()
 
+		// The server's time limit is for requests; this one is all there. Without it the connection
+		// would count as lost after that time.
+		if err := connection.SetReadDeadline(time.Time{}); err != nil {
+			return
+		}
+
 		subscriber := events.Subscribe()
 		c.Stream(func(io.Writer) bool {
 			// The request's context ends when the client closes the connection: req.on('close').

@@ -1,0 +1,24 @@
+package listener
+
+import (
+	"errors"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// unsent is how many bytes the kernel takes for a connection beyond what is on its way to the
+// client. Without a limit a client that stops reading holds megabytes, for as long as it likes.
+const unsent = 128 << 10
+
+// control sets what every accepted connection inherits.
+func control(_, _ string, conn syscall.RawConn) error {
+	var err error
+	outer := conn.Control(func(fd uintptr) {
+		err = errors.Join(
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(vanished.Milliseconds())),
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent),
+		)
+	})
+	return errors.Join(outer, err)
+}
