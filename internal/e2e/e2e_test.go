@@ -81,7 +81,7 @@ func buildAndRun(m *testing.M) (code int, err error) {
 // command prepares the program with nothing in its environment but env. It is killed if it runs for
 // longer than any test should.
 func command(t *testing.T, env ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, binary)
 	cmd.Env = env
@@ -111,9 +111,24 @@ func start(t *testing.T, env ...string) *app {
 // startIn is start in a given folder.
 func startIn(t *testing.T, dir string, env ...string) *app {
 	t.Helper()
-	a := &app{t: t, out: &output{changed: make(chan struct{})}, exited: make(chan struct{})}
-	a.cmd = command(t, append([]string{"PORT=0", "GIN_MODE=release"}, env...)...)
-	a.cmd.Dir = dir
+	cmd := command(t, env...)
+	cmd.Dir = dir
+	return startCommand(t, cmd)
+}
+
+// startLimited is start with so many file descriptors at most.
+func startLimited(t *testing.T, descriptors int, env ...string) *app {
+	t.Helper()
+	cmd := command(t, env...)
+	cmd.Args = []string{"sh", "-c", `ulimit -n "$0" && exec "$1"`, fmt.Sprint(descriptors), cmd.Path}
+	cmd.Path = "/bin/sh"
+	return startCommand(t, cmd)
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd) *app {
+	t.Helper()
+	a := &app{t: t, cmd: cmd, out: &output{changed: make(chan struct{})}, exited: make(chan struct{})}
+	a.cmd.Env = append([]string{"PORT=0", "GIN_MODE=release"}, a.cmd.Env...)
 	a.cmd.Stdout, a.cmd.Stderr = a.out, a.out
 	if err := a.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -200,7 +215,13 @@ func (o *output) String() string {
 // wait returns the first whole line that has the text.
 func (o *output) wait(t *testing.T, text string) string {
 	t.Helper()
-	timeout := time.After(patience)
+	return o.waitFor(t, text, patience)
+}
+
+// waitFor is wait with another time limit.
+func (o *output) waitFor(t *testing.T, text string, limit time.Duration) string {
+	t.Helper()
+	timeout := time.After(limit)
 	for {
 		o.mu.Lock()
 		all, changed := o.text.String(), o.changed

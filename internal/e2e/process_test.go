@@ -68,6 +68,17 @@ func TestUnusableSettingsEndTheStartWithOneLine(t *testing.T) {
 		{"TICK_INTERVAL=1", `TICK_INTERVAL="1" cannot be used: it takes 0 for no ticks, or a duration of at least 10ms such as 1s`},
 		{"TICK_INTERVAL=-1s", `TICK_INTERVAL="-1s" cannot be used: it takes 0 for no ticks, or a duration of at least 10ms such as 1s`},
 		{"TICK_INTERVAL=1ns", `TICK_INTERVAL="1ns" cannot be used: it takes 0 for no ticks, or a duration of at least 10ms such as 1s`},
+		{"MAX_CLIENTS=-1", `MAX_CLIENTS="-1" cannot be used: it takes how many streams may be open at the same time, 0 for any number`},
+		{"MAX_CLIENTS=many", `MAX_CLIENTS="many" cannot be used: it takes how many streams may be open at the same time, 0 for any number`},
+		{"ALLOWED_ORIGINS=example.com", `ALLOWED_ORIGINS="example.com" cannot be used: it takes origins such as https://example.com`},
+		{"ALLOWED_ORIGINS=https://example.com/", `ALLOWED_ORIGINS="https://example.com/" cannot be used: `},
+		{"ALLOWED_ORIGINS=https://Example.com", `ALLOWED_ORIGINS="https://Example.com" cannot be used: `},
+		{"ALLOWED_ORIGINS=https://*.example.com", `ALLOWED_ORIGINS="https://*.example.com" cannot be used: `},
+		{"ALLOWED_ORIGINS=https://a.example,*", `ALLOWED_ORIGINS="https://a.example,*" cannot be used: `},
+		{"ALLOWED_ORIGINS=ftp://example.com", `ALLOWED_ORIGINS="ftp://example.com" cannot be used: `},
+		{"ALLOWED_ORIGINS=null", `ALLOWED_ORIGINS="null" cannot be used: `},
+		{"TRUSTED_PROXIES=10.0.0.0/33", `TRUSTED_PROXIES="10.0.0.0/33" cannot be used: it takes addresses or networks such as 10.0.0.0/8, separated by commas`},
+		{"TRUSTED_PROXIES=nginx", `TRUSTED_PROXIES="nginx" cannot be used: it takes addresses or networks such as 10.0.0.0/8, separated by commas`},
 		{"TZ=Mars/Olympus", `TZ="Mars/Olympus" cannot be used: it takes a time zone such as Europe/Berlin or UTC`},
 	} {
 		t.Run(test.env, func(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 
 // vanished is for how long a client's machine may leave everything unacknowledged before its
 // connection counts as lost.
-const vanished = 45 * time.Second
+const vanished = 40 * time.Second
 
 // Listen opens a TCP port such as ":3000" or "127.0.0.1:0". A client that vanished without a word
 // (its cable pulled, its battery empty) ends its connection within 60 s. Where the platform cannot

@@ -1,0 +1,42 @@
+package e2e
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestVanishedClientIsLetGoWithin60Seconds(t *testing.T) {
+	t.Parallel()
+	for name, env := range map[string]string{"with ticks": "TICK_INTERVAL=1s", "without ticks": "TICK_INTERVAL=0"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := start(t, env)
+			conn := a.raw("GET /sse HTTP/1.1\r\nHost: x\r\n\r\n").(*net.TCPConn)
+			readUntil(t, conn, "retry:")
+			vanish(t, conn)
+			begin := time.Now()
+			a.out.waitFor(t, `"/sse"`, 60*time.Second)
+			t.Logf("let go after %v", time.Since(begin))
+		})
+	}
+}
+
+// vanish lets no packet reach the connection any more, so that its end answers nothing: no
+// acknowledgement, no FIN, no RST, as with a cable pulled.
+func vanish(t *testing.T, conn *net.TCPConn) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropAll := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
+	outer := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &dropAll[0]})
+	})
+	if outer != nil || err != nil {
+		t.Fatal(outer, err)
+	}
+}
