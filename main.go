@@ -44,6 +44,9 @@ type config struct {
 	Host           string        `env:"HOST"`
 	Port           uint16        `env:"PORT" envDefault:"3000" takes:"a port number, 0 to 65535"`
 	TickInterval   time.Duration `env:"TICK_INTERVAL" envDefault:"1s" takes:"0 for no ticks, or a duration of at least 10ms such as 1s"`
+	PublishToken   string        `env:"PUBLISH_TOKEN"`
+	MaxEventBytes  int64         `env:"MAX_EVENT_BYTES" envDefault:"65536" takes:"a number of bytes, 1 or more"`
+	History        int           `env:"HISTORY" envDefault:"1000" takes:"a number of messages, 0 or more"`
 	MaxClients     uint64        `env:"MAX_CLIENTS" takes:"how many streams may be open at the same time, 0 for any number"`
 	AllowedOrigins list          `env:"ALLOWED_ORIGINS" takes:"origins such as https://example.com or http://localhost:5173, without a path, separated by commas; or * alone for all"`
 	TrustedProxies list          `env:"TRUSTED_PROXIES" takes:"addresses or networks such as 10.0.0.0/8, separated by commas"`
@@ -113,6 +116,7 @@ func routes(cfg config, events *hub.Hub) (http.Handler, error) {
 
 	get := []string{http.MethodGet, http.MethodHead}
 	app.Match(get, "/sse", handlers.Limit(cfg.MaxClients), handlers.SSE(events))
+	app.POST("/sse", handlers.Authorize(cfg.PublishToken), handlers.Publish(events, cfg.MaxEventBytes))
 	app.Match(get, "/healthz", handlers.Health)
 
 	app.NoRoute(handlers.NotFound)
@@ -125,7 +129,7 @@ func serve(cfg config) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	events := hub.New()
+	events := hub.New(cfg.History)
 	app, err := routes(cfg, events)
 	if err != nil {
 		return err
@@ -231,6 +235,12 @@ func readConfig() (config, error) {
 		return cfg, fmt.Errorf("read the environment: %w", err)
 	case !areOrigins(cfg.AllowedOrigins):
 		return cfg, refuse("AllowedOrigins")
+	case cfg.MaxEventBytes < 1:
+		return cfg, refuse("MaxEventBytes")
+	case cfg.History < 0:
+		return cfg, refuse("History")
+	case strings.ContainsFunc(cfg.PublishToken, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return cfg, errors.New("PUBLISH_TOKEN cannot be used: it takes letters, digits and signs without spaces")
 	case cfg.TickInterval != 0 && cfg.TickInterval < 10*time.Millisecond:
 		return cfg, refuse("TickInterval")
 	}

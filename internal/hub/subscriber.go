@@ -1,0 +1,59 @@
+package hub
+
+import (
+	"context"
+	"math"
+)
+
+// batch is how many bytes Next hands over at once, unless a single frame is larger.
+const batch = 64 << 10
+
+// Subscriber is one client's position among what was sent. It belongs to one goroutine. It need not be
+// closed: dropping it is enough.
+type Subscriber struct {
+	missed [][]byte // what goes before the chain
+	at     *frame   // the last frame of the chain that was handed over
+}
+
+// Next waits until there is something for this subscriber and returns all of it, ready to be
+// written, up to 64 KiB: a client that fell behind catches up in few large writes. The bytes are
+// shared and must not be changed. Its error is ErrClosed, or the reason that ctx ended.
+func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
+	if len(s.missed) == 0 {
+		select {
+		case <-s.at.more:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if s.at.next == nil {
+			return nil, ErrClosed
+		}
+	}
+	data := s.pop(math.MaxInt)
+	for more := s.pop(batch - len(data)); more != nil; more = s.pop(batch - len(data)) {
+		data = append(data, more...) // copies, as a frame has no room to append to
+	}
+	return data, nil
+}
+
+// pop takes the next frame, or nil if there is none yet or it has more than max bytes.
+func (s *Subscriber) pop(max int) []byte {
+	if len(s.missed) > 0 {
+		data := s.missed[0]
+		if len(data) > max {
+			return nil
+		}
+		s.missed = s.missed[1:]
+		return data
+	}
+	select {
+	case <-s.at.more:
+	default:
+		return nil
+	}
+	if s.at.next == nil || len(s.at.next.data) > max {
+		return nil
+	}
+	s.at = s.at.next
+	return s.at.data
+}
