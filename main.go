@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"embed"
 	"errors"
 	"fmt"
@@ -42,6 +43,8 @@ type config struct {
 	Host         string        `env:"HOST"`
 	Port         uint16        `env:"PORT" envDefault:"3000" takes:"a port number, 0 to 65535"`
 	TickInterval time.Duration `env:"TICK_INTERVAL" envDefault:"1s" binding:"eq=0|min=10ms" takes:"0 for no ticks, or a duration of at least 10ms such as 1s"`
+	TLSCertFile  string        `env:"TLS_CERT_FILE" binding:"required_with=TLSKeyFile" takes:"the certificate's PEM file, as TLS_KEY_FILE is set"`
+	TLSKeyFile   string        `env:"TLS_KEY_FILE" binding:"required_with=TLSCertFile" takes:"the private key's PEM file, as TLS_CERT_FILE is set"`
 }
 
 func main() {
@@ -101,7 +104,19 @@ func serve(cfg config) error {
 		Handler:           routes(events),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
+		Protocols:         new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			// Many browsers share the connection of a proxy, and a stream does not end: who waits for
+			// room on a full connection, as some do instead of opening another, would wait for good.
+			MaxConcurrentStreams: 1000,
+			// A stream's own deadline cannot end it while the whole connection takes nothing. The write
+			// that fills the last buffer is given the time twice.
+			WriteByteTimeout: 5 * time.Second,
+		},
 	}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true)            // over TLS
+	server.Protocols.SetUnencryptedHTTP2(true) // h2c, for proxies that are told to speak it
 	server.RegisterOnShutdown(events.Close)
 
 	var running sync.WaitGroup
@@ -112,7 +127,7 @@ func serve(cfg config) error {
 		shutdown(server)
 	})
 
-	fmt.Printf("Server running on http://%s\n", address(cfg, listener.Addr().(*net.TCPAddr).Port))
+	fmt.Printf("Server running on %s\n", address(cfg, listener.Addr().(*net.TCPAddr).Port))
 	err = server.Serve(listener)
 	stop()
 	running.Wait()
@@ -132,7 +147,17 @@ func shutdown(server *http.Server) {
 	}
 }
 
+// listen opens the port, with TLS where there is a certificate for it.
 func listen(cfg config) (net.Listener, error) {
+	encryption := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	if cfg.TLSCertFile != "" {
+		certificate, err := tls.LoadX509KeyPair(cfg.TLSCertFile, cfg.TLSKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("TLS_CERT_FILE=%q with TLS_KEY_FILE=%q cannot be used: they take the PEM files of a certificate and of its private key: %w", cfg.TLSCertFile, cfg.TLSKeyFile, err)
+		}
+		encryption.Certificates = []tls.Certificate{certificate}
+	}
+
 	listener, err := net.Listen("tcp", net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -141,14 +166,19 @@ func listen(cfg config) (net.Listener, error) {
 		return nil, fmt.Errorf("PORT=%d is reserved for the system: choose one above 1023, such as PORT=3000", cfg.Port)
 	case err != nil:
 		return nil, fmt.Errorf("cannot listen on HOST=%q: it takes an address or a name of this machine, or nothing for all: %w", cfg.Host, err)
+	case cfg.TLSCertFile != "":
+		return tls.NewListener(listener, encryption), nil
 	}
 	return listener, nil
 }
 
 // healthcheck is for a container without curl: it fails unless the server on PORT is well.
 func healthcheck(cfg config) error {
-	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{}} // without the proxy of the environment
-	response, err := client.Get("http://" + address(cfg, int(cfg.Port)) + "/healthz")
+	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{ // without the proxy of the environment
+		// This machine asks itself, by another name than the certificate's.
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+	}}
+	response, err := client.Get(address(cfg, int(cfg.Port)) + "/healthz")
 	if err != nil {
 		return fmt.Errorf("health check: %w", err)
 	}
@@ -165,7 +195,11 @@ func address(cfg config, port int) string {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	return net.JoinHostPort(host, strconv.Itoa(port))
+	scheme := "http"
+	if cfg.TLSCertFile != "" {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port))
 }
 
 // folder is one of the asset folders: the embedded one, so that the binary runs from anywhere, or in

@@ -2,14 +2,12 @@
 package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -125,7 +123,7 @@ func start(t *testing.T, env ...string) *app {
 	})
 	line := a.out.wait(t, "Server running on ")
 	_, a.url, _ = strings.Cut(line, "Server running on ")
-	_, a.port, _ = net.SplitHostPort(strings.TrimPrefix(a.url, "http://"))
+	a.port = a.url[strings.LastIndex(a.url, ":")+1:]
 	return a
 }
 
@@ -193,20 +191,31 @@ func (o *output) String() string {
 // wait returns the first whole line that has the text.
 func (o *output) wait(t *testing.T, text string) string {
 	t.Helper()
+	return o.waitFor(t, text, 1)[0]
+}
+
+// waitFor returns the whole lines that have the text, once there are as many as asked for.
+func (o *output) waitFor(t *testing.T, text string, n int) []string {
+	t.Helper()
 	timeout := time.After(patience)
 	for {
 		o.mu.Lock()
 		all, changed := o.text.String(), o.changed
 		o.mu.Unlock()
-		for lines := bufio.NewScanner(strings.NewReader(all)); lines.Scan(); {
-			if strings.Contains(lines.Text(), text) && strings.Contains(all, lines.Text()+"\n") {
-				return lines.Text()
+		whole := all[:strings.LastIndex(all, "\n")+1]
+		var found []string
+		for line := range strings.Lines(whole) {
+			if strings.Contains(line, text) {
+				found = append(found, strings.TrimSuffix(line, "\n"))
 			}
+		}
+		if len(found) >= n {
+			return found
 		}
 		select {
 		case <-changed:
 		case <-timeout:
-			t.Fatalf("no line with %q; there is:\n%s", text, all)
+			t.Fatalf("%d lines with %q, want %d; there is:\n%s", len(found), text, n, all)
 		}
 	}
 }
