@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/gin-gonic/gin"
 )
 
 // patience bounds each wait for something that takes milliseconds on an idle machine.
@@ -73,6 +75,7 @@ func buildAndRun(m *testing.M) (code int, err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("%s: %w\n%s", build, err, out)
 	}
+	gin.SetMode(gin.ReleaseMode) // where a test runs a handler of its own
 	return m.Run(), nil
 }
 

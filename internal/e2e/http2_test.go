@@ -56,7 +56,6 @@ func TestStreamIsTheSameOnEveryProtocol(t *testing.T) {
 			}
 			transport := &http.Transport{Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{RootCAs: pool}}
 			protocol.set(transport.Protocols, true)
-			t.Cleanup(transport.CloseIdleConnections)
 
 			for _, method := range []string{http.MethodHead, http.MethodGet} {
 				response := open(t, transport, method, a.url+"/sse")
@@ -319,11 +318,10 @@ func sharing(t *testing.T) (*http.Transport, *atomic.Int32) {
 		},
 	}
 	transport.Protocols.SetUnencryptedHTTP2(true)
-	t.Cleanup(transport.CloseIdleConnections)
 	return transport, connections
 }
 
-// open asks for the address and returns the answer, whose body is closed when the test ends.
+// open asks for the address and returns the answer. It and its connection are closed when the test ends.
 func open(t *testing.T, transport *http.Transport, method, url string) *http.Response {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
@@ -335,6 +333,6 @@ func open(t *testing.T, transport *http.Transport, method, url string) *http.Res
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cancel(); response.Body.Close() })
+	t.Cleanup(func() { cancel(); response.Body.Close(); transport.CloseIdleConnections() })
 	return response
 }
