@@ -47,6 +47,7 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 
 		// Nothing is flushed before, so what is sent after the client sees an answer reaches it.
 		subscriber := events.Subscribe(lastEventID(c))
+		defer subscriber.Close()
 		c.Stream(func(io.Writer) bool {
 			_ = connection.SetWriteDeadline(time.Time{}) // left behind, it would end a silent stream on HTTP/2
 			// The request's context ends when the client closes the connection: req.on('close').

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gin-contrib/sse"
@@ -48,6 +49,23 @@ type Hub struct {
 	sent    uint64   // messages so far; the id of each has its number
 	history [][]byte // the latest messages; what is in it is never changed, as subscribers share it
 	keep    int      // how many of them
+
+	subscribers atomic.Int64
+	delivered   atomic.Uint64
+}
+
+// Stats are figures of a hub.
+type Stats struct {
+	Subscribers int64  // now
+	Delivered   uint64 // events handed over to subscribers so far, each counted for each of them
+	Kept        int    // messages in the history
+}
+
+// Stats returns the figures of this moment.
+func (h *Hub) Stats() Stats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return Stats{h.subscribers.Load(), h.delivered.Load(), len(h.history)}
 }
 
 // New returns a hub that keeps the latest history messages for those who were away. Close frees what
@@ -101,7 +119,7 @@ func (h *Hub) Send(name string, data any) (id string, err error) {
 }
 
 // Subscribe returns a subscriber that gets the latest tick, if there is one, and all that is sent from
-// now on. If after is the id of the last message that it saw, it first gets every message since.
+// now on, until it is closed. If after is the id of the last message that it saw, it first gets every message since.
 //
 // It begins with an event called position, whose id is that of the last message before those that
 // follow: a client that loses its connection before any message comes has an id to go on from. If
@@ -121,14 +139,17 @@ func (h *Hub) Subscribe(after string) *Subscriber {
 		at = oldest
 		first = h.gap(at, nil)
 	case at < oldest:
-		missed := oldest - at
+		first = h.gap(oldest, oldest-at)
 		at = oldest
-		first = h.gap(at, missed)
 	default:
 		first = h.position(at)
 	}
-	first = slices.Concat(first, h.tick)
-	return &Subscriber{missed: slices.Concat([][]byte{first}, h.history[at-oldest:]), at: h.last}
+	missed := [][]byte{first}
+	if h.tick != nil {
+		missed = append(missed, h.tick)
+	}
+	h.subscribers.Add(1)
+	return &Subscriber{hub: h, missed: append(missed, h.history[at-oldest:]...), at: h.last}
 }
 
 // Close ends every subscription: subscribers get what was sent before, then ErrClosed.

@@ -29,15 +29,10 @@ func tick(t *testing.T, h *Hub, value any) {
 func subscribe(t *testing.T, h *Hub) *Subscriber {
 	t.Helper()
 	s := h.Subscribe("")
-	first := string(s.missed[0])
-	want := "id:" + h.id(h.sent) + "\nevent:position\ndata:{}\n\n"
-	if !strings.HasPrefix(first, want) {
-		t.Errorf("the stream begins with %q, want %q", first, want)
+	if got, want := string(s.missed[0]), "id:"+h.id(h.sent)+"\nevent:position\ndata:{}\n\n"; got != want {
+		t.Errorf("the stream begins with %q, want %q", got, want)
 	}
-	s.missed[0] = s.missed[0][len(want):]
-	if len(s.missed[0]) == 0 {
-		s.missed = nil
-	}
+	s.missed = s.missed[1:]
 	return s
 }
 
@@ -304,5 +299,30 @@ func awaitCollection(t *testing.T, collected <-chan struct{}) {
 			t.Fatal("the frame is still held")
 		default:
 		}
+	}
+}
+
+func TestStatsCountWhatSubscribersGot(t *testing.T) {
+	t.Parallel()
+	h := New(2)
+	one, two := subscribe(t, h), subscribe(t, h)
+	tick(t, h, 1)
+	send(t, h, 2)
+	send(t, h, 3)
+	send(t, h, 4)
+	h.comment()
+	if got, want := h.Stats(), (Stats{Subscribers: 2, Kept: 2}); got != want {
+		t.Errorf("before anybody read: %+v, want %+v", got, want)
+	}
+	h.Close()
+	read(t, one)
+	one.Close()
+	if got, want := h.Stats(), (Stats{Subscribers: 1, Delivered: 4, Kept: 2}); got != want {
+		t.Errorf("after one has read: %+v, want %+v", got, want)
+	}
+	read(t, two)
+	two.Close()
+	if got, want := h.Stats(), (Stats{Delivered: 8, Kept: 2}); got != want {
+		t.Errorf("after both have read: %+v, want %+v", got, want)
 	}
 }

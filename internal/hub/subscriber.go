@@ -8,9 +8,9 @@ import (
 // batch is how many bytes Next hands over at once, unless a single frame is larger.
 const batch = 64 << 10
 
-// Subscriber is one client's position among what was sent. It belongs to one goroutine. It need not be
-// closed: dropping it is enough.
+// Subscriber is one client's position among what was sent. It belongs to one goroutine, which closes it.
 type Subscriber struct {
+	hub    *Hub
 	missed [][]byte // what goes before the chain
 	at     *frame   // the last frame of the chain that was handed over
 }
@@ -30,10 +30,24 @@ func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 		}
 	}
 	data := s.pop(math.MaxInt)
+	events := count(data)
 	for more := s.pop(batch - len(data)); more != nil; more = s.pop(batch - len(data)) {
 		data = append(data, more...) // copies, as a frame has no room to append to
+		events += count(more)
 	}
+	s.hub.delivered.Add(events)
 	return data, nil
+}
+
+// Close tells the hub that this subscriber is gone. It must be called once.
+func (s *Subscriber) Close() { s.hub.subscribers.Add(-1) }
+
+// count is how many events a frame is: none if it is a comment.
+func count(frame []byte) uint64 {
+	if frame[0] == ':' {
+		return 0
+	}
+	return 1
 }
 
 // pop takes the next frame, or nil if there is none yet or it has more than max bytes.
