@@ -312,6 +312,9 @@ func FuzzPublishInjectsNoLine(f *testing.F) {
 			t.Errorf("status %d", answer.Code)
 		}
 		for _, id := range []string{before, lastID} {
+			if id == "" {
+				continue // a new client, which gets no message from before
+			}
 			response, err := server.Client().Get(server.URL + "/sse?" + url.Values{"lastEventId": {id}}.Encode())
 			if err != nil {
 				t.Fatal(err)
