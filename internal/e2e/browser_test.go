@@ -1,0 +1,138 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// browser is a Chromium with a profile of its own. It ends with the test.
+type browser struct {
+	t       *testing.T
+	ctx     context.Context
+	offline atomic.Bool // the server may be out of reach, which the browser writes to the console
+}
+
+// browse starts a browser. Anything that a page of it writes to the console as an error or a warning,
+// throws, or violates of its Content-Security-Policy, fails the test.
+func browse(t *testing.T) *browser {
+	t.Helper()
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(findChromium(t)),
+		chromedp.Flag("no-sandbox", true), // which needs privileges that containers lack
+		chromedp.Flag("disable-gpu", true),
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true),
+	)
+	allocator, release := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, end := chromedp.NewContext(allocator)
+	t.Cleanup(func() { end(); release() })
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("start Chromium: %v", err)
+	}
+	return &browser{t: t, ctx: ctx}
+}
+
+// findChromium is where the browser is. Without one the test is skipped, but not where CI=true.
+func findChromium(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	missing(t, "a browser", "install Chromium (apt-get install chromium) or Google Chrome")
+	return ""
+}
+
+// missing ends a test that needs a program which is not there.
+func missing(t *testing.T, what, get string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("this test needs %s: %s", what, get)
+	}
+	t.Skipf("this test needs %s: %s", what, get)
+}
+
+// tab is one page in a browser. Its methods may be used from one goroutine at a time.
+type tab struct {
+	t     *testing.T
+	ctx   context.Context
+	close func() // as its user does
+}
+
+// open loads an address in a new tab.
+func (b *browser) open(url string) *tab {
+	b.t.Helper()
+	ctx, closeTab := chromedp.NewContext(b.ctx, chromedp.WithListener(b.complain))
+	b.t.Cleanup(closeTab)
+	p := &tab{t: b.t, ctx: ctx, close: closeTab}
+	p.do(chromedp.Navigate(url))
+	return p
+}
+
+func (b *browser) complain(event any) {
+	switch event := event.(type) {
+	case *runtime.EventExceptionThrown:
+		b.t.Errorf("the page threw %s: %+v", event.ExceptionDetails.Text, event.ExceptionDetails.Exception)
+	case *runtime.EventConsoleAPICalled:
+		if event.Type == runtime.ConsoleAPICalledTypeError || event.Type == runtime.ConsoleAPICalledTypeWarning {
+			b.t.Errorf("console.%s with %s", event.Type, event.Args[0].Value)
+		}
+	case *log.EventEntryAdded:
+		entry := event.Entry
+		if entry.Source == log.EntrySourceNetwork && b.offline.Load() {
+			return
+		}
+		if entry.Level == log.EntryLevelError || entry.Level == log.EntryLevelWarning {
+			b.t.Errorf("the console shows a %s %s: %s (%s)", entry.Source, entry.Level, entry.Text, entry.URL)
+		}
+	}
+}
+
+func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
+	p.t.Helper()
+	run(p, chromedp.Steps(steps...))
+}
+
+// until waits until the JavaScript expression is true.
+func (p *tab) until(expression string) {
+	p.t.Helper()
+	// By time, as a tab in the background draws no frames.
+	run(p, chromedp.Poll[bool](expression, chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(0)))
+}
+
+// evaluate returns the value of a JavaScript expression, or of the promise that it is.
+func evaluate[T any](p *tab, expression string) T {
+	p.t.Helper()
+	return run(p, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+}
+
+func run[T any](p *tab, action chromedp.Action[T]) T {
+	p.t.Helper()
+	// The first action makes the tab, which lives no longer than the context of that action.
+	if chromedp.FromContext(p.ctx).Target == nil {
+		if err := chromedp.Do(p.ctx); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	value, err := chromedp.Run(ctx, action)
+	if err != nil {
+		var page string
+		if ctx, cancel := context.WithTimeout(p.ctx, time.Second); ctx.Err() == nil {
+			defer cancel()
+			page, _ = chromedp.Run(ctx, chromedp.Evaluate[string]("document.body.innerText"))
+		}
+		p.t.Fatalf("in the browser: %v; the page shows:\n%s", err, page)
+	}
+	return value
+}
