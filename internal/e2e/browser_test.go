@@ -81,7 +81,7 @@ func (b *browser) open(url string) *tab {
 func (b *browser) complain(event any) {
 	switch event := event.(type) {
 	case *runtime.EventExceptionThrown:
-		b.t.Errorf("the page threw %s: %+v", event.ExceptionDetails.Text, event.ExceptionDetails.Exception)
+		b.t.Errorf("the page threw: %v", &chromedp.ExceptionError{ExceptionDetails: event.ExceptionDetails})
 	case *runtime.EventConsoleAPICalled:
 		if event.Type == runtime.ConsoleAPICalledTypeError || event.Type == runtime.ConsoleAPICalledTypeWarning {
 			b.t.Errorf("console.%s with %s", event.Type, event.Args[0].Value)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,6 +20,7 @@ func TestPageShowsEverySecondAndGoesOnAfterARestart(t *testing.T) {
 
 	b.offline.Store(true)
 	a.stop(syscall.SIGTERM)
+	page.until("document.getElementById('status').dataset.state === 'reconnecting'")
 	seen := len(page.lines())
 	start(t, "PORT="+a.port)
 	page.until(enough(seen, 3))
@@ -35,7 +37,9 @@ func enough(seen, more int) string {
 // lines is what the page shows, the oldest first.
 func (p *tab) lines() []string {
 	p.t.Helper()
-	return evaluate[[]string](p, "Array.from(document.querySelectorAll('#sse-data p'), (line) => line.textContent)")
+	lines := evaluate[[]string](p, "Array.from(document.querySelectorAll('#sse-data p'), (line) => line.textContent)")
+	slices.Reverse(lines)
+	return lines
 }
 
 // everySecond fails the test unless each line is the time one second after the line before.
