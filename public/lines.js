@@ -14,7 +14,7 @@ export function showLine({ type, data }) {
 }
 
 function text(data) {
-  return typeof data?.message === 'string' ? data.message : JSON.stringify(data, null, 1);
+  return typeof data?.message === 'string' ? data.message : JSON.stringify(data);
 }
 
 function gap({ missed }) {

@@ -1,5 +1,5 @@
 const firstDelay = 2_000; // ms; doubled at each failure in a row
-const longestDelay = 30_000;
+const longestDelay = 15_000;
 const openTimeout = 15_000;
 const longestSleep = 120_000; // a tab in the background has its timers run once a minute
 

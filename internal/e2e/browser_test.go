@@ -2,13 +2,17 @@ package e2e
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
@@ -22,7 +26,7 @@ type browser struct {
 
 // browse starts a browser. Anything that a page of it writes to the console as an error or a warning,
 // throws, or violates of its Content-Security-Policy, fails the test.
-func browse(t *testing.T) *browser {
+func browse(t *testing.T, flags ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(findChromium(t)),
@@ -31,6 +35,7 @@ func browse(t *testing.T) *browser {
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true),
 	)
+	options = append(options, flags...)
 	allocator, release := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, end := chromedp.NewContext(allocator)
 	t.Cleanup(func() { end(); release() })
@@ -97,16 +102,39 @@ func (b *browser) complain(event any) {
 	}
 }
 
+// crash kills the process of the tab.
+func (p *tab) crash() {
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	p.t.Cleanup(cancel)
+	go chromedp.Do(ctx, chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, page.Crash, cdp.Empty{})
+		return err // never comes
+	}))
+}
+
 func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
 	run(p, chromedp.Steps(steps...))
 }
 
-// until waits until the JavaScript expression is true.
+// until waits until the JavaScript expression is true, also across a change to another page.
 func (p *tab) until(expression string) {
 	p.t.Helper()
-	// By time, as a tab in the background draws no frames.
-	run(p, chromedp.Poll[bool](expression, chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(0)))
+	p.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		poll := time.NewTicker(50 * time.Millisecond)
+		defer poll.Stop()
+		for {
+			ok, err := chromedp.Evaluate[bool](expression)(ctx, target)
+			if ok {
+				return nil
+			}
+			select {
+			case <-poll.C:
+			case <-ctx.Done():
+				return fmt.Errorf("%s: not true in time (%w)", expression, errors.Join(ctx.Err(), err))
+			}
+		}
+	}))
 }
 
 // evaluate returns the value of a JavaScript expression, or of the promise that it is.
@@ -127,12 +155,12 @@ func run[T any](p *tab, action chromedp.Action[T]) T {
 	defer cancel()
 	value, err := chromedp.Run(ctx, action)
 	if err != nil {
-		var page string
+		var text string
 		if ctx, cancel := context.WithTimeout(p.ctx, time.Second); ctx.Err() == nil {
 			defer cancel()
-			page, _ = chromedp.Run(ctx, chromedp.Evaluate[string]("document.body.innerText"))
+			text, _ = chromedp.Run(ctx, chromedp.Evaluate[string]("document.body.innerText"))
 		}
-		p.t.Fatalf("in the browser: %v; the page shows:\n%s", err, page)
+		p.t.Fatalf("in the browser: %v; the page shows:\n%s", err, text)
 	}
 	return value
 }
