@@ -9,11 +9,14 @@ const longestSleep = 120_000; // a tab in the background has its timers run once
 //   onevent(event)  { id, type, data, first, after }; a tick has no id
 //   onlive()        connected
 //   onlost()        the connection, or a try to get one, failed; the next try follows by itself
+//
+// It returns { check, close }. check(true) tries at once when there is no connection.
 export function openStream({ inbox, onevent, onlive, onlost }) {
   let eventSource;
   let open; // whether eventSource is
   let failures = 0;
   let timer;
+  let due; // when the next try is
   let heard; // when the last event came
   let tick; // when the last tick came
   let pause; // between the last two ticks
@@ -63,24 +66,24 @@ export function openStream({ inbox, onevent, onlive, onlost }) {
   function retry() {
     disconnect();
     open = false;
-    const delay = Math.min(longestDelay, firstDelay * 2 ** failures++);
-    timer = setTimeout(connect, delay * (0.5 + Math.random() / 2)); // not everybody in the same instant
+    const longest = Math.min(longestDelay, firstDelay * 2 ** failures++);
+    const delay = longest * (0.5 + Math.random() / 2); // not everybody in the same instant
+    due = Date.now() + delay;
+    timer = setTimeout(connect, delay);
     onlost();
   }
 
-  // A connection can die without a word: the machine slept, the network changed, a proxy forgot it.
-  function check() {
+  // check looks after what no event tells. A connection can die without a word: the machine slept, the
+  // network changed, a proxy forgot it. A timer may be late, in a tab in the background for minutes.
+  // With hurry it does not wait for the next try.
+  function check(hurry = false) {
     const now = Date.now();
     const slept = now - checked > longestSleep;
     checked = now;
-    if (slept) connect();
-    else if (eventSource.readyState === EventSource.CONNECTING && now - heard > openTimeout) retry();
-    else if (open && pause && now - heard > Math.max(openTimeout, 3 * pause)) connect();
-  }
-
-  // hurry tries at once instead of waiting for the next try.
-  function hurry() {
-    if (!open && eventSource.readyState === EventSource.CLOSED) connect();
+    const waiting = eventSource.readyState === EventSource.CLOSED;
+    const dead = open && pause && now - heard > Math.max(openTimeout, 3 * pause);
+    if (slept || dead || (waiting && (hurry || now >= due))) connect();
+    else if (!waiting && !open && now - heard > openTimeout) retry();
   }
 
   const checking = setInterval(check, 5_000);
@@ -88,7 +91,7 @@ export function openStream({ inbox, onevent, onlive, onlost }) {
   connect();
 
   return {
-    hurry,
+    check,
     close() {
       clearInterval(checking);
       removeEventListener('online', connect);

@@ -1,6 +1,6 @@
 const name = 'sse'; // of the lock and of the channel
-const checkInterval = 10_000; // ms
-const answerTimeout = 5_000;
+const checkInterval = 5_000; // ms
+const answerTimeout = 8_000;
 const catchUpTime = 2_000;
 
 // shareStream has one stream for all tabs of this browser, which would otherwise be given six
@@ -120,7 +120,7 @@ export function shareStream({ open, inbox, onstate }) {
         if (stream) say('welcome', { state, copy: inbox.copy() });
         break;
       case 'ask':
-        if (stream && hurry) stream.hurry();
+        stream?.check(hurry);
         if (stream) say('state', { state });
         break;
       case 'lead':
@@ -161,7 +161,7 @@ export function shareStream({ open, inbox, onstate }) {
   document.addEventListener('resume', enter);
   document.addEventListener('visibilitychange', () => {
     if (document.hidden) return;
-    stream?.hurry();
+    stream?.check(true);
     check({ hurry: true });
   });
   setInterval(check, checkInterval);

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/debugger"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
@@ -82,6 +83,11 @@ func TestNoMessageIsLostOrDoubledWhenTheFeedingTabGoes(t *testing.T) {
 		{name: "closed", leave: func(_ *testing.T, feeding *tab) { feeding.close() }},
 		{name: "crashed", leave: func(_ *testing.T, feeding *tab) { feeding.crash() }},
 		{
+			name:     "stuck",
+			leave:    func(_ *testing.T, feeding *tab) { feeding.pause() },
+			comeBack: func(_ *testing.T, feeding *tab) { feeding.resume() },
+		},
+		{
 			name:     "frozen",
 			leave:    func(_ *testing.T, feeding *tab) { feeding.lifecycle(page.SetWebLifecycleStateStateFrozen) },
 			comeBack: func(_ *testing.T, feeding *tab) { feeding.lifecycle(page.SetWebLifecycleStateStateActive) },
@@ -127,6 +133,7 @@ func TestNoMessageIsLostOrDoubledWhenTheFeedingTabGoes(t *testing.T) {
 			tabs[0].until(lines(10))
 			test.leave(t, gone)
 			tabs = slices.Delete(tabs, feeding, feeding+1)
+			s.until(t, func() bool { return s.opened == 2 })
 			publishing.Wait()
 			if test.comeBack != nil {
 				test.comeBack(t, gone)
@@ -146,6 +153,30 @@ func TestNoMessageIsLostOrDoubledWhenTheFeedingTabGoes(t *testing.T) {
 			}
 			s.until(t, func() bool { return s.open == 1 })
 		})
+	}
+}
+
+func TestANewTabShowsWhatTheOthersHave(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	b := browse(t)
+	first := b.open(s.url)
+	first.until(state("live"))
+	s.send(`"one"`, `{"message":"two"}`)
+	s.beat(`{"message":"tick"}`)
+	first.until(lines(3))
+	second := b.open(s.url)
+	second.until(lines(3))
+	second.until(state("shared"))
+	s.send(`"three"`)
+	for _, tab := range []*tab{first, second} {
+		tab.until(lines(4))
+		if got, want := tab.lines(), []string{`"one"`, "two", "tick", `"three"`}; !slices.Equal(got, want) {
+			t.Errorf("a tab shows %q, want %q", got, want)
+		}
+	}
+	if opened := s.get(&s.opened); opened != 1 {
+		t.Errorf("%d streams were opened, want 1", opened)
 	}
 }
 
@@ -234,6 +265,26 @@ func (p *tab) lines() []string {
 func (p *tab) feeds() bool {
 	p.t.Helper()
 	return evaluate[bool](p, state("live"))
+}
+
+// pause stops the page's script at its next step, as a debugger does.
+func (p *tab) pause() {
+	p.t.Helper()
+	p.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		if _, err := cdp.Call(ctx, target, debugger.Enable, debugger.EnableParams{}); err != nil {
+			return err
+		}
+		_, err := cdp.Call(ctx, target, debugger.Pause, cdp.Empty{})
+		return err
+	}))
+}
+
+func (p *tab) resume() {
+	p.t.Helper()
+	p.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, debugger.Resume, debugger.ResumeParams{})
+		return err
+	}))
 }
 
 func (p *tab) lifecycle(to page.SetWebLifecycleStateState) {

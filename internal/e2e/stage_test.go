@@ -82,7 +82,7 @@ func (s *stage) beat(data string) {
 // until waits until the condition holds.
 func (s *stage) until(t *testing.T, condition func() bool) {
 	t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(2 * patience)
 	for {
 		s.mu.Lock()
 		ok, changed := condition(), s.changed
