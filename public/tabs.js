@@ -34,7 +34,7 @@ export function shareStream({ open, inbox, onstate }) {
       channel.onmessage = ({ data }) => hear(data);
     } catch {} // where storage is blocked; so are the locks
     take({ steal: place === 'back' });
-    say('hello');
+    if (place === 'new') say('hello');
   }
 
   function leave() {

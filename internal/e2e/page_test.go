@@ -16,6 +16,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/debugger"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
@@ -224,6 +225,36 @@ func TestPageMissesNothingWhileItIsCutOff(t *testing.T) {
 	tab.until(lines(4))
 	if got, want := tab.lines(), []string{`"one"`, "2 messages were missed", `"four"`, `"five"`}; !slices.Equal(got, want) {
 		t.Errorf("the page shows %q, want %q", got, want)
+	}
+}
+
+func TestPageLeavesAConnectionThatHasDied(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	page := browse(t).open(s.url)
+	for tick := range 3 {
+		s.beat(fmt.Sprint(tick))
+		page.until(lines(tick + 1))
+	}
+	// No tick comes any more, and the connection stays open.
+	s.until(t, func() bool { return s.opened == 2 })
+	s.beat("3")
+	page.until(lines(4))
+	if got, want := page.lines(), []string{"0", "1", "2", "3"}; !slices.Equal(got, want) {
+		t.Errorf("the page shows %q, want %q", got, want)
+	}
+}
+
+func TestPageSaysWhatIsMissingWithoutJavaScript(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	page := browse(t).open("about:blank")
+	page.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+		return err
+	}), chromedp.Navigate(s.url))
+	if text := evaluate[string](page, "document.body.innerText"); !strings.Contains(text, "JavaScript") {
+		t.Errorf("the page shows %q", text)
 	}
 }
 
