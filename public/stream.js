@@ -42,7 +42,7 @@ export function openStream({ inbox, onevent, onlive, onlost }) {
       // An event without an id of its own, a tick, reports that of the message before.
       if (event.lastEventId === id || !event.lastEventId) {
         if (tick) pause = heard - tick;
-        tick = heard;
+        if (!first) tick = heard; // the first one comes at once, not in its time
         onevent({ type: 'tick', data: event.data, first });
         first = false;
       } else {

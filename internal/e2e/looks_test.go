@@ -17,8 +17,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// With SCREENSHOTS=folder in the environment, what this test sees is written there. Those called
-// page-light.png and page-dark.png are for the README.
+// With SCREENSHOTS in the environment, the path of a folder, what this test sees is written there. The
+// README shows page-light.png and page-dark.png.
 func TestPageFitsEveryScreenAndSchemeAndPassesAxe(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
