@@ -2,9 +2,7 @@ package e2e
 
 import (
 	"bufio"
-	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -12,36 +10,6 @@ import (
 	"testing"
 	"time"
 )
-
-// npm returns a folder with the packages of testdata.
-func npm(t *testing.T) string {
-	t.Helper()
-	program, err := exec.LookPath("npm")
-	if err != nil {
-		missing(t, "npm", "install it (apt-get install npm)")
-	}
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("testdata")); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
-	defer cancel()
-	install := exec.CommandContext(ctx, program, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
-	install.Dir = dir
-	if out, err := install.CombinedOutput(); err != nil {
-		missing(t, "packages from npm", fmt.Sprintf("connect to npm's registry, which npm ci could not reach: %v\n%s", err, out))
-	}
-	return dir
-}
-
-// missing skips a test that needs what is not there, but not where all of it has to be.
-func missing(t *testing.T, what, get string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("this test needs %s: %s", what, get)
-	}
-	t.Skipf("this test needs %s: %s", what, get)
-}
 
 // eventsource runs the npm client on the stream; it prints a line for each message.
 func eventsource(t *testing.T, url string) *output {
@@ -85,10 +53,10 @@ func TestNpmClientThatIsCutOffMissesNothing(t *testing.T) {
 		}
 		out.wait(t, fmt.Sprintf("4 of round %d", round))
 	}
-	if got := lines(out, "message "); !slices.Equal(got, want) {
+	if got := printed(out, "message "); !slices.Equal(got, want) {
 		t.Errorf("it saw\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if got := lines(out, "gap "); len(got) > 0 {
+	if got := printed(out, "gap "); len(got) > 0 {
 		t.Errorf("it was told of %q", got)
 	}
 }
@@ -107,10 +75,10 @@ func TestNpmClientIsToldOfAGapWhenTheServerWasRestarted(t *testing.T) {
 	out.wait(t, `message `+after+` "after"`)
 	last := b.publish(`"last"`)
 	out.wait(t, `message `+last+` "last"`)
-	if got, want := lines(out, "message "), []string{"message " + before + ` "before"`, "message " + after + ` "after"`, "message " + last + ` "last"`}; !slices.Equal(got, want) {
+	if got, want := printed(out, "message "), []string{"message " + before + ` "before"`, "message " + after + ` "after"`, "message " + last + ` "last"`}; !slices.Equal(got, want) {
 		t.Errorf("it saw %q, want %q", got, want)
 	}
-	if got := lines(out, "gap "); len(got) != 1 || !strings.HasSuffix(got[0], ` {"missed":null}`) {
+	if got := printed(out, "gap "); len(got) != 1 || !strings.HasSuffix(got[0], ` {"missed":null}`) {
 		t.Errorf("it was told of %q, want one gap of unknown size", got)
 	}
 }
@@ -166,8 +134,8 @@ func TestBurstIsAcceptedWithAStalledClientAndNobodyMissesAnything(t *testing.T) 
 	}
 }
 
-// lines are those of the output that begin so.
-func lines(out *output, prefix string) []string {
+// printed are the lines of the output that begin so.
+func printed(out *output, prefix string) []string {
 	var found []string
 	for line := range strings.Lines(out.String()) {
 		if strings.HasPrefix(line, prefix) {
