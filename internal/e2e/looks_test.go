@@ -17,7 +17,7 @@ import (
 )
 
 // With SCREENSHOTS in the environment, the path of a folder, what this test sees is written there. The
-// README shows page-light.png and page-dark.png.
+// README shows page-light.png, as docs/screenshot.png.
 func TestPageFitsEveryScreenAndSchemeAndPassesAxe(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)

@@ -24,41 +24,55 @@ import (
 	"github.com/gin-contrib/sse"
 )
 
-// silence is how long nothing is sent before a comment goes out, which keeps connections from looking
-// dead to proxies.
-const silence = 15 * time.Second
+const (
+	// silence is how long nothing is sent before a comment goes out, which keeps connections from
+	// looking dead to proxies.
+	silence = 15 * time.Second
+
+	// pace is the least time between two messages going out. Those in between go out together: a write
+	// to each client costs far more than a few messages more in it. A message after a pause goes out
+	// at once.
+	pace = 30 * time.Millisecond
+
+	// batch is how many bytes go out together at most, unless a single event is larger.
+	batch = 64 << 10
+)
 
 // ErrClosed is what a closed hub answers.
 var ErrClosed = errors.New("hub closed")
 
-// frame is one encoded event, or a comment, and the way to the one after it.
+// frame is encoded events that go out together, or a comment, and the way to the frame after it.
 type frame struct {
-	data []byte
-	next *frame        // set before more is closed; nil after that means the hub is closed
-	more chan struct{} // closed once there is something to find in next
+	data   []byte
+	events int
+	next   *frame        // set before more is closed; nil after that means the hub is closed
+	more   chan struct{} // closed once there is something to find in next
 }
 
 // Hub is where events come in. Its methods may be called from any number of goroutines.
 type Hub struct {
 	mu      sync.Mutex
-	last    *frame // the newest frame; the next one is chained to it
-	tick    []byte // the latest tick, for who comes between two ticks
+	last    *frame // the newest frame of the chain
+	next    *frame // the one after it, while it is filled
+	flushed time.Time
+	pacer   *time.Timer
 	quiet   *time.Timer
 	closed  bool
+	tick    []byte   // the latest tick, for who comes between two ticks
 	run     string   // tells the ids of this hub from those of another one, or of an earlier start
 	sent    uint64   // messages so far; the id of each has its number
 	history [][]byte // the latest messages; what is in it is never changed, as subscribers share it
 	keep    int      // how many of them
 
 	subscribers atomic.Int64
-	delivered   atomic.Uint64
+	delivered   atomic.Int64
 }
 
 // Stats are figures of a hub.
 type Stats struct {
-	Subscribers int64  // now
-	Delivered   uint64 // events handed over to subscribers so far, each counted for each of them
-	Kept        int    // messages in the history
+	Subscribers int64 // now
+	Delivered   int64 // events handed over to subscribers so far, each counted for each of them
+	Kept        int   // messages in the history
 }
 
 // Stats returns the figures of this moment.
@@ -71,8 +85,9 @@ func (h *Hub) Stats() Stats {
 // New returns a hub that keeps the latest history messages for those who were away. Close frees what
 // it holds.
 func New(history int) *Hub {
-	h := &Hub{last: newFrame(nil), run: strings.ToLower(rand.Text()[:8]), keep: history}
+	h := &Hub{last: newFrame(), next: newFrame(), run: strings.ToLower(rand.Text()[:8]), keep: history}
 	h.quiet = time.AfterFunc(silence, h.comment)
+	h.pacer = time.AfterFunc(pace, h.flush)
 	return h
 }
 
@@ -90,12 +105,13 @@ func (h *Hub) Tick(data any) error {
 		return ErrClosed
 	}
 	h.tick = encode(sse.Event{Data: encoded})
-	h.send(h.tick)
+	h.add(h.tick, 1)
+	h.chain()
 	return nil
 }
 
 // Send sends a message, under a name if that is not empty, and returns its id. It is in the history
-// then. The data is sent as JSON; it is an error if it cannot be, or ErrClosed. Send waits for no
+// then, and goes out at once, or within 30 ms of the message before. The data is sent as JSON; it is an error if it cannot be, or ErrClosed. Send waits for no
 // subscriber.
 func (h *Hub) Send(name string, data any) (id string, err error) {
 	encoded, err := json.Marshal(data)
@@ -114,7 +130,12 @@ func (h *Hub) Send(name string, data any) (id string, err error) {
 	if len(h.history) > h.keep {
 		h.history = h.history[1:]
 	}
-	h.send(message)
+	h.add(message, 1)
+	if wait := pace - time.Since(h.flushed); wait <= 0 {
+		h.chain()
+	} else if h.next.events == 1 {
+		h.pacer.Reset(wait)
+	}
 	return id, nil
 }
 
@@ -128,6 +149,7 @@ func (h *Hub) Send(name string, data any) (id string, err error) {
 func (h *Hub) Subscribe(after string) *Subscriber {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.chain()                                 // the seam is then between the history and what is not sent yet
 	oldest := h.sent - uint64(len(h.history)) // the number of the message before the oldest kept
 	at, known := h.number(after)
 	var first []byte
@@ -160,18 +182,41 @@ func (h *Hub) Close() {
 	if h.closed {
 		return
 	}
+	h.chain()
 	h.closed = true
 	h.quiet.Stop()
+	h.pacer.Stop()
 	close(h.last.more)
 }
 
-// send chains one frame to the last; h.mu is held and the hub is open.
-func (h *Hub) send(data []byte) {
-	next := newFrame(data)
-	h.last.next = next
+// add puts something into the next frame; h.mu is held and the hub is open.
+func (h *Hub) add(data []byte, events int) {
+	if len(h.next.data)+len(data) > batch {
+		h.chain()
+	}
+	h.next.data = append(h.next.data, data...)
+	h.next.events += events
+}
+
+// chain chains the next frame to the last, if there is something in it; h.mu is held. Its cost to the
+// sender is that of waking who waits.
+func (h *Hub) chain() {
+	if len(h.next.data) == 0 || h.closed {
+		return
+	}
+	h.next.data = slices.Clip(h.next.data) // without room to append to, as subscribers share it
+	h.last.next = h.next
 	close(h.last.more)
-	h.last = next
+	h.last, h.next = h.next, newFrame()
+	h.flushed = time.Now()
 	h.quiet.Reset(silence)
+}
+
+// flush sends what has waited for its pace.
+func (h *Hub) flush() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.chain()
 }
 
 // comment is sent when nothing else was for some time.
@@ -179,7 +224,8 @@ func (h *Hub) comment() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.closed {
-		h.send(slices.Clip([]byte(":\n\n")))
+		h.add([]byte(":\n\n"), 0)
+		h.chain()
 	}
 }
 
@@ -205,12 +251,9 @@ func (h *Hub) gap(number uint64, missed any) []byte {
 	return encode(sse.Event{Id: h.id(number), Event: "gap", Data: map[string]any{"missed": missed}})
 }
 
-func newFrame(data []byte) *frame {
-	return &frame{data: data, more: make(chan struct{})}
-}
+func newFrame() *frame { return &frame{more: make(chan struct{})} }
 
-// encode returns the frame of an event whose data can be encoded, without room to append to:
-// subscribers share it.
+// encode returns the frame of an event whose data can be encoded.
 func encode(e sse.Event) []byte {
 	var b bytes.Buffer
 	_ = sse.Encode(&b, e) // fails only for data that is no JSON

@@ -326,3 +326,50 @@ func TestStatsCountWhatSubscribersGot(t *testing.T) {
 		t.Errorf("after both have read: %+v, want %+v", got, want)
 	}
 }
+
+func TestMessagesInQuickSuccessionGoOutTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := New(1000)
+		defer h.Close()
+		s := subscribe(t, h)
+		start := time.Now()
+		for n := range 100 { // one every 10 ms
+			time.AfterFunc(time.Duration(n)*10*time.Millisecond, func() { send(t, h, n) })
+		}
+		for seen, pieces := 0, 0; seen < 100; pieces++ {
+			frames, err := s.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := time.Since(start)
+			for _, event := range events(string(frames)) {
+				if !strings.HasSuffix(event, fmt.Sprintf("\ndata:%d", seen)) {
+					t.Fatalf("event %q, want number %d", event, seen)
+				}
+				if sent := time.Duration(seen) * 10 * time.Millisecond; at-sent > pace {
+					t.Errorf("number %d came %v after it was sent, want at most %v", seen, at-sent, pace)
+				}
+				seen++
+			}
+			if pieces == 0 && at != 0 {
+				t.Errorf("the first one came after %v, want at once", at)
+			}
+			if pieces > 35 {
+				t.Fatalf("%d messages came in more than %d pieces", seen, pieces)
+			}
+		}
+
+		time.Sleep(time.Second)
+		before := time.Now()
+		send(t, h, "after a pause")
+		if _, err := s.Next(t.Context()); err != nil || time.Since(before) != 0 {
+			t.Errorf("after a pause: error %v after %v, want it at once", err, time.Since(before))
+		}
+		send(t, h, "waits for its pace")
+		tick(t, h, "does not")
+		if frames, err := s.Next(t.Context()); err != nil || len(events(string(frames))) != 2 || time.Since(before) != 0 {
+			t.Errorf("a tick brought %q and error %v after %v, want both at once", frames, err, time.Since(before))
+		}
+	})
+}

@@ -5,13 +5,10 @@ import (
 	"math"
 )
 
-// batch is how many bytes Next hands over at once, unless a single frame is larger.
-const batch = 64 << 10
-
 // Subscriber is one client's position among what was sent. It belongs to one goroutine, which closes it.
 type Subscriber struct {
 	hub    *Hub
-	missed [][]byte // what goes before the chain
+	missed [][]byte // events that go before the chain
 	at     *frame   // the last frame of the chain that was handed over
 }
 
@@ -29,45 +26,41 @@ func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 			return nil, ErrClosed
 		}
 	}
-	data := s.pop(math.MaxInt)
-	events := count(data)
-	for more := s.pop(batch - len(data)); more != nil; more = s.pop(batch - len(data)) {
-		data = append(data, more...) // copies, as a frame has no room to append to
-		events += count(more)
+	data, events := s.pop(math.MaxInt)
+	for {
+		more, n := s.pop(batch - len(data))
+		if more == nil {
+			break
+		}
+		data = append(data, more...) // copies, as there is no room to append to
+		events += n
 	}
-	s.hub.delivered.Add(events)
+	s.hub.delivered.Add(int64(events))
 	return data, nil
 }
 
 // Close tells the hub that this subscriber is gone. It must be called once.
 func (s *Subscriber) Close() { s.hub.subscribers.Add(-1) }
 
-// count is how many events a frame is: none if it is a comment.
-func count(frame []byte) uint64 {
-	if frame[0] == ':' {
-		return 0
-	}
-	return 1
-}
-
-// pop takes the next frame, or nil if there is none yet or it has more than max bytes.
-func (s *Subscriber) pop(max int) []byte {
+// pop takes what comes next, with the number of events in it, or nil if there is nothing yet or it has
+// more than max bytes.
+func (s *Subscriber) pop(max int) (data []byte, events int) {
 	if len(s.missed) > 0 {
-		data := s.missed[0]
+		data = s.missed[0]
 		if len(data) > max {
-			return nil
+			return nil, 0
 		}
 		s.missed = s.missed[1:]
-		return data
+		return data, 1
 	}
 	select {
 	case <-s.at.more:
 	default:
-		return nil
+		return nil, 0
 	}
 	if s.at.next == nil || len(s.at.next.data) > max {
-		return nil
+		return nil, 0
 	}
 	s.at = s.at.next
-	return s.at.data
+	return s.at.data, s.at.events
 }
