@@ -248,3 +248,21 @@ func freeAddress(t *testing.T) string {
 	}
 	return listener.Addr().String()
 }
+
+func TestREADMEShowsTheConfigurationsThatAreTested(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []proxy{nginx, haproxy, caddy} {
+		config, err := os.ReadFile(filepath.Join("..", "..", "docs", p.config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := bytes.Cut(config, []byte("\n")) // without its first line, which says where it goes
+		if !bytes.Contains(readme, rest) {
+			t.Errorf("README.md shows another configuration of %s than docs/%s", p.name, p.config)
+		}
+	}
+}
