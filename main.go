@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"embed"
 	"errors"
 	"fmt"
@@ -44,6 +45,11 @@ type config struct {
 	Host           string        `env:"HOST"`
 	Port           uint16        `env:"PORT" envDefault:"3000" takes:"a port number, 0 to 65535"`
 	TickInterval   time.Duration `env:"TICK_INTERVAL" envDefault:"1s" takes:"0 for no ticks, or a duration of at least 10ms such as 1s"`
+	PublishToken   string        `env:"PUBLISH_TOKEN"`
+	MaxEventBytes  int64         `env:"MAX_EVENT_BYTES" envDefault:"65536" takes:"a number of bytes, 1 or more"`
+	History        int           `env:"HISTORY" envDefault:"1000" takes:"a number of messages, 0 or more"`
+	TLSCertFile    string        `env:"TLS_CERT_FILE" takes:"the certificate's PEM file, as TLS_KEY_FILE is set"`
+	TLSKeyFile     string        `env:"TLS_KEY_FILE" takes:"the private key's PEM file, as TLS_CERT_FILE is set"`
 	MaxClients     uint64        `env:"MAX_CLIENTS" takes:"how many streams may be open at the same time, 0 for any number"`
 	AllowedOrigins list          `env:"ALLOWED_ORIGINS" takes:"origins such as https://example.com or http://localhost:5173, without a path, separated by commas; or * alone for all"`
 	TrustedProxies list          `env:"TRUSTED_PROXIES" takes:"addresses or networks such as 10.0.0.0/8, separated by commas"`
@@ -113,6 +119,7 @@ func routes(cfg config, events *hub.Hub) (http.Handler, error) {
 
 	get := []string{http.MethodGet, http.MethodHead}
 	app.Match(get, "/sse", handlers.Limit(cfg.MaxClients), handlers.SSE(events))
+	app.POST("/sse", handlers.Authorize(cfg.PublishToken), handlers.Publish(events, cfg.MaxEventBytes))
 	app.Match(get, "/healthz", handlers.Health)
 
 	app.NoRoute(handlers.NotFound)
@@ -125,7 +132,7 @@ func serve(cfg config) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	events := hub.New()
+	events := hub.New(cfg.History)
 	app, err := routes(cfg, events)
 	if err != nil {
 		return err
@@ -136,10 +143,22 @@ func serve(cfg config) error {
 	}
 	server := &http.Server{
 		Handler:        app,
-		ReadTimeout:    10 * time.Second, // for a request to be all there; a stream that flows is past it
+		ReadTimeout:    10 * time.Second, // for a request to be all there
 		IdleTimeout:    2 * time.Minute,
 		MaxHeaderBytes: 12 << 10, // net/http adds 4 KiB
+		Protocols:      new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			// Many browsers share the connection of a proxy, and a stream does not end: who waits for
+			// room on a full connection, as some do instead of opening another, would wait for good.
+			MaxConcurrentStreams: 1000,
+			// A stream's own deadline cannot end it while the whole connection takes nothing. The write
+			// that fills the last buffer is given the time twice.
+			WriteByteTimeout: 5 * time.Second,
+		},
 	}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true)            // over TLS
+	server.Protocols.SetUnencryptedHTTP2(true) // h2c, for proxies that are told to speak it
 	server.RegisterOnShutdown(events.Close)
 
 	var running sync.WaitGroup
@@ -150,7 +169,7 @@ func serve(cfg config) error {
 		shutdown(server)
 	})
 
-	fmt.Printf("Server running on http://%s\n", address(cfg, port.Addr().(*net.TCPAddr).Port))
+	fmt.Printf("Server running on %s\n", address(cfg, port.Addr().(*net.TCPAddr).Port))
 	err = server.Serve(port)
 	stop()
 	running.Wait()
@@ -170,7 +189,17 @@ func shutdown(server *http.Server) {
 	}
 }
 
+// listen opens the port, with TLS where there is a certificate for it.
 func listen(ctx context.Context, cfg config) (net.Listener, error) {
+	encryption := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	if cfg.TLSCertFile != "" {
+		certificate, err := tls.LoadX509KeyPair(cfg.TLSCertFile, cfg.TLSKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("TLS_CERT_FILE=%q with TLS_KEY_FILE=%q cannot be used: they take the PEM files of a certificate and of its private key: %w", cfg.TLSCertFile, cfg.TLSKeyFile, err)
+		}
+		encryption.Certificates = []tls.Certificate{certificate}
+	}
+
 	port, err := listener.Listen(ctx, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -179,14 +208,19 @@ func listen(ctx context.Context, cfg config) (net.Listener, error) {
 		return nil, fmt.Errorf("PORT=%d is reserved for the system: choose one above 1023, such as PORT=3000", cfg.Port)
 	case err != nil:
 		return nil, fmt.Errorf("cannot listen on HOST=%q: it takes an address or a name of this machine, or nothing for all: %w", cfg.Host, err)
+	case cfg.TLSCertFile != "":
+		return tls.NewListener(port, encryption), nil
 	}
 	return port, nil
 }
 
 // healthcheck is for a container without curl: it fails unless the server on PORT is well.
 func healthcheck(cfg config) error {
-	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{}} // without the proxy of the environment
-	response, err := client.Get("http://" + address(cfg, int(cfg.Port)) + "/healthz")
+	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{ // without the proxy of the environment
+		// This machine asks itself, by another name than the certificate's.
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+	}}
+	response, err := client.Get(address(cfg, int(cfg.Port)) + "/healthz")
 	if err != nil {
 		return fmt.Errorf("health check: %w", err)
 	}
@@ -203,7 +237,11 @@ func address(cfg config, port int) string {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	return net.JoinHostPort(host, strconv.Itoa(port))
+	scheme := "http"
+	if cfg.TLSCertFile != "" {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port))
 }
 
 // folder is one of the asset folders: the embedded one, so that the binary runs from anywhere, or in
@@ -231,6 +269,16 @@ func readConfig() (config, error) {
 		return cfg, fmt.Errorf("read the environment: %w", err)
 	case !areOrigins(cfg.AllowedOrigins):
 		return cfg, refuse("AllowedOrigins")
+	case cfg.TLSCertFile == "" && cfg.TLSKeyFile != "":
+		return cfg, refuse("TLSCertFile")
+	case cfg.TLSKeyFile == "" && cfg.TLSCertFile != "":
+		return cfg, refuse("TLSKeyFile")
+	case cfg.MaxEventBytes < 1:
+		return cfg, refuse("MaxEventBytes")
+	case cfg.History < 0:
+		return cfg, refuse("History")
+	case strings.ContainsFunc(cfg.PublishToken, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return cfg, errors.New("PUBLISH_TOKEN cannot be used: it takes letters, digits and signs without spaces")
 	case cfg.TickInterval != 0 && cfg.TickInterval < 10*time.Millisecond:
 		return cfg, refuse("TickInterval")
 	}

@@ -3,7 +3,6 @@ package handlers_test
 import (
 	"net/http"
 	"testing"
-
 	"testing/fstest"
 
 	"gin-sse/internal/hub"
@@ -11,7 +10,7 @@ import (
 
 func TestErrorsArePagesOrJSONAsAsked(t *testing.T) {
 	t.Parallel()
-	server := serve(t, fstest.MapFS{}, hub.New())
+	server := serve(t, fstest.MapFS{}, hub.New(100))
 	const chromium = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 	for _, test := range []struct {
 		method, path, accept string
@@ -25,8 +24,8 @@ func TestErrorsArePagesOrJSONAsAsked(t *testing.T) {
 		{"GET", "/nope", "application/json", 404, "application/json; charset=utf-8", `{"error":"There is nothing at this address."}`},
 		{"GET", "/nope", "application/json, text/plain, */*", 404, "application/json; charset=utf-8", `{"error":"There is nothing at this address."}`},
 		{"POST", "/nope", "application/json", 404, "application/json; charset=utf-8", `{"error":"There is nothing at this address."}`},
-		{"DELETE", "/sse", "application/json", 405, "application/json; charset=utf-8", `{"error":"This address takes GET, HEAD only."}`},
-		{"DELETE", "/sse", chromium, 405, "text/html; charset=utf-8", "<title>Method Not Allowed</title><p>This address takes GET, HEAD only.</p>"},
+		{"DELETE", "/sse", "application/json", 405, "application/json; charset=utf-8", `{"error":"This address takes GET, HEAD, POST only."}`},
+		{"DELETE", "/sse", chromium, 405, "text/html; charset=utf-8", "<title>Method Not Allowed</title><p>This address takes GET, HEAD, POST only.</p>"},
 		{"GET", "/panic", "application/json", 500, "application/json; charset=utf-8", `{"error":"Something went wrong here. It is in the server's log."}`},
 		{"GET", "/panic", chromium, 500, "text/html; charset=utf-8", "<title>Internal Server Error</title><p>Something went wrong here. It is in the server&#39;s log.</p>"},
 	} {
@@ -39,7 +38,7 @@ func TestErrorsArePagesOrJSONAsAsked(t *testing.T) {
 			t.Errorf("%s %s with Accept %q: status %d, type %q, body %q; want %d, %q, %q", test.method, test.path, test.accept,
 				response.StatusCode, response.Header.Get("Content-Type"), body, test.status, test.typ, test.body)
 		}
-		if got := response.Header.Get("Allow"); (got == "GET, HEAD") != (test.status == http.StatusMethodNotAllowed) {
+		if got := response.Header.Get("Allow"); (got == "GET, HEAD, POST") != (test.status == http.StatusMethodNotAllowed) {
 			t.Errorf("%s %s: Allow is %q", test.method, test.path, got)
 		}
 	}

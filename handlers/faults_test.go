@@ -61,7 +61,7 @@ func eventually(t *testing.T, what func() string) {
 
 // Not parallel: it counts what the whole process holds.
 func TestFiveThousandComingAndGoingLeaveNothing(t *testing.T) {
-	events := hub.New()
+	events := hub.New(100)
 	server := serve(t, fstest.MapFS{}, events)
 	churn := func(n int) {
 		for i := range n {
@@ -109,7 +109,7 @@ func TestFiveThousandComingAndGoingLeaveNothing(t *testing.T) {
 func TestThousandStalledClientsAreCutOffAndHoldNobodyUp(t *testing.T) {
 	t.Parallel()
 	const stalled = 1000
-	events := hub.New()
+	events := hub.New(100)
 	var closed atomic.Int64
 	allClosed := make(chan struct{})
 	server := serveWith(t, fstest.MapFS{}, events, io.Discard, func(_ net.Conn, state http.ConnState) {
@@ -159,7 +159,7 @@ func TestThousandStalledClientsAreCutOffAndHoldNobodyUp(t *testing.T) {
 func TestPanicEndsItsRequestAlone(t *testing.T) {
 	t.Parallel()
 	var log lockedBuffer
-	events := hub.New()
+	events := hub.New(100)
 	server := serveWith(t, fstest.MapFS{}, events, &log, nil)
 	stream := dial(t, server, "/sse")
 	if response, _ := ask(t, server, http.MethodGet, "/panic", nil); response.StatusCode != http.StatusInternalServerError {
@@ -192,7 +192,7 @@ func TestPanicEndsItsRequestAlone(t *testing.T) {
 
 func TestLimitSendsTheNextClientAwayUntilThereIsRoom(t *testing.T) {
 	t.Parallel()
-	events := hub.New()
+	events := hub.New(100)
 	server := serve(t, fstest.MapFS{}, events)
 	first := dial(t, server, "/limited")
 	dial(t, server, "/limited")
@@ -215,7 +215,7 @@ func TestLimitSendsTheNextClientAwayUntilThereIsRoom(t *testing.T) {
 
 func TestBodyOfAGetIsIgnored(t *testing.T) {
 	t.Parallel()
-	events := hub.New()
+	events := hub.New(100)
 	server := serve(t, fstest.MapFS{}, events)
 	if err := events.Tick(map[string]string{"message": "tick"}); err != nil {
 		t.Fatal(err)

@@ -20,6 +20,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+const (
+	token    = "s3cret"
+	maxBytes = 1000
+)
+
 // serve runs the handlers on a real connection, as main.go's table of routes does.
 func serve(t *testing.T, files fs.FS, events *hub.Hub) *httptest.Server {
 	return serveWith(t, files, events, io.Discard, nil)
@@ -37,6 +42,8 @@ func serveWith(t *testing.T, files fs.FS, events *hub.Hub, log io.Writer, state 
 	app.Use(handlers.Static(files))
 	app.GET("/sse", handlers.SSE(events))
 	app.HEAD("/sse", handlers.SSE(events))
+	app.POST("/sse", handlers.Authorize(token), handlers.Publish(events, maxBytes))
+	app.POST("/off", handlers.Authorize(""), handlers.Publish(events, maxBytes))
 	app.GET("/panic", func(*gin.Context) { panic("no") })
 	app.GET("/late-panic", func(c *gin.Context) {
 		c.String(http.StatusOK, "begun")

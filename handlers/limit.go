@@ -15,7 +15,7 @@ func Limit(max uint64) gin.HandlerFunc {
 		defer running.Add(^uint64(0)) // minus 1
 		if n := running.Add(1); max > 0 && n > max {
 			c.Header("Retry-After", "5")
-			c.AbortWithStatusJSON(http.StatusServiceUnavailable, gin.H{"error": "All places are taken. Try again in a few seconds."})
+			refuse(c, http.StatusServiceUnavailable, "All places are taken. Try again in a few seconds.")
 			return
 		}
 		c.Next()

@@ -28,39 +28,48 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		}
 
 		connection := http.NewResponseController(c.Writer)
-		sendData := func(frames []byte) bool {
-			err := connection.SetWriteDeadline(time.Now().Add(writeTimeout))
-			if err == nil {
-				_, err = c.Writer.Write(frames)
+		sendData := func(frames []byte) error {
+			if err := connection.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+				return err
 			}
-			return err == nil
+			_, err := c.Writer.Write(frames)
+			return err
 		}
 
-		// When to come back after an interruption: not everybody in the same instant.
-		if !sendData(fmt.Appendf(nil, "retry:%d\n\n", 2000+rand.IntN(3000))) {
-			return
-		}
-		c.Writer.Flush()
-
-		// The server's time limit is for requests; this one is all there. Without it the connection
-		// would count as lost after that time.
+		// The server's limit on the time for a request would end a stream, too.
 		if err := connection.SetReadDeadline(time.Time{}); err != nil {
 			return
 		}
+		// When to come back after an interruption: not everybody in the same instant.
+		if err := sendData(fmt.Appendf(nil, "retry:%d\n\n", 2000+rand.IntN(3000))); err != nil {
+			return
+		}
 
-		subscriber := events.Subscribe()
+		// Nothing is flushed before, so what is sent after the client sees an answer reaches it.
+		subscriber := events.Subscribe(lastEventID(c))
+		defer subscriber.Close()
 		c.Stream(func(io.Writer) bool {
+			_ = connection.SetWriteDeadline(time.Time{}) // left behind, it would end a silent stream on HTTP/2
 			// The request's context ends when the client closes the connection: req.on('close').
 			frames, err := subscriber.Next(c.Request.Context())
-			return err == nil && sendData(frames)
+			return err == nil && sendData(frames) == nil
 		})
 	}
+}
+
+// lastEventID is the id of the last message that the client saw. Browsers send it when they reconnect;
+// a new EventSource, which can send no header, puts it into its address.
+func lastEventID(c *gin.Context) string {
+	if id := c.GetHeader("Last-Event-ID"); id != "" {
+		return id
+	}
+	return c.Query("lastEventId")
 }
 
 // SimulateData sends the server's time to every client. It is called at every tick of the clock.
 func SimulateData(events *hub.Hub) func(now time.Time) {
 	return func(now time.Time) {
 		message := "Server Time: " + now.Format("3:04:05 PM")
-		_ = events.Tick(gin.H{"message": message}) // a string is always JSON
+		_ = events.Tick(gin.H{"message": message}) // a string is always JSON, and a closed hub has no clients
 	}
 }

@@ -22,7 +22,7 @@ import (
 
 func TestStreamHasTheTutorialsHeadersAndFrames(t *testing.T) {
 	t.Parallel()
-	events := hub.New()
+	events := hub.New(100)
 	server := serve(t, fstest.MapFS{}, events)
 	tick := handlers.SimulateData(events)
 	tick(time.Date(2026, 1, 2, 14, 3, 25, 0, time.UTC))
@@ -72,6 +72,7 @@ func TestStreamHasTheTutorialsHeadersAndFrames(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := regexp.MustCompile(`^retry:[2-4]\d\d\d\n\n` +
+		`id:[a-z0-9]{8}-0\nevent:position\ndata:{}\n\n` +
 		`data:{"message":"Server Time: 2:03:25 PM"}\n\n` +
 		`data:{"message":"Server Time: 12:03:26 AM"}\n\n$`); !want.Match(stream) {
 		t.Errorf("stream %q, want %s", stream, want)
@@ -80,7 +81,7 @@ func TestStreamHasTheTutorialsHeadersAndFrames(t *testing.T) {
 
 func TestHeadAnswersWithTheHeadersAndEnds(t *testing.T) {
 	t.Parallel()
-	server := serve(t, fstest.MapFS{}, hub.New())
+	server := serve(t, fstest.MapFS{}, hub.New(100))
 	response, body := ask(t, server, http.MethodHead, "/sse", nil)
 	want := http.Header{
 		"Cache-Control": {"no-cache"}, "Connection": {"keep-alive"}, "Content-Type": {"text/event-stream"},
@@ -93,7 +94,7 @@ func TestHeadAnswersWithTheHeadersAndEnds(t *testing.T) {
 
 func TestAnotherPeoplesClientSeesEveryTickInOrder(t *testing.T) {
 	t.Parallel()
-	events := hub.New()
+	events := hub.New(100)
 	server := serve(t, fstest.MapFS{}, events)
 	response, err := server.Client().Get(server.URL + "/sse")
 	if err != nil {
@@ -104,12 +105,16 @@ func TestAnotherPeoplesClientSeesEveryTickInOrder(t *testing.T) {
 	start := time.Date(2026, 1, 2, 9, 59, 58, 0, time.UTC)
 	tick := handlers.SimulateData(events)
 	tick(start)
-	n := 0
+	n, position := 0, ""
 	for event, err := range sse.Read(response.Body, nil) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := `{"message":"Server Time: ` + start.Add(time.Duration(n)*time.Second).Format("3:04:05 PM") + `"}`; event.Data != want || event.LastEventID != "" || event.Type != "" {
+		if event.Type == "position" {
+			position = event.LastEventID
+			continue
+		}
+		if want := `{"message":"Server Time: ` + start.Add(time.Duration(n)*time.Second).Format("3:04:05 PM") + `"}`; event.Data != want || event.LastEventID != position || event.Type != "" {
 			t.Fatalf("event %d is %+v, want the data %s", n, event, want)
 		}
 		if n++; n == 100 {
@@ -125,7 +130,7 @@ func TestAnotherPeoplesClientSeesEveryTickInOrder(t *testing.T) {
 // What is left behind shows in TestMain's check for leaks, and in a server that cannot be closed.
 func TestClientsThatLeaveLeaveNothing(t *testing.T) {
 	t.Parallel()
-	events := hub.New()
+	events := hub.New(100)
 	server := serve(t, fstest.MapFS{}, events)
 	for i := range 200 {
 		conn, err := net.Dial("tcp", server.Listener.Addr().String())

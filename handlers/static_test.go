@@ -24,7 +24,7 @@ func TestStaticServesWhatExpressStaticServes(t *testing.T) {
 		"empty/x.txt":    {Data: []byte("x")},
 		".env":           {Data: []byte("secret")},
 		"sub/.git/HEAD":  {Data: []byte("secret")},
-	}, hub.New())
+	}, hub.New(100))
 
 	for _, test := range []struct {
 		path     string
@@ -102,7 +102,7 @@ func TestStaticServesWhatExpressStaticServes(t *testing.T) {
 
 func TestStaticServesRanges(t *testing.T) {
 	t.Parallel()
-	server := serve(t, fstest.MapFS{"digits.txt": {Data: []byte("0123456789")}}, hub.New())
+	server := serve(t, fstest.MapFS{"digits.txt": {Data: []byte("0123456789")}}, hub.New(100))
 	for _, test := range []struct {
 		ask    string
 		status int
@@ -122,7 +122,7 @@ func TestStaticServesRanges(t *testing.T) {
 func TestETagChangesWithTheContent(t *testing.T) {
 	t.Parallel()
 	files := fstest.MapFS{"a.txt": {Data: []byte("one")}, "b.txt": {Data: []byte("two")}, "c.txt": {Data: []byte("one")}}
-	server := serve(t, files, hub.New())
+	server := serve(t, files, hub.New(100))
 	tags := map[string]string{}
 	for name := range files {
 		response, _ := ask(t, server, http.MethodGet, "/"+name, nil)

@@ -1,24 +1,15 @@
-const kept = 100; // lines; the page may stay open for days
-const sseData = document.getElementById('sse-data');
+// The tutorial's page: every event from the server becomes a line in #sse-data.
+//
+//   stream.js  the EventSource, and how it comes back after an interruption
+//   tabs.js    one EventSource for all tabs of this browser
+//   inbox.js   what this tab has received, each message once
+//   lines.js   #sse-data
+//   status.js  how the connection is
 
-function show(message) {
-  const line = document.createElement('p');
-  line.textContent = message; // as text: a message is never markup
-  sseData.append(line);
-  if (sseData.childElementCount > kept) sseData.firstElementChild.remove();
-}
+import { createInbox } from './inbox.js';
+import { showLine } from './lines.js';
+import { showStatus } from './status.js';
+import { openStream } from './stream.js';
+import { shareStream } from './tabs.js';
 
-function connect() {
-  const eventSource = new EventSource('/sse');
-  eventSource.onmessage = (event) => {
-    const data = JSON.parse(event.data);
-    show(data.message);
-  };
-  eventSource.onerror = () => {
-    // A lost connection the browser opens again by itself. Only an answer that is no stream, from a
-    // proxy whose server restarts, say, makes it give up.
-    if (eventSource.readyState === EventSource.CLOSED) setTimeout(connect, 3000);
-  };
-}
-
-connect();
+shareStream({ open: openStream, inbox: createInbox(showLine), onstate: showStatus });

@@ -129,7 +129,7 @@ func (f *fan) read(conn net.Conn) {
 		if err != nil {
 			return
 		}
-		if strings.HasPrefix(string(line), "data:") {
+		if strings.Contains(string(line), "Server Time") {
 			f.got(string(line))
 		}
 	}

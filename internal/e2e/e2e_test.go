@@ -2,14 +2,14 @@
 package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"log"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/gin-gonic/gin"
 )
 
 // patience bounds each wait for something that takes milliseconds on an idle machine.
@@ -75,6 +77,12 @@ func buildAndRun(m *testing.M) (code int, err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("%s: %w\n%s", build, err, out)
 	}
+	// Most tests wait, some for a minute: more of them at once than there are processors.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		return 0, err
+	}
+	gin.SetMode(gin.ReleaseMode) // where a test runs a handler of its own
 	return m.Run(), nil
 }
 
@@ -147,7 +155,7 @@ func startCommand(t testing.TB, cmd *exec.Cmd) *app {
 	})
 	line := a.out.wait(t, "Server running on ")
 	_, a.url, _ = strings.Cut(line, "Server running on ")
-	_, a.port, _ = net.SplitHostPort(strings.TrimPrefix(a.url, "http://"))
+	a.port = a.url[strings.LastIndex(a.url, ":")+1:]
 	return a
 }
 
@@ -184,6 +192,41 @@ func (a *app) get(path string) *http.Response {
 	return response
 }
 
+// token is the PUBLISH_TOKEN of tests that publish.
+const token = "s3cret"
+
+// publish sends JSON to every client of a server that was started with the token, and returns the id.
+func (a *app) publish(body string) string {
+	a.t.Helper()
+	id, err := a.tryPublish(body)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return id
+}
+
+func (a *app) tryPublish(body string) (string, error) {
+	request, err := http.NewRequest(http.MethodPost, a.url+"/sse", strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	var answer struct{ ID, Error string }
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		return "", err
+	}
+	if response.StatusCode != http.StatusAccepted {
+		return "", fmt.Errorf("publish: status %d: %s", response.StatusCode, answer.Error)
+	}
+	return answer.ID, nil
+}
+
 // client has connections of its own, and none of them are left when the test ends.
 func client(t testing.TB) *http.Client {
 	transport := &http.Transport{}
@@ -215,26 +258,31 @@ func (o *output) String() string {
 // wait returns the first whole line that has the text.
 func (o *output) wait(t testing.TB, text string) string {
 	t.Helper()
-	return o.waitFor(t, text, patience)
+	return o.waitFor(t, text, 1, patience)[0]
 }
 
-// waitFor is wait with another time limit.
-func (o *output) waitFor(t testing.TB, text string, limit time.Duration) string {
+// waitFor returns the whole lines that have the text, once there are as many as asked for.
+func (o *output) waitFor(t testing.TB, text string, n int, limit time.Duration) []string {
 	t.Helper()
 	timeout := time.After(limit)
 	for {
 		o.mu.Lock()
 		all, changed := o.text.String(), o.changed
 		o.mu.Unlock()
-		for lines := bufio.NewScanner(strings.NewReader(all)); lines.Scan(); {
-			if strings.Contains(lines.Text(), text) && strings.Contains(all, lines.Text()+"\n") {
-				return lines.Text()
+		whole := all[:strings.LastIndex(all, "\n")+1]
+		var found []string
+		for line := range strings.Lines(whole) {
+			if strings.Contains(line, text) {
+				found = append(found, strings.TrimSuffix(line, "\n"))
 			}
+		}
+		if len(found) >= n {
+			return found
 		}
 		select {
 		case <-changed:
 		case <-timeout:
-			t.Fatalf("no line with %q; there is:\n%s", text, all)
+			t.Fatalf("%d lines with %q, want %d; there is:\n%s", len(found), text, n, all)
 		}
 	}
 }

@@ -18,7 +18,7 @@ func TestVanishedClientIsLetGoWithin60Seconds(t *testing.T) {
 			readUntil(t, conn, "retry:")
 			vanish(t, conn)
 			begin := time.Now()
-			a.out.waitFor(t, `"/sse"`, 60*time.Second)
+			a.out.waitFor(t, `"/sse"`, 1, 60*time.Second)
 			t.Logf("let go after %v", time.Since(begin))
 		})
 	}

@@ -3,26 +3,32 @@
 // What was sent forms a chain of frames. A subscriber is a position in that chain, so there is no
 // queue per client: nothing to size, nothing that overflows, nobody to drop. A slow client merely
 // stands further back, and frames that nobody stands on or before are garbage.
+//
+// There are two kinds of event. A tick is worth nothing once there is a newer one; it has no id. A
+// message has an id and is kept for a while, so that who was away can have what it missed.
 package hub
 
 import (
 	"bytes"
-	"context"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gin-contrib/sse"
 )
 
-const (
-	silence = 15 * time.Second // with nothing sent for so long, a comment goes out
-	batch   = 64 << 10         // bytes that Next hands over at once, unless a single frame is larger
-)
+// silence is how long nothing is sent before a comment goes out, which keeps connections from looking
+// dead to proxies.
+const silence = 15 * time.Second
 
-// ErrClosed is what Next returns once a closed hub has nothing more for the subscriber.
+// ErrClosed is what a closed hub answers.
 var ErrClosed = errors.New("hub closed")
 
 // frame is one encoded event, or a comment, and the way to the one after it.
@@ -34,41 +40,116 @@ type frame struct {
 
 // Hub is where events come in. Its methods may be called from any number of goroutines.
 type Hub struct {
-	mu     sync.Mutex
-	last   *frame // the newest frame; the next one is chained to it
-	tick   []byte // the latest tick, for who comes between two ticks
-	quiet  *time.Timer
-	closed bool
+	mu      sync.Mutex
+	last    *frame // the newest frame; the next one is chained to it
+	tick    []byte // the latest tick, for who comes between two ticks
+	quiet   *time.Timer
+	closed  bool
+	run     string   // tells the ids of this hub from those of another one, or of an earlier start
+	sent    uint64   // messages so far; the id of each has its number
+	history [][]byte // the latest messages; what is in it is never changed, as subscribers share it
+	keep    int      // how many of them
+
+	subscribers atomic.Int64
+	delivered   atomic.Uint64
 }
 
-// New returns a hub without subscribers. Close frees what it holds.
-func New() *Hub {
-	h := &Hub{last: &frame{more: make(chan struct{})}}
+// Stats are figures of a hub.
+type Stats struct {
+	Subscribers int64  // now
+	Delivered   uint64 // events handed over to subscribers so far, each counted for each of them
+	Kept        int    // messages in the history
+}
+
+// Stats returns the figures of this moment.
+func (h *Hub) Stats() Stats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return Stats{h.subscribers.Load(), h.delivered.Load(), len(h.history)}
+}
+
+// New returns a hub that keeps the latest history messages for those who were away. Close frees what
+// it holds.
+func New(history int) *Hub {
+	h := &Hub{last: newFrame(nil), run: strings.ToLower(rand.Text()[:8]), keep: history}
 	h.quiet = time.AfterFunc(silence, h.comment)
 	return h
 }
 
-// Tick sends an event that is worth nothing once there is a newer one, such as the time. A new
-// subscriber gets the latest tick at once. The data is a map, slice or struct, and is sent as JSON;
-// it is an error if it cannot be. Tick waits for no subscriber. On a closed hub it does nothing.
+// Tick sends an event that has no id and is not kept, except that a new subscriber gets the latest
+// one at once. The data is sent as JSON; it is an error if it cannot be, or ErrClosed. Tick waits for
+// no subscriber.
 func (h *Hub) Tick(data any) error {
-	encoded, err := encode(sse.Event{Data: data})
+	encoded, err := json.Marshal(data)
 	if err != nil {
-		return err
+		return fmt.Errorf("encode tick: %w", err)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.tick = encoded
-	h.send(encoded)
+	if h.closed {
+		return ErrClosed
+	}
+	h.tick = encode(sse.Event{Data: encoded})
+	h.send(h.tick)
 	return nil
 }
 
-// Subscribe returns a subscriber that gets the latest tick, if there is one, and then all that is
-// sent from now on. It need not be closed: dropping it is enough.
-func (h *Hub) Subscribe() *Subscriber {
+// Send sends a message, under a name if that is not empty, and returns its id. It is in the history
+// then. The data is sent as JSON; it is an error if it cannot be, or ErrClosed. Send waits for no
+// subscriber.
+func (h *Hub) Send(name string, data any) (id string, err error) {
+	encoded, err := json.Marshal(data)
+	if err != nil {
+		return "", fmt.Errorf("encode message: %w", err)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return &Subscriber{first: h.tick, at: h.last}
+	if h.closed {
+		return "", ErrClosed
+	}
+	h.sent++
+	id = h.id(h.sent)
+	message := encode(sse.Event{Id: id, Event: name, Data: encoded})
+	h.history = append(h.history, message)
+	if len(h.history) > h.keep {
+		h.history = h.history[1:]
+	}
+	h.send(message)
+	return id, nil
+}
+
+// Subscribe returns a subscriber that gets the latest tick, if there is one, and all that is sent from
+// now on, until it is closed. If after is the id of the last message that it saw, it first gets every message since.
+//
+// It begins with an event called position, whose id is that of the last message before those that
+// follow: a client that loses its connection before any message comes has an id to go on from. If
+// messages since after are no longer kept, or it is not an id of this hub's, an event called gap is in
+// its place, with the number of messages that are missing, or null if that is unknown.
+func (h *Hub) Subscribe(after string) *Subscriber {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	oldest := h.sent - uint64(len(h.history)) // the number of the message before the oldest kept
+	at, known := h.number(after)
+	var first []byte
+	switch {
+	case after == "":
+		at = h.sent
+		first = h.position(at)
+	case !known:
+		at = oldest
+		first = h.gap(at, nil)
+	case at < oldest:
+		first = h.gap(oldest, oldest-at)
+		at = oldest
+	default:
+		first = h.position(at)
+	}
+	missed := [][]byte{first}
+	if h.tick != nil {
+		missed = append(missed, h.tick)
+	}
+	h.subscribers.Add(1)
+	return &Subscriber{hub: h, missed: append(missed, h.history[at-oldest:]...), at: h.last}
 }
 
 // Close ends every subscription: subscribers get what was sent before, then ErrClosed.
@@ -84,72 +165,54 @@ func (h *Hub) Close() {
 	close(h.last.more)
 }
 
-// send chains one frame to the last; h.mu is held. Its cost to the sender is that of waking who waits.
+// send chains one frame to the last; h.mu is held and the hub is open.
 func (h *Hub) send(data []byte) {
-	if h.closed {
-		return
-	}
-	// Without room to append to, as subscribers share it.
-	next := &frame{data: slices.Clip(data), more: make(chan struct{})}
+	next := newFrame(data)
 	h.last.next = next
 	close(h.last.more)
 	h.last = next
 	h.quiet.Reset(silence)
 }
 
-// comment keeps the connections from looking dead to proxies while there is nothing to send.
+// comment is sent when nothing else was for some time.
 func (h *Hub) comment() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.send([]byte(":\n\n"))
+	if !h.closed {
+		h.send(slices.Clip([]byte(":\n\n")))
+	}
 }
 
-func encode(e sse.Event) ([]byte, error) {
+// id is the id of the message with that number.
+func (h *Hub) id(number uint64) string {
+	return h.run + "-" + strconv.FormatUint(number, 10)
+}
+
+// number is the number of the message with that id, if it is one that this hub has given.
+func (h *Hub) number(id string) (number uint64, known bool) {
+	digits, ours := strings.CutPrefix(id, h.run+"-")
+	number, err := strconv.ParseUint(digits, 10, 64)
+	return number, ours && err == nil && number <= h.sent
+}
+
+// position tells the subscriber up to which message it has everything.
+func (h *Hub) position(number uint64) []byte {
+	return encode(sse.Event{Id: h.id(number), Event: "position", Data: map[string]any{}})
+}
+
+// gap tells how many messages up to that number the subscriber cannot have any more.
+func (h *Hub) gap(number uint64, missed any) []byte {
+	return encode(sse.Event{Id: h.id(number), Event: "gap", Data: map[string]any{"missed": missed}})
+}
+
+func newFrame(data []byte) *frame {
+	return &frame{data: data, more: make(chan struct{})}
+}
+
+// encode returns the frame of an event whose data can be encoded, without room to append to:
+// subscribers share it.
+func encode(e sse.Event) []byte {
 	var b bytes.Buffer
-	if err := sse.Encode(&b, e); err != nil {
-		return nil, fmt.Errorf("encode event: %w", err)
-	}
-	return b.Bytes(), nil
-}
-
-// Subscriber is one client's position among what was sent. It belongs to one goroutine.
-type Subscriber struct {
-	first []byte // what goes before the chain
-	at    *frame // the last frame handed over
-}
-
-// Next waits until there is something for this subscriber and returns all of it, ready to be
-// written, up to 64 KiB: a client that fell behind catches up in few large writes. The bytes are
-// shared and must not be changed. Its error is ErrClosed, or the reason that ctx ended.
-func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
-	if s.first != nil {
-		first := s.first
-		s.first = nil
-		return first, nil
-	}
-	select {
-	case <-s.at.more:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	if s.at.next == nil {
-		return nil, ErrClosed
-	}
-	s.at = s.at.next
-	data := s.at.data
-	for next := s.at.ready(); next != nil && len(data)+len(next.data) <= batch; next = next.ready() {
-		data = append(data, next.data...)
-		s.at = next
-	}
-	return data, nil
-}
-
-// ready returns the frame after f, or nil while there is none.
-func (f *frame) ready() *frame {
-	select {
-	case <-f.more:
-		return f.next
-	default:
-		return nil
-	}
+	_ = sse.Encode(&b, e) // fails only for data that is no JSON
+	return slices.Clip(b.Bytes())
 }

@@ -16,11 +16,11 @@ var crowds = []int{1, 10, 100, 1_000, 10_000, 100_000}
 func BenchmarkSendToBusy(b *testing.B) {
 	for _, subscribers := range crowds {
 		b.Run(fmt.Sprintf("subscribers=%d", subscribers), func(b *testing.B) {
-			h := New()
+			h := New(0)
 			defer h.Close()
 			all := make([]*Subscriber, subscribers)
 			for i := range all {
-				all[i] = h.Subscribe()
+				all[i] = h.Subscribe("")
 			}
 			event := data{"message": "Server Time: 2:03:25 PM"}
 			for n := 1; b.Loop(); n++ {
@@ -48,15 +48,20 @@ func BenchmarkSendToBusy(b *testing.B) {
 func BenchmarkSendToWaiting(b *testing.B) {
 	for _, subscribers := range crowds {
 		b.Run(fmt.Sprintf("subscribers=%d", subscribers), func(b *testing.B) {
-			h := New()
+			h := New(0)
 			var left atomic.Int64
 			woken := make(chan struct{})
-			var running sync.WaitGroup
+			var ready, running sync.WaitGroup
+			ready.Add(subscribers)
 			for range subscribers {
-				s := h.Subscribe()
+				s := h.Subscribe("")
 				ctx, cancel := context.WithCancel(b.Context()) // each has its own, as requests do
 				running.Go(func() {
 					defer cancel()
+					if _, err := s.Next(ctx); err != nil { // where it stands, which is no send
+						b.Error(err)
+					}
+					ready.Done()
 					for {
 						if _, err := s.Next(ctx); err != nil {
 							return
@@ -80,7 +85,8 @@ func BenchmarkSendToWaiting(b *testing.B) {
 				<-woken
 				return took
 			}
-			send() // now all of them run and wait
+			ready.Wait()
+			send() // now all of them wait in the chain
 			var sender time.Duration
 			for b.Loop() {
 				sender += send()

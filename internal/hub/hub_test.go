@@ -25,6 +25,17 @@ func tick(t *testing.T, h *Hub, value any) {
 	}
 }
 
+// subscribe returns a new subscriber that was told its position.
+func subscribe(t *testing.T, h *Hub) *Subscriber {
+	t.Helper()
+	s := h.Subscribe("")
+	if got, want := string(s.missed[0]), "id:"+h.id(h.sent)+"\nevent:position\ndata:{}\n\n"; got != want {
+		t.Errorf("the stream begins with %q, want %q", got, want)
+	}
+	s.missed = s.missed[1:]
+	return s
+}
+
 // read returns what the subscriber gets until the hub closes.
 func read(t *testing.T, s *Subscriber) string {
 	t.Helper()
@@ -43,8 +54,8 @@ func read(t *testing.T, s *Subscriber) string {
 
 func TestTickIsTheTutorialsFrame(t *testing.T) {
 	t.Parallel()
-	h := New()
-	s := h.Subscribe()
+	h := New(100)
+	s := subscribe(t, h)
 	tick(t, h, "Server Time: 2:03:25 PM")
 	h.Close()
 	if got, want := read(t, s), "data:{\"message\":\"Server Time: 2:03:25 PM\"}\n\n"; got != want {
@@ -54,14 +65,14 @@ func TestTickIsTheTutorialsFrame(t *testing.T) {
 
 func TestNewSubscriberGetsTheLatestTickAtOnceAndOnce(t *testing.T) {
 	t.Parallel()
-	h := New()
-	early := h.Subscribe()
+	h := New(100)
+	early := subscribe(t, h)
 	tick(t, h, 1)
 	tick(t, h, 2)
-	late := h.Subscribe()
+	late := subscribe(t, h)
 	tick(t, h, 3)
 	h.Close()
-	afterwards := h.Subscribe()
+	afterwards := subscribe(t, h)
 	frame := func(n int) string { return fmt.Sprintf("data:{\"message\":%d}\n\n", n) }
 	for name, test := range map[string]struct {
 		s    *Subscriber
@@ -79,21 +90,21 @@ func TestNewSubscriberGetsTheLatestTickAtOnceAndOnce(t *testing.T) {
 
 func TestUnencodableTickIsAnErrorAndSendsNothing(t *testing.T) {
 	t.Parallel()
-	h := New()
-	s := h.Subscribe()
+	h := New(100)
+	s := subscribe(t, h)
 	if err := h.Tick(data{"message": func() {}}); err == nil {
 		t.Error("no error for a function as data")
 	}
 	h.Close()
-	if got := read(t, s) + read(t, h.Subscribe()); got != "" {
+	if got := read(t, s) + read(t, subscribe(t, h)); got != "" {
 		t.Errorf("subscribers got %q, want nothing", got)
 	}
 }
 
 func TestSubscriberFarBehindCatchesUpInLargePieces(t *testing.T) {
 	t.Parallel()
-	h := New()
-	s := h.Subscribe()
+	h := New(100)
+	s := subscribe(t, h)
 	const ticks = 10_000
 	var want strings.Builder
 	for n := range ticks {
@@ -123,8 +134,8 @@ func TestSubscriberFarBehindCatchesUpInLargePieces(t *testing.T) {
 
 func TestFrameLargerThanAPieceIsHandedOverWhole(t *testing.T) {
 	t.Parallel()
-	h := New()
-	s := h.Subscribe()
+	h := New(100)
+	s := subscribe(t, h)
 	tick(t, h, 1)
 	tick(t, h, strings.Repeat("x", 2*batch))
 	tick(t, h, 2)
@@ -140,11 +151,11 @@ func TestFrameLargerThanAPieceIsHandedOverWhole(t *testing.T) {
 func TestManySendingAtOnceReachEverySubscriberInOneOrder(t *testing.T) {
 	t.Parallel()
 	const senders, each, subscribers = 16, 128, 16
-	h := New()
+	h := New(100)
 	got := make([]string, subscribers)
 	var reading, sending sync.WaitGroup
 	for i := range got {
-		s := h.Subscribe()
+		s := subscribe(t, h)
 		reading.Go(func() { got[i] = read(t, s) })
 	}
 	for sender := range senders {
@@ -181,20 +192,26 @@ func TestManySendingAtOnceReachEverySubscriberInOneOrder(t *testing.T) {
 func TestCloseEndsEveryWaitingSubscriber(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := New()
+		h := New(100)
 		tick(t, h, 1)
 		var waiting sync.WaitGroup
 		for range 1000 {
-			s := h.Subscribe()
+			s := subscribe(t, h)
 			waiting.Go(func() { read(t, s) })
 		}
 		synctest.Wait() // all of them stand at the end of the chain
 		h.Close()
 		h.Close()
 		waiting.Wait()
-		tick(t, h, 2) // does nothing
-		if _, err := h.Subscribe().Next(t.Context()); err != nil {
-			t.Error(err)
+		if err := h.Tick(data{}); !errors.Is(err, ErrClosed) {
+			t.Errorf("a tick to a closed hub: %v, want ErrClosed", err)
+		}
+		if _, err := h.Send("", data{}); !errors.Is(err, ErrClosed) {
+			t.Errorf("a message to a closed hub: %v, want ErrClosed", err)
+		}
+		s := subscribe(t, h)
+		if frames, err := s.Next(t.Context()); err != nil || string(frames) != "data:{\"message\":1}\n\n" {
+			t.Errorf("a late subscriber got %q and %v, want the tick", frames, err)
 		}
 	})
 }
@@ -202,9 +219,9 @@ func TestCloseEndsEveryWaitingSubscriber(t *testing.T) {
 func TestNextEndsWithItsContextAndCanBeCalledAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := New()
+		h := New(100)
 		defer h.Close()
-		s := h.Subscribe()
+		s := subscribe(t, h)
 		gone := errors.New("client gone")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(gone) })
@@ -221,9 +238,9 @@ func TestNextEndsWithItsContextAndCanBeCalledAgain(t *testing.T) {
 func TestSilenceIsBrokenByACommentAfter15Seconds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := New()
+		h := New(100)
 		defer h.Close()
-		s := h.Subscribe()
+		s := subscribe(t, h)
 		start := time.Now()
 		for i, want := range []struct {
 			frames string
@@ -248,9 +265,9 @@ func TestSilenceIsBrokenByACommentAfter15Seconds(t *testing.T) {
 // With nobody standing on them, frames must not be kept: a hub runs for months.
 func TestHubKeepsNoOldFrames(t *testing.T) {
 	t.Parallel()
-	h := New()
+	h := New(100)
 	defer h.Close()
-	s := h.Subscribe()
+	s := subscribe(t, h)
 	collected := make(chan struct{})
 	func() {
 		tick(t, h, 1)
@@ -282,5 +299,30 @@ func awaitCollection(t *testing.T, collected <-chan struct{}) {
 			t.Fatal("the frame is still held")
 		default:
 		}
+	}
+}
+
+func TestStatsCountWhatSubscribersGot(t *testing.T) {
+	t.Parallel()
+	h := New(2)
+	one, two := subscribe(t, h), subscribe(t, h)
+	tick(t, h, 1)
+	send(t, h, 2)
+	send(t, h, 3)
+	send(t, h, 4)
+	h.comment()
+	if got, want := h.Stats(), (Stats{Subscribers: 2, Kept: 2}); got != want {
+		t.Errorf("before anybody read: %+v, want %+v", got, want)
+	}
+	h.Close()
+	read(t, one)
+	one.Close()
+	if got, want := h.Stats(), (Stats{Subscribers: 1, Delivered: 4, Kept: 2}); got != want {
+		t.Errorf("after one has read: %+v, want %+v", got, want)
+	}
+	read(t, two)
+	two.Close()
+	if got, want := h.Stats(), (Stats{Delivered: 8, Kept: 2}); got != want {
+		t.Errorf("after both have read: %+v, want %+v", got, want)
 	}
 }

@@ -1,0 +1,137 @@
+package handlers
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
+
+	"gin-sse/internal/hub"
+)
+
+// Authorize lets a request through that has the token as its bearer token. Without a token to ask for
+// nobody may.
+func Authorize(token string) gin.HandlerFunc {
+	want := sha256.Sum256([]byte(token))
+	return func(c *gin.Context) {
+		if token == "" {
+			refuse(c, http.StatusForbidden, "Publishing is off. To turn it on, start the server with PUBLISH_TOKEN set to a secret.")
+			return
+		}
+		scheme, given, _ := strings.Cut(c.GetHeader("Authorization"), " ")
+		got := sha256.Sum256([]byte(strings.TrimSpace(given)))
+		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			c.Header("WWW-Authenticate", `Bearer realm="gin-sse"`)
+			refuse(c, http.StatusUnauthorized, "This takes the server's PUBLISH_TOKEN, in a header: Authorization: Bearer TOKEN.")
+		}
+	}
+}
+
+// Publish sends the body as an event to every client, under the name that ?event= gives, and answers
+// with its id. The body is any JSON value, or a form, of up to max bytes.
+func Publish(events *hub.Hub, max int64) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		name := c.Query("event")
+		if name != "" && !eventName(name) {
+			refuse(c, http.StatusBadRequest, fmt.Sprintf("event=%q is no name for an event: it takes 1 to 64 letters, digits, dots, underscores or hyphens, and none of %s.", name, strings.Join(reserved(), ", ")))
+			return
+		}
+		body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, max))
+		var tooLarge *http.MaxBytesError
+		switch {
+		case errors.As(err, &tooLarge):
+			refuse(c, http.StatusRequestEntityTooLarge, fmt.Sprintf("The event is too large: this server takes up to %d bytes (MAX_EVENT_BYTES).", max))
+			return
+		case err != nil:
+			refuse(c, http.StatusBadRequest, "The event did not arrive: "+err.Error()+".")
+			return
+		}
+
+		var data any
+		switch strings.ToLower(c.ContentType()) {
+		case gin.MIMEJSON:
+			data, err = fromJSON(body)
+		case gin.MIMEPOSTForm:
+			data, err = fromForm(body)
+		default:
+			c.Header("Accept-Post", gin.MIMEJSON+", "+gin.MIMEPOSTForm)
+			refuse(c, http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Type %q is not taken. Send JSON with Content-Type: application/json, or a form.", c.ContentType()))
+			return
+		}
+		if err != nil {
+			refuse(c, http.StatusBadRequest, "This cannot be sent: "+err.Error()+".")
+			return
+		}
+
+		id, err := events.Send(name, data)
+		if err != nil {
+			c.Header("Retry-After", "5")
+			refuse(c, http.StatusServiceUnavailable, "The server is stopping. Send the event again in a few seconds.")
+			return
+		}
+		c.JSON(http.StatusAccepted, gin.H{"id": id})
+	}
+}
+
+// fromJSON returns the body as it is, if it is JSON that every client can read.
+func fromJSON(body []byte) (json.RawMessage, error) {
+	if !utf8.Valid(body) {
+		return nil, errors.New("the body is not JSON: it is not UTF-8")
+	}
+	var data json.RawMessage
+	err := json.Unmarshal(body, &data)
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		before := body[:max(syntax.Offset-1, 0)]
+		line := bytes.Count(before, []byte("\n")) + 1
+		column := len(before) - bytes.LastIndexByte(before, '\n')
+		return nil, fmt.Errorf("the body is not JSON: %w, at line %d, column %d", err, line, column)
+	}
+	return data, err
+}
+
+// fromForm returns the form's fields: message=hello is {"message":"hello"}.
+func fromForm(body []byte) (gin.H, error) {
+	if start := bytes.TrimSpace(body); len(start) > 0 && strings.ContainsRune(`{["`, rune(start[0])) {
+		return nil, errors.New("it looks like JSON that was sent as a form; with curl, add -H 'Content-Type: application/json'")
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, fmt.Errorf("the body is not a form: %w", err)
+	}
+	if len(form) == 0 {
+		return nil, errors.New("the form is empty; send a field, such as message=hello")
+	}
+	fields := gin.H{}
+	for name, values := range form {
+		fields[name] = values[0]
+		if len(values) > 1 {
+			fields[name] = values
+		}
+	}
+	return fields, nil
+}
+
+// eventName tells whether an event may be called so. What EventSource and the server call their own
+// events is left out: a page would take one for the other.
+func eventName(name string) bool {
+	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+	return len(name) <= 64 && strings.Trim(name, plain) == "" && !slices.Contains(reserved(), name)
+}
+
+func reserved() []string { return []string{"open", "error", "gap", "position"} }
+
+// refuse ends the request with an error that a program can read.
+func refuse(c *gin.Context, status int, message string) {
+	c.AbortWithStatusJSON(status, gin.H{"error": message})
+}

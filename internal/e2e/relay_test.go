@@ -1,0 +1,73 @@
+package e2e
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+)
+
+// relay passes connections on to a server, and can cut off those that there are.
+type relay struct {
+	url   string
+	mu    sync.Mutex
+	conns map[net.Conn]bool
+}
+
+func newRelay(t *testing.T, server string) *relay {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{url: "http://" + listener.Addr().String(), conns: map[net.Conn]bool{}}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return // closed below
+			}
+			running.Go(func() { r.pass(client, server) })
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		r.cut()
+		running.Wait()
+	})
+	return r
+}
+
+func (r *relay) pass(client net.Conn, server string) {
+	defer client.Close()
+	upstream, err := net.Dial("tcp", server)
+	if err != nil {
+		return // the client sees its connection closed
+	}
+	defer upstream.Close()
+	r.mu.Lock()
+	r.conns[client] = true
+	r.mu.Unlock()
+	var upward sync.WaitGroup
+	upward.Go(func() {
+		_, _ = io.Copy(upstream, client)
+		upstream.Close()
+	})
+	_, _ = io.Copy(client, upstream)
+	client.Close()
+	upward.Wait()
+	r.mu.Lock()
+	delete(r.conns, client)
+	r.mu.Unlock()
+}
+
+// cut resets every connection, as a network that fails does.
+func (r *relay) cut() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for conn := range r.conns {
+		_ = conn.(*net.TCPConn).SetLinger(0)
+		conn.Close()
+	}
+}

@@ -1,0 +1,159 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// policy is the strictest Content-Security-Policy that the page works under.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// stage serves the page with a stream that does what a test tells it to.
+type stage struct {
+	url string
+
+	mu       sync.Mutex
+	changed  chan struct{} // closed at any change
+	messages []string      // frames; the id of a message is "m" and its number, from 1
+	tick     string        // the latest
+	ticks    int           // so far
+	lost     int           // the first messages are no longer there
+	refused  int           // streams that were answered 503
+	full     bool          // to answer 503
+	epoch    int           // streams of an earlier one end
+	open     int           // streams now
+	opened   int           // streams ever
+}
+
+func newStage(t *testing.T) *stage {
+	t.Helper()
+	s := &stage{changed: make(chan struct{})}
+	files := http.FileServer(http.Dir("../../public"))
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /sse", s.stream)
+	mux.HandleFunc("GET /elsewhere", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, "<!doctype html><title>elsewhere</title><link rel=icon href=/favicon.svg>")
+	})
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", policy)
+		files.ServeHTTP(w, r)
+	})
+	server := httptest.NewServer(mux)
+	t.Cleanup(func() {
+		s.change(func() { s.epoch, s.full = s.epoch+1, true })
+		server.CloseClientConnections()
+		server.Close()
+	})
+	// Locks are for localhost and HTTPS only.
+	s.url = strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
+	return s
+}
+
+// change changes something and wakes all streams.
+func (s *stage) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// send sends a message to all streams. The data is JSON.
+func (s *stage) send(data ...string) {
+	s.change(func() {
+		for _, data := range data {
+			s.messages = append(s.messages, fmt.Sprintf("id:m%d\ndata:%s\n\n", len(s.messages)+1, data))
+		}
+	})
+}
+
+// beat sends a tick to all streams.
+func (s *stage) beat(data string) {
+	s.change(func() { s.tick, s.ticks = "data:"+data+"\n\n", s.ticks+1 })
+}
+
+// until waits until the condition holds.
+func (s *stage) until(t *testing.T, condition func() bool) {
+	t.Helper()
+	timeout := time.After(2 * patience)
+	for {
+		s.mu.Lock()
+		ok, changed := condition(), s.changed
+		s.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			t.Fatal("the browser did not do what it should")
+		}
+	}
+}
+
+// get returns one of the stage's numbers.
+func (s *stage) get(number *int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return *number
+}
+
+func (s *stage) stream(w http.ResponseWriter, r *http.Request) {
+	after := r.Header.Get("Last-Event-ID")
+	if after == "" {
+		after = r.URL.Query().Get("lastEventId")
+	}
+	s.mu.Lock()
+	sent, ticks, epoch := len(s.messages), s.ticks-1, s.epoch
+	full := s.full
+	head := fmt.Sprintf("id:m%d\nevent:position\ndata:{}\n\n", sent)
+	if at, err := strconv.Atoi(strings.TrimPrefix(after, "m")); after != "" && err == nil {
+		sent = at
+		head = fmt.Sprintf("id:m%d\nevent:position\ndata:{}\n\n", at)
+		if s.lost > at {
+			head = fmt.Sprintf("id:m%d\nevent:gap\ndata:{\"missed\":%d}\n\n", s.lost, s.lost-at)
+			sent = s.lost
+		}
+	}
+	s.mu.Unlock()
+	if full {
+		s.change(func() { s.refused++ })
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "no room", http.StatusServiceUnavailable)
+		return
+	}
+
+	s.change(func() { s.open, s.opened = s.open+1, s.opened+1 })
+	defer s.change(func() { s.open-- })
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-cache")
+	for {
+		s.mu.Lock()
+		frames := head + strings.Join(s.messages[sent:], "")
+		if ticks < s.ticks {
+			frames += s.tick
+		}
+		head, sent, ticks = "", len(s.messages), s.ticks
+		over, changed := s.epoch != epoch, s.changed
+		s.mu.Unlock()
+		if over {
+			return
+		}
+		if _, err := fmt.Fprint(w, frames); err != nil {
+			return
+		}
+		w.(http.Flusher).Flush()
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
