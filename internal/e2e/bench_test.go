@@ -1,0 +1,199 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// BenchmarkFanout holds clients open over loopback and reports what one event a second to each of
+// them costs the server's process, beside the same work written by hand on net/http
+// (testdata/baseline). One iteration is one event to all clients, so
+//
+//	go test -run '^$' -bench Fanout -benchtime 10x ./internal/e2e
+//
+// measures each server for ten seconds.
+//
+//	cpu-µs/event  user and system time of the server's process for one event to one client
+//	B/client      by how much its resident memory grew for each client
+//	p99-ms        by how much later than the first client 99 % of them had an event; of all the
+//	              events the median, as anything else that the machine does delays some of them
+//	x-...         the same as a multiple of what net/http took just before
+func BenchmarkFanout(b *testing.B) {
+	if runtime.GOOS != "linux" {
+		b.Skip("what a process costs is read from /proc, which only Linux has")
+	}
+	for _, clients := range []int{100, 1_000, 5_000, 15_000} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			var base, own *cost
+			b.Run("server=net-http", func(b *testing.B) {
+				program := filepath.Join(b.TempDir(), "baseline")
+				if out, err := exec.Command("go", "build", "-o", program, "./testdata/baseline").CombinedOutput(); err != nil {
+					b.Fatalf("build the baseline: %v\n%s", err, out)
+				}
+				cmd := command(b)
+				cmd.Path = program
+				base = fanOut(b, startCommand(b, cmd), clients)
+			})
+			b.Run("server=gin-sse", func(b *testing.B) {
+				own = fanOut(b, start(b, "HOST=127.0.0.1"), clients)
+				if base != nil { // -bench may have left it out
+					b.ReportMetric(own.cpu/base.cpu, "x-cpu")
+					b.ReportMetric(own.memory/base.memory, "x-memory")
+					b.ReportMetric(own.spread/base.spread, "x-p99")
+				}
+			})
+		})
+	}
+}
+
+// cost is what a server took for its clients, in the units that BenchmarkFanout reports.
+type cost struct{ cpu, memory, spread float64 }
+
+func fanOut(b *testing.B, server *app, clients int) *cost {
+	pid := server.cmd.Process.Pid
+	before := resident(b, pid)
+	f := &fan{clients: clients, seen: map[string][]time.Time{}, ticks: make(chan []time.Time, 100)}
+	defer f.close()
+	for range clients {
+		f.connect(b, net.JoinHostPort("127.0.0.1", server.port))
+	}
+	for range 3 { // connecting is over, and what it left behind is settled
+		f.tick(b)
+	}
+
+	var spreads []time.Duration
+	busy := cpuTime(b, pid)
+	for b.Loop() {
+		at := f.tick(b) // in order
+		spreads = append(spreads, at[clients*99/100].Sub(at[0]))
+	}
+	busy = cpuTime(b, pid) - busy
+	slices.Sort(spreads)
+	c := &cost{
+		cpu:    float64(busy.Nanoseconds()) / 1e3 / float64(clients*len(spreads)),
+		memory: float64(resident(b, pid)-before) / float64(clients),
+		spread: float64(spreads[len(spreads)/2].Microseconds()) / 1e3,
+	}
+	b.ReportMetric(0, "ns/op") // it is the clock's second
+	b.ReportMetric(c.cpu, "cpu-µs/event")
+	b.ReportMetric(c.memory, "B/client")
+	b.ReportMetric(c.spread, "p99-ms")
+	return c
+}
+
+// fan is many clients that get the same events.
+type fan struct {
+	clients int
+	conns   []net.Conn
+	readers sync.WaitGroup
+
+	mu    sync.Mutex
+	seen  map[string][]time.Time // an event, and when one client after the other got it
+	ticks chan []time.Time       // events that all clients got
+}
+
+func (f *fan) connect(b *testing.B, address string) {
+	b.Helper()
+	conn, err := net.DialTimeout("tcp", address, patience)
+	if err != nil {
+		b.Fatalf("client %d of %d cannot connect (this process and the server each need as many descriptors, see ulimit -n): %v", len(f.conns)+1, f.clients, err)
+	}
+	f.conns = append(f.conns, conn)
+	if _, err := fmt.Fprintf(conn, "GET /sse HTTP/1.1\r\nHost: %s\r\n\r\n", address); err != nil {
+		b.Fatal(err)
+	}
+	f.readers.Go(func() { f.read(conn) })
+}
+
+// read ends with the connection; if that is too early, tick finds out.
+func (f *fan) read(conn net.Conn) {
+	response, err := http.ReadResponse(bufio.NewReaderSize(conn, 1024), nil)
+	if err != nil || response.StatusCode != http.StatusOK {
+		return
+	}
+	lines := bufio.NewReaderSize(response.Body, 256)
+	for {
+		line, err := lines.ReadSlice('\n')
+		if err != nil {
+			return
+		}
+		if strings.Contains(string(line), "Server Time") {
+			f.got(string(line))
+		}
+	}
+}
+
+func (f *fan) got(event string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen[event] = append(f.seen[event], time.Now())
+	if len(f.seen[event]) == f.clients {
+		f.ticks <- f.seen[event]
+	}
+}
+
+// tick waits until every client has the next event, and returns when each of them got it.
+func (f *fan) tick(b *testing.B) []time.Time {
+	b.Helper()
+	select {
+	case at := <-f.ticks:
+		return at
+	case <-time.After(patience):
+		b.Fatalf("no event has reached all of the %d clients for %v", f.clients, patience)
+		return nil
+	}
+}
+
+func (f *fan) close() {
+	for _, conn := range f.conns {
+		conn.Close()
+	}
+	f.readers.Wait()
+}
+
+// cpuTime is what all threads of a process have run for. /proc/PID/stat has it as well, but in
+// steps of 10 ms: too coarse for 100 clients.
+func cpuTime(b *testing.B, pid int) time.Duration {
+	b.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil || len(threads) == 0 {
+		b.Fatalf("no schedstat for process %d: %v", pid, err)
+	}
+	var sum time.Duration
+	for _, thread := range threads {
+		sum += time.Duration(number(b, thread, 0))
+	}
+	return sum
+}
+
+// resident is the memory in use by a process, in bytes.
+func resident(b *testing.B, pid int) int {
+	b.Helper()
+	return number(b, fmt.Sprintf("/proc/%d/statm", pid), 1) * os.Getpagesize()
+}
+
+// number is one of the fields in a file of /proc.
+func number(b *testing.B, file string, field int) int {
+	b.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		b.Fatal(err)
+	}
+	n, err := strconv.Atoi(strings.Fields(string(content))[field])
+	if err != nil {
+		b.Fatalf("%s: %v", file, err)
+	}
+	return n
+}
