@@ -51,6 +51,7 @@ type config struct {
 	TLSCertFile    string        `env:"TLS_CERT_FILE" takes:"the certificate's PEM file, as TLS_KEY_FILE is set"`
 	TLSKeyFile     string        `env:"TLS_KEY_FILE" takes:"the private key's PEM file, as TLS_CERT_FILE is set"`
 	MaxClients     uint64        `env:"MAX_CLIENTS" takes:"how many streams may be open at the same time, 0 for any number"`
+	Metrics        bool          `env:"METRICS" takes:"true for the page /metrics, or false"`
 	AllowedOrigins list          `env:"ALLOWED_ORIGINS" takes:"origins such as https://example.com or http://localhost:5173, without a path, separated by commas; or * alone for all"`
 	TrustedProxies list          `env:"TRUSTED_PROXIES" takes:"addresses or networks such as 10.0.0.0/8, separated by commas"`
 }
@@ -90,7 +91,7 @@ func run(args []string) error {
 }
 
 // routes is the tutorial's server.js: what is asked for on the left, who answers on the right.
-func routes(cfg config, events *hub.Hub) (http.Handler, error) {
+func routes(cfg config, events *hub.Hub, status *handlers.Status) (http.Handler, error) {
 	gin.DebugPrintFunc = func(string, ...any) {} // a clean start has nothing to warn about
 	app := gin.New()
 	app.HandleMethodNotAllowed = true
@@ -99,7 +100,7 @@ func routes(cfg config, events *hub.Hub) (http.Handler, error) {
 		return nil, refuse("TrustedProxies")
 	}
 
-	app.Use(gin.LoggerWithConfig(gin.LoggerConfig{SkipPaths: []string{"/healthz"}}))
+	app.Use(gin.LoggerWithConfig(gin.LoggerConfig{SkipPaths: []string{"/healthz", "/metrics"}}))
 	app.Use(gin.CustomRecovery(handlers.InternalError))
 	app.Use(secure.New(secure.Config{
 		ContentSecurityPolicy: "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -120,7 +121,12 @@ func routes(cfg config, events *hub.Hub) (http.Handler, error) {
 	get := []string{http.MethodGet, http.MethodHead}
 	app.Match(get, "/sse", handlers.Limit(cfg.MaxClients), handlers.SSE(events))
 	app.POST("/sse", handlers.Authorize(cfg.PublishToken), handlers.Publish(events, cfg.MaxEventBytes))
+	app.Match(get, "/status", status.Page)
+	app.Match(get, "/status/sse", status.Refresh, handlers.SSE(status.Viewers))
 	app.Match(get, "/healthz", handlers.Health)
+	if cfg.Metrics {
+		app.Match(get, "/metrics", handlers.Metrics(events))
+	}
 
 	app.NoRoute(handlers.NotFound)
 	app.NoMethod(handlers.MethodNotAllowed)
@@ -133,7 +139,8 @@ func serve(cfg config) error {
 	defer stop()
 
 	events := hub.New(cfg.History)
-	app, err := routes(cfg, events)
+	status := handlers.NewStatus(events)
+	app, err := routes(cfg, events, status)
 	if err != nil {
 		return err
 	}
@@ -160,9 +167,11 @@ func serve(cfg config) error {
 	server.Protocols.SetHTTP2(true)            // over TLS
 	server.Protocols.SetUnencryptedHTTP2(true) // h2c, for proxies that are told to speak it
 	server.RegisterOnShutdown(events.Close)
+	server.RegisterOnShutdown(status.Viewers.Close)
 
 	var running sync.WaitGroup
 	running.Go(func() { clock.Run(ctx, cfg.TickInterval, handlers.SimulateData(events)) })
+	running.Go(func() { clock.Run(ctx, time.Second/2, status.Tick) })
 	running.Go(func() {
 		<-ctx.Done()
 		stop() // a second signal ends the process at once

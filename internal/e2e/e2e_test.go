@@ -77,9 +77,9 @@ func buildAndRun(m *testing.M) (code int, err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("%s: %w\n%s", build, err, out)
 	}
-	// Most tests wait, some for a minute: more of them at once than there are processors.
+	// Many tests wait, some for a minute: more of them at once than there may be processors.
 	flag.Parse()
-	if err := flag.Set("test.parallel", "8"); err != nil {
+	if err := flag.Set("test.parallel", "4"); err != nil {
 		return 0, err
 	}
 	gin.SetMode(gin.ReleaseMode) // where a test runs a handler of its own
@@ -89,7 +89,7 @@ func buildAndRun(m *testing.M) (code int, err error) {
 // command prepares the program with nothing in its environment but env. It is killed if it runs for
 // longer than any test should.
 func command(t testing.TB, env ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, binary)
 	cmd.Env = env

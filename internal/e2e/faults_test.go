@@ -238,7 +238,7 @@ func TestAllowedOriginsMayOpenTheStream(t *testing.T) {
 func TestEveryPageHasTheSecurityHeaders(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	for _, path := range []string{"/", "/app.js", "/nope", "/healthz", "/sse"} {
+	for _, path := range []string{"/", "/app.js", "/nope", "/healthz", "/sse", "/status", "/status/sse"} {
 		header := a.get(path).Header
 		for name, want := range map[string]string{
 			"Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",

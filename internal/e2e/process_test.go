@@ -79,6 +79,7 @@ func TestUnusableSettingsEndTheStartWithOneLine(t *testing.T) {
 		{"ALLOWED_ORIGINS=null", `ALLOWED_ORIGINS="null" cannot be used: `},
 		{"TRUSTED_PROXIES=10.0.0.0/33", `TRUSTED_PROXIES="10.0.0.0/33" cannot be used: it takes addresses or networks such as 10.0.0.0/8, separated by commas`},
 		{"TRUSTED_PROXIES=nginx", `TRUSTED_PROXIES="nginx" cannot be used: it takes addresses or networks such as 10.0.0.0/8, separated by commas`},
+		{"METRICS=yes", `METRICS="yes" cannot be used: it takes true for the page /metrics, or false`},
 		{"HISTORY=-1", `HISTORY="-1" cannot be used: it takes a number of messages, 0 or more`},
 		{"MAX_EVENT_BYTES=0", `MAX_EVENT_BYTES="0" cannot be used: it takes a number of bytes, 1 or more`},
 		{"MAX_EVENT_BYTES=64k", `MAX_EVENT_BYTES="64k" cannot be used: it takes a number of bytes, 1 or more`},

@@ -65,14 +65,14 @@ type Hub struct {
 	keep    int      // how many of them
 
 	subscribers atomic.Int64
-	delivered   atomic.Int64
+	delivered   atomic.Uint64
 }
 
 // Stats are figures of a hub.
 type Stats struct {
-	Subscribers int64 // now
-	Delivered   int64 // events handed over to subscribers so far, each counted for each of them
-	Kept        int   // messages in the history
+	Subscribers int64  // now
+	Delivered   uint64 // events handed over to subscribers so far, each counted for each of them
+	Kept        int    // messages in the history
 }
 
 // Stats returns the figures of this moment.

@@ -35,7 +35,7 @@ func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 		data = append(data, more...) // copies, as there is no room to append to
 		events += n
 	}
-	s.hub.delivered.Add(int64(events))
+	s.hub.delivered.Add(uint64(events))
 	return data, nil
 }
 

@@ -1,0 +1,32 @@
+package handlers
+
+import (
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"gin-sse/internal/hub"
+)
+
+// Metrics are the figures of the hub, the process and Go's runtime, in Prometheus's format.
+func Metrics(events *hub.Hub) gin.HandlerFunc {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "gin_sse_subscribers",
+			Help: "Streams that are open.",
+		}, func() float64 { return float64(events.Stats().Subscribers) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "gin_sse_events_delivered_total",
+			Help: "Events handed over to streams, each counted for each stream.",
+		}, func() float64 { return float64(events.Stats().Delivered) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "gin_sse_history_messages",
+			Help: "Messages kept for clients that reconnect.",
+		}, func() float64 { return float64(events.Stats().Kept) }),
+	)
+	return gin.WrapH(promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+}
