@@ -217,8 +217,11 @@ func TestStalledClientDoesNotHoldUpTheStop(t *testing.T) {
 
 func TestSecondSignalExitsAtOnce(t *testing.T) {
 	t.Parallel()
-	a := start(t)
-	a.raw("GET /sse HTTP/1.1\r\nHost: ") // a request that is being sent keeps a polite stop waiting
+	a := start(t, "PUBLISH_TOKEN="+token)
+	// A request whose body does not come keeps a polite stop waiting.
+	request := a.raw("POST /sse HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token +
+		"\r\nContent-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+	readUntil(t, request, "100 Continue")
 	if err := a.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
