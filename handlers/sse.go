@@ -13,7 +13,8 @@ import (
 	"gin-sse/internal/hub"
 )
 
-// writeTimeout is how long a client may take no byte of a write before it is cut off.
+// writeTimeout is how long a client may take no byte of a write before it is cut off, at least; it may
+// be a third longer.
 const writeTimeout = 10 * time.Second
 
 // SSE streams what is sent through the hub, until the client leaves or the hub is closed.
@@ -28,12 +29,20 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		}
 
 		connection := http.NewResponseController(c.Writer)
+		var deadline time.Time // setting it for every write would be a tenth of what an event costs
 		sendData := func(frames []byte) error {
-			if err := connection.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-				return err
+			if now := time.Now(); deadline.Sub(now) < writeTimeout {
+				deadline = now.Add(writeTimeout * 4 / 3)
+				if err := connection.SetWriteDeadline(deadline); err != nil {
+					return err
+				}
 			}
 			_, err := c.Writer.Write(frames)
 			return err
+		}
+		noDeadline := func() {
+			deadline = time.Time{}
+			_ = connection.SetWriteDeadline(deadline) // a connection that cannot take it is gone
 		}
 
 		// The server's limit on the time for a request would end a stream, too.
@@ -49,11 +58,14 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		subscriber := events.Subscribe(lastEventID(c))
 		defer subscriber.Close()
 		c.Stream(func(io.Writer) bool {
-			_ = connection.SetWriteDeadline(time.Time{}) // left behind, it would end a silent stream on HTTP/2
+			if c.Request.ProtoMajor == 2 {
+				noDeadline() // left behind, it would end a silent stream
+			}
 			// The request's context ends when the client closes the connection: req.on('close').
 			frames, err := subscriber.Next(c.Request.Context())
 			return err == nil && sendData(frames) == nil
 		})
+		noDeadline() // the end of the answer may come long after the last event
 	}
 }
 
