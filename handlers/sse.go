@@ -13,10 +13,6 @@ import (
 	"gin-sse/internal/hub"
 )
 
-// writeTimeout is how long a client may take no byte of a write before it is cut off, at least; it may
-// be a third longer.
-const writeTimeout = 10 * time.Second
-
 // SSE streams what is sent through the hub, until the client leaves or the hub is closed.
 func SSE(events *hub.Hub) gin.HandlerFunc {
 	return func(c *gin.Context) {
@@ -29,20 +25,13 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		}
 
 		connection := http.NewResponseController(c.Writer)
-		var deadline time.Time // setting it for every write would be a tenth of what an event costs
+		deadline := deadline{connection: connection}
 		sendData := func(frames []byte) error {
-			if now := time.Now(); deadline.Sub(now) < writeTimeout {
-				deadline = now.Add(writeTimeout * 4 / 3)
-				if err := connection.SetWriteDeadline(deadline); err != nil {
-					return err
-				}
+			if err := deadline.extend(); err != nil {
+				return err
 			}
 			_, err := c.Writer.Write(frames)
 			return err
-		}
-		noDeadline := func() {
-			deadline = time.Time{}
-			_ = connection.SetWriteDeadline(deadline) // a connection that cannot take it is gone
 		}
 
 		// The server's limit on the time for a request would end a stream, too.
@@ -59,13 +48,13 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		defer subscriber.Close()
 		c.Stream(func(io.Writer) bool {
 			if c.Request.ProtoMajor == 2 {
-				noDeadline() // left behind, it would end a silent stream
+				deadline.clear() // left behind, it would end a silent stream
 			}
 			// The request's context ends when the client closes the connection: req.on('close').
 			frames, err := subscriber.Next(c.Request.Context())
 			return err == nil && sendData(frames) == nil
 		})
-		noDeadline() // the end of the answer may come long after the last event
+		deadline.clear() // the end of the answer may come long after the last event
 	}
 }
 
