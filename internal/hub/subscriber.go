@@ -50,7 +50,9 @@ func (s *Subscriber) pop(max int) (data []byte, events int) {
 		if len(data) > max {
 			return nil, 0
 		}
-		s.missed = s.missed[1:]
+		if s.missed = s.missed[1:]; len(s.missed) == 0 {
+			s.missed = nil // not held for as long as the client stays
+		}
 		return data, 1
 	}
 	select {
