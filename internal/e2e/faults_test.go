@@ -235,6 +235,43 @@ func TestAllowedOriginsMayOpenTheStream(t *testing.T) {
 	}
 }
 
+func TestNoOtherOriginMayPublishFromABrowser(t *testing.T) {
+	t.Parallel()
+	const evil = "https://evil.example"
+	for _, allowed := range []string{"", evil, "*"} {
+		a := start(t, "PUBLISH_TOKEN="+token, "ALLOWED_ORIGINS="+allowed)
+		ask := func(method string, header http.Header, body string) *http.Response {
+			request, err := http.NewRequestWithContext(t.Context(), method, a.url+"/sse", strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header = header
+			request.Header.Set("Origin", evil)
+			response, err := client(t).Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			return response
+		}
+		// With the token in a header, a browser asks first, and is not told that it may.
+		preflight := ask(http.MethodOptions, http.Header{
+			"Access-Control-Request-Method":  {http.MethodPost},
+			"Access-Control-Request-Headers": {"authorization,content-type"},
+		}, "").Header
+		if methods, headers := preflight.Get("Access-Control-Allow-Methods"), strings.ToLower(preflight.Get("Access-Control-Allow-Headers")); strings.ContainsAny(methods+headers, "*") ||
+			strings.Contains(methods, http.MethodPost) || strings.Contains(headers, "authorization") {
+			t.Errorf("ALLOWED_ORIGINS=%q: a browser may send %q with %q", allowed, methods, headers)
+		}
+		// What it sends without asking has no token.
+		for _, contentType := range []string{"application/x-www-form-urlencoded", "text/plain"} {
+			if response := ask(http.MethodPost, http.Header{"Content-Type": {contentType}, "Cookie": {"token=" + token}}, "message=forged"); response.StatusCode != http.StatusUnauthorized {
+				t.Errorf("ALLOWED_ORIGINS=%q: a form is answered with %d", allowed, response.StatusCode)
+			}
+		}
+	}
+}
+
 func TestEveryPageHasTheSecurityHeaders(t *testing.T) {
 	t.Parallel()
 	a := start(t)
