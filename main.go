@@ -97,7 +97,7 @@ func routes(cfg config, events *hub.Hub, status *handlers.Status) (http.Handler,
 	app.HandleMethodNotAllowed = true
 	app.HTMLRender = handlers.Pages{Templates: folder("templates", "error.html")}
 	if err := app.SetTrustedProxies(cfg.TrustedProxies); err != nil {
-		return nil, refuse("TrustedProxies")
+		return nil, unusable("TrustedProxies")
 	}
 
 	app.Use(gin.LoggerWithConfig(gin.LoggerConfig{SkipPaths: []string{"/healthz", "/metrics"}}))
@@ -122,7 +122,7 @@ func routes(cfg config, events *hub.Hub, status *handlers.Status) (http.Handler,
 	app.Match(get, "/sse", handlers.Limit(cfg.MaxClients), handlers.SSE(events))
 	app.POST("/sse", handlers.Authorize(cfg.PublishToken), handlers.Publish(events, cfg.MaxEventBytes))
 	app.Match(get, "/status", status.Page)
-	app.Match(get, "/status/sse", status.Refresh, handlers.SSE(status.Viewers))
+	app.Match(get, "/status/sse", handlers.Limit(100), status.Refresh, handlers.SSE(status.Viewers))
 	app.Match(get, "/healthz", handlers.Health)
 	if cfg.Metrics {
 		app.Match(get, "/metrics", handlers.Metrics(events))
@@ -161,6 +161,9 @@ func serve(cfg config) error {
 			// A stream's own deadline cannot end it while the whole connection takes nothing. The write
 			// that fills the last buffer is given the time twice.
 			WriteByteTimeout: 5 * time.Second,
+			// Who sends nothing is asked for a sign of life, also in the middle of a request.
+			SendPingTimeout: 15 * time.Second,
+			PingTimeout:     15 * time.Second,
 		},
 	}
 	server.Protocols.SetHTTP1(true)
@@ -273,23 +276,23 @@ func readConfig() (config, error) {
 	var unreadable env.ParseError
 	switch {
 	case errors.As(err, &unreadable):
-		return cfg, refuse(unreadable.Name)
+		return cfg, unusable(unreadable.Name)
 	case err != nil:
 		return cfg, fmt.Errorf("read the environment: %w", err)
 	case !areOrigins(cfg.AllowedOrigins):
-		return cfg, refuse("AllowedOrigins")
+		return cfg, unusable("AllowedOrigins")
 	case cfg.TLSCertFile == "" && cfg.TLSKeyFile != "":
-		return cfg, refuse("TLSCertFile")
+		return cfg, unusable("TLSCertFile")
 	case cfg.TLSKeyFile == "" && cfg.TLSCertFile != "":
-		return cfg, refuse("TLSKeyFile")
+		return cfg, unusable("TLSKeyFile")
 	case cfg.MaxEventBytes < 1:
-		return cfg, refuse("MaxEventBytes")
+		return cfg, unusable("MaxEventBytes")
 	case cfg.History < 0:
-		return cfg, refuse("History")
+		return cfg, unusable("History")
 	case strings.ContainsFunc(cfg.PublishToken, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return cfg, errors.New("PUBLISH_TOKEN cannot be used: it takes letters, digits and signs without spaces")
 	case cfg.TickInterval != 0 && cfg.TickInterval < 10*time.Millisecond:
-		return cfg, refuse("TickInterval")
+		return cfg, unusable("TickInterval")
 	}
 	// Go takes a zone that it cannot find for UTC.
 	if tz := os.Getenv("TZ"); time.Local.String() == "UTC" && strings.TrimPrefix(tz, ":") != "" && strings.TrimPrefix(tz, ":") != "UTC" {
@@ -311,8 +314,8 @@ func areOrigins(origins []string) bool {
 	return true
 }
 
-// refuse is the error for a field of config whose variable cannot be used.
-func refuse(name string) error {
+// unusable is the error for a field of config whose variable cannot be used.
+func unusable(name string) error {
 	field, _ := reflect.TypeFor[config]().FieldByName(name)
 	variable := field.Tag.Get("env")
 	return fmt.Errorf("%s=%q cannot be used: it takes %s", variable, os.Getenv(variable), field.Tag.Get("takes"))

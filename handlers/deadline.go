@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// writeTimeout is how long a client may take no byte of a write before it is cut off, at least; it may
-// be a third longer.
+// writeTimeout is how long a client may need to take 64 KiB before it is cut off, at least; it may be a
+// third longer.
 const writeTimeout = 10 * time.Second
 
-// deadline cuts off a client that takes nothing. It is set once in a few writes: setting it for every
+// deadline cuts off a client that takes what it is sent too slowly, or not at all. It is set once in a few writes: setting it for every
 // one would be a tenth of what an event costs.
 type deadline struct {
 	connection *http.ResponseController

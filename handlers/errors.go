@@ -27,10 +27,15 @@ func InternalError(c *gin.Context, _ any) {
 // fail ends the request with an error page, or as JSON for a client that asks for JSON.
 func fail(c *gin.Context, status int, message string) {
 	c.Abort()
-	c.Header("Vary", "Accept")
+	c.Writer.Header().Add("Vary", "Accept")
 	if c.NegotiateFormat(gin.MIMEHTML, gin.MIMEJSON) == gin.MIMEJSON {
 		c.JSON(status, gin.H{"error": message})
 		return
 	}
 	c.HTML(status, "error.html", gin.H{"status": status, "title": http.StatusText(status), "message": message})
+}
+
+// refuse ends the request with an error that a program can read.
+func refuse(c *gin.Context, status int, message string) {
+	c.AbortWithStatusJSON(status, gin.H{"error": message})
 }

@@ -3,10 +3,9 @@ package handlers
 import (
 	"fmt"
 	"html"
-	"io"
 	"io/fs"
 	"net/http"
-	"os"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 	"github.com/gin-gonic/gin/render"
@@ -16,7 +15,7 @@ import (
 // text and quoted attributes. Templates are read at each use, so an edit on disk shows at once.
 //
 // html/template would do more, but calls methods by name, so that the linker keeps all of Gin and of
-// what Gin imports: a binary of 15 MB instead of 9.
+// what Gin imports: a binary of 17 MB instead of 12.
 type Pages struct{ Templates fs.FS }
 
 // Instance returns the page; the data must be a gin.H.
@@ -36,9 +35,11 @@ func (p page) Render(w http.ResponseWriter) error {
 		return fmt.Errorf("read template: %w", err)
 	}
 	p.WriteContentType(w)
-	_, err = io.WriteString(w, os.Expand(string(template), func(name string) string {
-		return html.EscapeString(fmt.Sprint(p.values[name]))
-	}))
+	var pairs []string
+	for name, value := range p.values {
+		pairs = append(pairs, "${"+name+"}", html.EscapeString(fmt.Sprint(value)))
+	}
+	_, err = strings.NewReplacer(pairs...).WriteString(w, string(template))
 	return err
 }
 

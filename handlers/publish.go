@@ -53,7 +53,7 @@ func Publish(events *hub.Hub, max int64) gin.HandlerFunc {
 			refuse(c, http.StatusRequestEntityTooLarge, fmt.Sprintf("The event is too large: this server takes up to %d bytes (MAX_EVENT_BYTES).", max))
 			return
 		case err != nil:
-			refuse(c, http.StatusBadRequest, "The event did not arrive: "+err.Error()+".")
+			refuse(c, http.StatusBadRequest, "The event did not arrive whole, or not in time.")
 			return
 		}
 
@@ -130,8 +130,3 @@ func eventName(name string) bool {
 }
 
 func reserved() []string { return []string{"open", "error", "gap", "position"} }
-
-// refuse ends the request with an error that a program can read.
-func refuse(c *gin.Context, status int, message string) {
-	c.AbortWithStatusJSON(status, gin.H{"error": message})
-}

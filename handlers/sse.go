@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -27,14 +28,23 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		connection := http.NewResponseController(c.Writer)
 		deadline := deadline{connection: connection}
 		sendData := func(frames []byte) error {
-			if err := deadline.extend(); err != nil {
-				return err
+			for part := range slices.Chunk(frames, 64<<10) {
+				if err := deadline.extend(); err != nil {
+					return err
+				}
+				if _, err := c.Writer.Write(part); err != nil {
+					return err
+				}
 			}
-			_, err := c.Writer.Write(frames)
-			return err
+			return nil
 		}
 
-		// The server's limit on the time for a request would end a stream, too.
+		// A body means nothing here, but net/http waits for it before it answers. It has the server's time
+		// for a request, which would end a stream, too, and is lifted then.
+		if _, err := io.Copy(io.Discard, http.MaxBytesReader(c.Writer, c.Request.Body, 64<<10)); err != nil {
+			refuse(c, http.StatusBadRequest, "A request for the stream has no body.")
+			return
+		}
 		if err := connection.SetReadDeadline(time.Time{}); err != nil {
 			return
 		}
@@ -54,7 +64,7 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 			frames, err := subscriber.Next(c.Request.Context())
 			return err == nil && sendData(frames) == nil
 		})
-		deadline.clear() // the end of the answer may come long after the last event
+		_ = deadline.extend() // for the end of the answer, which may come long after the last event
 	}
 }
 

@@ -19,7 +19,7 @@ func Static(files fs.FS) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		path := c.Request.URL.Path
 		name := strings.TrimPrefix(path, "/")
-		if path == "/" || strings.HasSuffix(path, "/") {
+		if strings.HasSuffix(path, "/") {
 			name += "index.html"
 		}
 		if !fs.ValidPath(name) || strings.HasPrefix(name, ".") || strings.Contains(name, "/.") {
@@ -51,7 +51,8 @@ func Static(files fs.FS) gin.HandlerFunc {
 		}
 		tag, content, err := fingerprint(file)
 		if err != nil {
-			c.AbortWithError(http.StatusInternalServerError, fmt.Errorf("read %s: %w", name, err))
+			_ = c.Error(fmt.Errorf("read %s: %w", name, err)) // for the log
+			fail(c, http.StatusInternalServerError, "This file cannot be read.")
 			return
 		}
 		c.Header("ETag", tag)

@@ -1,6 +1,6 @@
 // The tutorial's page: every event from the server becomes a line in #sse-data.
 //
-//   stream.js  the EventSource, and how it comes back after an interruption
+//   stream.js  new EventSource('/sse') and its onmessage, and how it comes back after an interruption
 //   tabs.js    one EventSource for all tabs of this browser
 //   inbox.js   what this tab has received, each message once
 //   lines.js   #sse-data

@@ -1,3 +1,6 @@
+// Events with a name of their own (POST /sse?event=NAME) that the page shows as well. It sees no others.
+const named = [];
+
 const firstDelay = 2_000; // ms; doubled at each failure in a row
 const longestDelay = 15_000;
 const openTimeout = 15_000;
@@ -50,6 +53,7 @@ export function openStream({ inbox, onevent, onlive, onlost }) {
         onevent({ type: 'message', data: event.data, id });
       }
     };
+    for (const name of named) eventSource.addEventListener(name, eventSource.onmessage);
     eventSource.addEventListener('position', (event) => {
       id = event.lastEventId;
       onevent({ type: 'position', id });

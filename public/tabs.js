@@ -21,6 +21,7 @@ export function shareStream({ open, inbox, onstate }) {
   let channel;
   let request; // for the lock; undefined while this tab is frozen or on its way out
   let retry;
+  let losses = 0; // of the lock, in a row
   let asked = 0; // when the leader was asked for a sign of life that has not come
 
   // A new tab asks the leader for what it has. A tab that comes back has missed what was sent since,
@@ -57,11 +58,17 @@ export function shareStream({ open, inbox, onstate }) {
       lead();
       await new Promise((resolve) => (release = resolve));
     };
-    if (!navigator.locks || !channel) return void lock();
+    // Without locks every tab has a stream, and what another one passed on would come twice.
+    const alone = () => {
+      channel?.close();
+      channel = undefined;
+      lock();
+    };
+    if (!navigator.locks || !channel) return void alone();
     navigator.locks.request(name, steal ? { steal } : { signal: mine.signal }, lock).catch((error) => {
       if (request !== mine) return;
       if (error.name === 'AbortError') lost();
-      else lock(); // the browser grants no locks here
+      else alone(); // the browser grants no locks here
     });
   }
 
@@ -92,8 +99,14 @@ export function shareStream({ open, inbox, onstate }) {
     if (live && Date.now() - live > catchUpTime) place = 'along';
     stop();
     change(state);
-    if (place === 'along') take({ steal: false });
-    else retry = setTimeout(take, 1000 + 2000 * Math.random(), { steal: true });
+    if (place === 'along') {
+      losses = 0;
+      take({ steal: false });
+    } else {
+      // Tabs that came back together each need the lock for a while: the more of them, the less often each tries.
+      const wait = 1000 * 2 ** Math.min(losses++, 6);
+      retry = setTimeout(take, wait * (1 + 2 * Math.random()), { steal: true });
+    }
   }
 
   function stop() {

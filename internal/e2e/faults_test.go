@@ -101,9 +101,32 @@ func TestSlowOrEndlessHeadersAreCutOff(t *testing.T) {
 
 func TestBodyThatNeverComesEndsWithTheRequestsTime(t *testing.T) {
 	t.Parallel()
+	a := start(t, "MAX_CLIENTS=10", "PUBLISH_TOKEN="+token)
+	for _, request := range []string{
+		"GET /app.js HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n",
+		"GET /sse HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n",
+		"GET /sse HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+		"GET /status/sse HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n",
+		"POST /sse HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token + "\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n",
+	} {
+		t.Run(request[:14], func(t *testing.T) {
+			t.Parallel()
+			conn := a.raw(request)
+			_ = conn.SetReadDeadline(time.Now().Add(patience))
+			if answer, err := io.ReadAll(conn); err != nil {
+				t.Errorf("the connection is held after %q: %v", answer, err)
+			}
+		})
+	}
+}
+
+func TestHTTP2RequestThatStopsInTheMiddleIsCutOff(t *testing.T) {
+	t.Parallel()
 	a := start(t)
-	conn := a.raw("GET /app.js HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
-	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	conn := a.raw("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" +
+		"\x00\x00\x00\x04\x00\x00\x00\x00\x00" + // SETTINGS
+		"\x00\x00\x01\x01\x00\x00\x00\x00\x01\x82") // HEADERS with :method GET, and more to come
+	_ = conn.SetReadDeadline(time.Now().Add(2 * patience))
 	if _, err := io.ReadAll(conn); err != nil {
 		t.Errorf("the connection is held: %v", err)
 	}

@@ -185,13 +185,31 @@ func TestTabsHaveStreamsOfTheirOwnWhereTheBrowserGrantsNoLocks(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	b := browse(t, chromedp.Flag("host-resolver-rules", "MAP gin-sse.test 127.0.0.1"))
-	for n := range 2 {
+	var tabs []*tab
+	for range 3 {
 		tab := b.open(strings.Replace(s.url, "localhost", "gin-sse.test", 1))
 		tab.until(state("live"))
-		s.send(fmt.Sprint(n))
-		tab.until(lines(1))
+		evaluate[chromedp.Void](tab, `void new MutationObserver((changes) => { window.changes = (window.changes ?? 0) + changes.length })
+			.observe(document.getElementById('status'), { attributes: true, childList: true })`)
+		tabs = append(tabs, tab)
 	}
-	s.until(t, func() bool { return s.open == 2 })
+	s.until(t, func() bool { return s.open == 3 })
+	var want []string
+	for n := range 5 {
+		s.beat(fmt.Sprint(n)) // a tick, which has no id to know it by
+		want = append(want, fmt.Sprint(n))
+		for _, tab := range tabs {
+			tab.until(lines(n + 1))
+		}
+	}
+	for _, tab := range tabs {
+		if got := tab.lines(); !slices.Equal(got, want) {
+			t.Errorf("a tab shows %q, want %q", got, want)
+		}
+		if changes := evaluate[int](tab, "window.changes ?? 0"); changes > 3 {
+			t.Errorf("the status changed %d times", changes)
+		}
+	}
 }
 
 func TestPageComesBackWhenTheServerHadNoRoom(t *testing.T) {

@@ -61,7 +61,7 @@ type Hub struct {
 	tick    []byte   // the latest tick, for who comes between two ticks
 	run     string   // tells the ids of this hub from those of another one, or of an earlier start
 	sent    uint64   // messages so far; the id of each has its number
-	history [][]byte // the latest messages; what is in it is never changed, as subscribers share it
+	history [][]byte // the latest messages; their bytes are never changed, as subscribers share them
 	keep    int      // how many of them
 
 	subscribers atomic.Int64
@@ -111,7 +111,7 @@ func (h *Hub) Tick(data any) error {
 }
 
 // Send sends a message, under a name if that is not empty, and returns its id. It is in the history
-// then, and goes out at once, or within 30 ms of the message before. The data is sent as JSON; it is an error if it cannot be, or ErrClosed. Send waits for no
+// then, and goes out at once, or within 30 ms of what was sent before. The data is sent as JSON; it is an error if it cannot be, or ErrClosed. Send waits for no
 // subscriber.
 func (h *Hub) Send(name string, data any) (id string, err error) {
 	encoded, err := json.Marshal(data)
