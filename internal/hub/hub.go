@@ -6,10 +6,14 @@
 //
 // There are two kinds of event. A tick is worth nothing once there is a newer one; it has no id. A
 // message has an id and is kept for a while, so that who was away can have what it missed.
+//
+// A hub numbers its messages itself, with Send, or is a replica: then a stream elsewhere numbers them,
+// and Follow and Append bring them here, so that an id means the same to every replica.
 package hub
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -33,9 +37,16 @@ var ErrClosed = errors.New("hub closed")
 
 // frame is one encoded event, or a comment, and the way to the one after it.
 type frame struct {
-	data []byte
-	next *frame        // set before more is closed; nil after that means the hub is closed
-	more chan struct{} // closed once there is something to find in next
+	data   []byte        // nil where another run begins: subscribers have to be placed anew
+	number uint64        // of a message, otherwise 0
+	next   *frame        // set before more is closed; nil after that means the hub is closed
+	more   chan struct{} // closed once there is something to find in next
+}
+
+// message is one that is kept.
+type message struct {
+	number uint64
+	frame  []byte
 }
 
 // Hub is where events come in. Its methods may be called from any number of goroutines.
@@ -45,10 +56,14 @@ type Hub struct {
 	tick    []byte // the latest tick, for who comes between two ticks
 	quiet   *time.Timer
 	closed  bool
-	run     string   // tells the ids of this hub from those of another one, or of an earlier start
-	sent    uint64   // messages so far; the id of each has its number
-	history [][]byte // the latest messages; what is in it is never changed, as subscribers share it
-	keep    int      // how many of them
+	run     string    // tells the ids of this hub from those of another one, or of an earlier start
+	replica bool      // the messages come from a stream, whose other replicas may be ahead
+	seen    uint64    // of a replica: the last message from before its start
+	sent    uint64    // number of the latest message; its id has it
+	gone    uint64    // number up to which messages are not in the history any more
+	history []message // the latest messages; what is in it is never changed, as subscribers share it
+	keep    int       // how many of them
+	keys    keys
 
 	subscribers atomic.Int64
 	delivered   atomic.Uint64
@@ -76,6 +91,14 @@ func New(history int) *Hub {
 	return h
 }
 
+// NewReplica is New for a hub whose messages come by Append. Until Follow is called, subscribers get
+// ticks alone, and what they ask for afterwards.
+func NewReplica(history int) *Hub {
+	h := New(history)
+	h.replica, h.run = true, ""
+	return h
+}
+
 // Tick sends an event that has no id and is not kept, except that a new subscriber gets the latest
 // one at once. The data is sent as JSON; it is an error if it cannot be, or ErrClosed. Tick waits for
 // no subscriber.
@@ -90,7 +113,7 @@ func (h *Hub) Tick(data any) error {
 		return ErrClosed
 	}
 	h.tick = encode(sse.Event{Data: encoded})
-	h.send(h.tick)
+	h.send(h.tick, 0)
 	return nil
 }
 
@@ -107,15 +130,60 @@ func (h *Hub) Send(name string, data any) (id string, err error) {
 	if h.closed {
 		return "", ErrClosed
 	}
-	h.sent++
-	id = h.id(h.sent)
-	message := encode(sse.Event{Id: id, Event: name, Data: encoded})
-	h.history = append(h.history, message)
-	if len(h.history) > h.keep {
-		h.history = h.history[1:]
+	return h.add(h.sent+1, name, encoded), nil
+}
+
+// Follow tells a replica that what Append brings from now on is that run of messages after number: ids
+// of other runs are unknown, and what was kept is dropped. Who waited for it without an id gets the
+// messages after seen.
+func (h *Hub) Follow(run string, number, seen uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
 	}
-	h.send(message)
-	return id, nil
+	h.run, h.sent, h.gone, h.seen, h.history = run, number, number, seen, nil
+	h.send(nil, 0)
+}
+
+// Append is Send for a replica: the message has the number that its stream gave it, and data is JSON. One
+// that the hub has already is left out. If there are numbers between it and the one before, subscribers
+// are told of a gap first.
+func (h *Hub) Append(number uint64, name string, data json.RawMessage) error {
+	encoded, err := json.Marshal(data)
+	if err != nil {
+		return fmt.Errorf("encode message: %w", err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return ErrClosed
+	}
+	if number <= h.sent {
+		return nil
+	}
+	if missed := number - 1 - h.sent; missed > 0 {
+		h.keepAndSend(number-1, h.gap(number-1, missed))
+	}
+	h.add(number, name, encoded)
+	return nil
+}
+
+// Forget drops messages up to that number from the history, and returns how many those were.
+func (h *Hub) Forget(number uint64) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	kept := h.after(number)
+	dropped := len(h.history) - len(kept)
+	h.history, h.gone = kept, max(h.gone, min(number, h.sent))
+	return dropped
+}
+
+// ID is the id of the message with that number.
+func (h *Hub) ID(number uint64) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.id(number)
 }
 
 // Subscribe returns a subscriber that gets the latest tick, if there is one, and all that is sent from
@@ -125,31 +193,59 @@ func (h *Hub) Send(name string, data any) (id string, err error) {
 // follow: a client that loses its connection before any message comes has an id to go on from. If
 // messages since after are no longer kept, or it is not an id of this hub's, an event called gap is in
 // its place, with the number of messages that are missing, or null if that is unknown.
+//
+// A replica takes an id that it has not reached yet for one of a replica that is ahead: the subscriber
+// gets what comes after that.
 func (h *Hub) Subscribe(after string) *Subscriber {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	oldest := h.sent - uint64(len(h.history)) // the number of the message before the oldest kept
-	at, known := h.number(after)
+	s := &Subscriber{hub: h, after: after}
+	h.place(s)
+	if h.tick != nil {
+		s.missed = slices.Insert(s.missed, min(1, len(s.missed)), h.tick)
+	}
+	h.subscribers.Add(1)
+	return s
+}
+
+// place puts the subscriber where it belongs: to the end of the chain, with what it missed until
+// there. h.mu is held.
+func (h *Hub) place(s *Subscriber) {
+	s.at = h.last
+	if h.run == "" {
+		return // until Follow tells
+	}
 	var first []byte
+	at, known := h.number(s.after)
 	switch {
-	case after == "":
-		at = h.sent
+	case s.after == "":
+		at = max(h.sent, h.seen)
 		first = h.position(at)
 	case !known:
-		at = oldest
+		at = h.gone
 		first = h.gap(at, nil)
-	case at < oldest:
-		first = h.gap(oldest, oldest-at)
-		at = oldest
+	case at < h.gone:
+		first = h.gap(h.gone, h.gone-at)
+		at = h.gone
 	default:
 		first = h.position(at)
 	}
-	missed := [][]byte{first}
-	if h.tick != nil {
-		missed = append(missed, h.tick)
+	s.missed = [][]byte{first}
+	for _, message := range h.after(at) {
+		s.missed = append(s.missed, message.frame)
 	}
-	h.subscribers.Add(1)
-	return &Subscriber{hub: h, missed: append(missed, h.history[at-oldest:]...), at: h.last}
+	s.skip = at
+	s.after = elsewhere
+}
+
+// replace is place for a subscriber that came to the beginning of another run.
+func (h *Hub) replace(s *Subscriber) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.after == "" {
+		s.after = h.id(h.seen)
+	}
+	h.place(s)
 }
 
 // Close ends every subscription: subscribers get what was sent before, then ErrClosed.
@@ -165,9 +261,27 @@ func (h *Hub) Close() {
 	close(h.last.more)
 }
 
+// add sends a message and returns its id; h.mu is held and the hub is open.
+func (h *Hub) add(number uint64, name string, encoded []byte) (id string) {
+	id = h.id(number)
+	h.keepAndSend(number, encode(sse.Event{Id: id, Event: name, Data: encoded}))
+	return id
+}
+
+func (h *Hub) keepAndSend(number uint64, data []byte) {
+	h.sent = number
+	h.history = append(h.history, message{number, data})
+	if len(h.history) > h.keep {
+		h.gone = h.history[0].number
+		h.history = h.history[1:]
+	}
+	h.send(data, number)
+}
+
 // send chains one frame to the last; h.mu is held and the hub is open.
-func (h *Hub) send(data []byte) {
+func (h *Hub) send(data []byte, number uint64) {
 	next := newFrame(data)
+	next.number = number
 	h.last.next = next
 	close(h.last.more)
 	h.last = next
@@ -179,7 +293,7 @@ func (h *Hub) comment() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.closed {
-		h.send(slices.Clip([]byte(":\n\n")))
+		h.send(slices.Clip([]byte(":\n\n")), 0)
 	}
 }
 
@@ -188,11 +302,21 @@ func (h *Hub) id(number uint64) string {
 	return h.run + "-" + strconv.FormatUint(number, 10)
 }
 
-// number is the number of the message with that id, if it is one that this hub has given.
+// elsewhere is an id that no run has.
+const elsewhere = "-"
+
+// after is the part of the history after that number.
+func (h *Hub) after(number uint64) []message {
+	i, _ := slices.BinarySearchFunc(h.history, number+1, func(m message, n uint64) int { return cmp.Compare(m.number, n) })
+	return h.history[i:]
+}
+
+// number is the number of the message with that id, if it is one of this run that was given already, here
+// or by a replica that is ahead.
 func (h *Hub) number(id string) (number uint64, known bool) {
 	digits, ours := strings.CutPrefix(id, h.run+"-")
 	number, err := strconv.ParseUint(digits, 10, 64)
-	return number, ours && err == nil && number <= h.sent
+	return number, ours && err == nil && (number <= h.sent || h.replica)
 }
 
 // position tells the subscriber up to which message it has everything.
