@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +27,9 @@ import (
 const patience = 60 * time.Second
 
 func TestMain(m *testing.M) {
+	if node := os.Getenv("NATS_NODE"); node != "" {
+		log.Fatal(runNode(node))
+	}
 	goleak.VerifyTestMain(m,
 		// The server's own, for the whole process.
 		goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.init.0.func1"),
@@ -37,19 +42,23 @@ type node struct {
 	options *server.Options
 }
 
+func options() *server.Options {
+	return &server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true,
+		JetStream: true, JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 256 << 20,
+		DisableJetStreamBanner: true,
+	}
+}
+
 // start runs a server with JetStream until the test ends. Its port and its folder stay the same when it
 // is started again.
 func start(t testing.TB, change ...func(*server.Options)) *node {
 	t.Helper()
-	options := &server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true,
-		JetStream: true, StoreDir: t.TempDir(), JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 256 << 20,
-		DisableJetStreamBanner: true,
-	}
+	n := &node{options: options()}
+	n.options.StoreDir = t.TempDir()
 	for _, change := range change {
-		change(options)
+		change(n.options)
 	}
-	n := &node{options: options}
 	n.run(t)
 	t.Cleanup(n.stop)
 	return n
@@ -77,38 +86,6 @@ func (n *node) run(t testing.TB) {
 func (n *node) stop() {
 	n.Shutdown()
 	n.WaitForShutdown()
-}
-
-// nodes starts a cluster of three.
-func nodes(t testing.TB) []*node {
-	t.Helper()
-	var all []*node
-	var routes []*url.URL
-	for i := range 3 {
-		n := start(t, func(o *server.Options) {
-			o.ServerName = fmt.Sprint("n", i)
-			o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: server.RANDOM_PORT}
-			o.Routes = slices.Clone(routes)
-		})
-		n.options.Cluster.Port = n.ClusterAddr().Port
-		routes = append(routes, &url.URL{Scheme: "nats", Host: n.ClusterAddr().String()})
-		all = append(all, n)
-	}
-	for _, n := range all {
-		n.options.Routes = routes
-	}
-	await(t, "a leader of the NATS cluster", func() bool {
-		return slices.ContainsFunc(all, func(n *node) bool { return n.JetStreamIsLeader() && len(n.JetStreamClusterPeers()) == 3 })
-	})
-	return all
-}
-
-func addresses(nodes []*node) string {
-	var urls []string
-	for _, n := range nodes {
-		urls = append(urls, fmt.Sprint("nats://127.0.0.1:", n.options.Port))
-	}
-	return strings.Join(urls, ",")
 }
 
 // await waits until it is so.

@@ -1,0 +1,358 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/tmaxmax/go-sse"
+)
+
+// natsServer is a NATS server in this process, on one port whenever it runs.
+type natsServer struct {
+	*server.Server
+	options server.Options
+	url     string
+}
+
+func startNATS(t testing.TB) *natsServer {
+	t.Helper()
+	n := &natsServer{options: server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, DisableJetStreamBanner: true,
+		JetStream: true, StoreDir: t.TempDir(), Username: "user", Password: "nats-secret",
+	}}
+	n.run(t)
+	t.Cleanup(n.stop)
+	return n
+}
+
+func (n *natsServer) run(t testing.TB) {
+	t.Helper()
+	var err error
+	if n.Server, err = server.NewServer(n.options.Clone()); err != nil {
+		t.Fatal(err)
+	}
+	n.Start()
+	if !n.ReadyForConnections(patience) {
+		t.Fatal("the NATS server does not start")
+	}
+	u, err := url.Parse(n.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Sscan(u.Port(), &n.options.Port); err != nil {
+		t.Fatal(err)
+	}
+	n.url = fmt.Sprint("nats://user:nats-secret@127.0.0.1:", n.options.Port)
+}
+
+func (n *natsServer) stop() {
+	n.Shutdown()
+	n.WaitForShutdown()
+}
+
+// startReplica starts the program as one of several.
+func startReplica(t *testing.T, n *natsServer, env ...string) *app {
+	t.Helper()
+	return start(t, append([]string{"PUBLISH_TOKEN=" + token, "TICK_INTERVAL=0", "HISTORY=100000", "NATS_URL=" + n.url}, env...)...)
+}
+
+// ready waits until clients may come.
+func (a *app) ready() *app {
+	a.t.Helper()
+	a.awaitStatus("/readyz", http.StatusOK)
+	return a
+}
+
+// awaitStatus asks until that is the answer, and returns its body.
+func (a *app) awaitStatus(path string, status int) string {
+	a.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		response, err := http.Get(a.url + path)
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		if response.StatusCode == status {
+			return string(body)
+		}
+		if time.Now().After(deadline) {
+			a.t.Fatalf("%s has status %d, want %d: %s", path, response.StatusCode, status, body)
+		}
+	}
+}
+
+// post publishes once, with a key.
+func post(ctx context.Context, url, key, body string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/sse", strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Idempotency-Key", key)
+	return http.DefaultClient.Do(request)
+}
+
+func TestReplicaWithoutNATSSaysSoAndCatchesUp(t *testing.T) {
+	t.Parallel()
+	n := startNATS(t)
+	n.stop()
+	a := startReplica(t, n, "TICK_INTERVAL=20ms")
+	stream := a.get("/sse").Body
+	readUntil(t, stream, "Server Time: ")
+	if body := a.awaitStatus("/healthz", http.StatusOK); !strings.Contains(body, `"degraded"`) || !strings.Contains(body, "NATS") {
+		t.Errorf("/healthz says %s", body)
+	}
+	a.awaitStatus("/readyz", http.StatusServiceUnavailable)
+	if out, code := fails(t, []string{"PORT=" + a.port}, "healthcheck", "ready"); code != 1 || !strings.Contains(out, "503") {
+		t.Errorf("the check for readiness exits with %d and says %q", code, out)
+	}
+	begin := time.Now()
+	response, err := post(t.Context(), a.url, "key", `"early"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" || time.Since(begin) > 10*time.Second {
+		t.Errorf("POST has status %d and Retry-After %q after %v", response.StatusCode, response.Header.Get("Retry-After"), time.Since(begin))
+	}
+	n.run(t)
+	a.ready()
+	a.publish(`"late"`)
+	readUntil(t, stream, `data:"late"`)
+	if body := a.awaitStatus("/healthz", http.StatusOK); body != `{"status":"ok"}` {
+		t.Errorf("/healthz says %s", body)
+	}
+
+	n.stop() // and away again, with somebody waiting when it stops
+	a.awaitStatus("/readyz", http.StatusServiceUnavailable)
+	readUntil(t, stream, "Server Time: ")
+	waiting := make(chan error, 1)
+	go func() {
+		response, err := post(t.Context(), a.url, "key", `1`)
+		if err == nil {
+			response.Body.Close()
+		}
+		waiting <- err
+	}()
+	begin = time.Now()
+	if code := a.stop(syscall.SIGTERM); code != 0 || time.Since(begin) > 3*time.Second {
+		t.Errorf("exit status %d after %v", code, time.Since(begin))
+	}
+	<-waiting
+	if out := a.out.String(); strings.Contains(out, "secret") {
+		t.Errorf("a password is in the log:\n%s", out)
+	}
+}
+
+// What is sent in the tests below.
+const (
+	publishers = 16
+	messages   = 128
+)
+
+// publishAll sends with 16 publishers, each message until it is answered 202. When half of them are, during
+// runs beside it.
+func publishAll(t *testing.T, replicas []string, during func()) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	var sending sync.WaitGroup
+	var done atomic.Int64
+	half := make(chan struct{})
+	for p := range publishers {
+		sending.Go(func() {
+			for n := range messages {
+				for attempt := 0; ; attempt++ {
+					response, err := post(ctx, replicas[(p+attempt)%len(replicas)], fmt.Sprint(p, "-", n), fmt.Sprintf("[%d,%d]", p, n))
+					if err == nil {
+						response.Body.Close()
+						if response.StatusCode == http.StatusAccepted {
+							break
+						}
+					}
+					if ctx.Err() != nil {
+						t.Errorf("message %d of publisher %d was not taken", n, p)
+						return
+					}
+				}
+				if done.Add(1) == publishers*messages/2 {
+					close(half)
+				}
+			}
+		})
+	}
+	select {
+	case <-half:
+	case <-ctx.Done():
+	}
+	during()
+	sending.Wait()
+}
+
+// complete checks that the messages are all there, once, each publisher's in its order.
+func complete(t *testing.T, got []string) {
+	t.Helper()
+	next := make([]int, publishers)
+	for _, data := range got {
+		var p, n int
+		if _, err := fmt.Sscanf(data, "[%d,%d]", &p, &n); err != nil || n != next[p] {
+			t.Fatalf("%q, want number %d of publisher %d", data, next[p], p)
+		}
+		next[p]++
+	}
+	for p, n := range next {
+		if n != messages {
+			t.Errorf("%d messages of publisher %d, want %d", n, p, messages)
+		}
+	}
+}
+
+// wander reads all messages, and goes to another replica every now and then.
+func wander(t *testing.T, replicas []string, last string) (got []string) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	for len(got) < publishers*messages {
+		if ctx.Err() != nil {
+			t.Errorf("it got %d messages", len(got))
+			return got
+		}
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, replicas[rand.IntN(len(replicas))]+"/sse", nil)
+		if err != nil {
+			t.Error(err)
+			return got
+		}
+		request.Header.Set("Last-Event-ID", last)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			continue // that replica is being restarted
+		}
+		enough := rand.IntN(100)
+		for event, err := range sse.Read(response.Body, nil) {
+			if err != nil {
+				break
+			}
+			if event.LastEventID != "" {
+				last = event.LastEventID
+			}
+			if event.Type == "gap" {
+				t.Errorf("it was told of a gap: %s", event.Data)
+			}
+			if event.Type == "" {
+				got = append(got, event.Data)
+				if enough--; enough < 0 || len(got) == publishers*messages {
+					break
+				}
+			}
+		}
+		response.Body.Close()
+	}
+	return got
+}
+
+func TestClientsThatMoveBetweenReplicasGetAllOnceWhileEverythingIsRestarted(t *testing.T) {
+	t.Parallel()
+	n := startNATS(t)
+	a, b := startReplica(t, n).ready(), startReplica(t, n).ready()
+	replicas := []string{a.url, b.url}
+	start := strings.Split(readUntil(t, a.get("/sse").Body, "event:position"), "id:")
+	position, _, _ := strings.Cut(start[len(start)-1], "\n")
+
+	got := make([][]string, 8)
+	var reading sync.WaitGroup
+	for i := range got {
+		reading.Go(func() { got[i] = wander(t, replicas, position) })
+	}
+	publishAll(t, replicas, func() {
+		for _, old := range []*app{a, b} { // a rolling restart
+			if code := old.stop(syscall.SIGTERM); code != 0 {
+				t.Errorf("exit status %d; it said:\n%s", code, old.out.String())
+			}
+			startReplica(t, n, "PORT="+old.port).ready()
+		}
+		n.stop()
+		n.run(t)
+	})
+	reading.Wait()
+	complete(t, got[0])
+	for i := range got {
+		if !slices.Equal(got[i], got[0]) {
+			t.Errorf("client %d saw something else than client 0", i)
+		}
+	}
+}
+
+func TestNpmClientThatMovesBetweenReplicasGetsAllOnce(t *testing.T) {
+	t.Parallel()
+	npm(t)
+	n := startNATS(t)
+	a, b := startReplica(t, n).ready(), startReplica(t, n).ready()
+	front := newRelay(t, "127.0.0.1:"+a.port, "127.0.0.1:"+b.port)
+	out := eventsource(t, front.url+"/sse")
+	out.wait(t, "open")
+	publishAll(t, []string{a.url, b.url}, front.cut)
+	out.waitFor(t, "message ", publishers*messages/2, 2*patience)
+	front.cut()
+	a.publish(`"last"`)
+	out.waitFor(t, `"last"`, 1, 2*patience)
+	var got []string
+	for _, line := range printed(out, "message ") {
+		_, data, _ := strings.Cut(strings.TrimPrefix(line, "message "), " ")
+		got = append(got, data)
+	}
+	complete(t, got[:len(got)-1])
+	if gaps := printed(out, "gap "); len(gaps) > 0 {
+		t.Errorf("it was told of %q", gaps)
+	}
+}
+
+func TestPublishedAgainWithItsKeyIsSentOnce(t *testing.T) {
+	t.Parallel()
+	n := startNATS(t)
+	alone := start(t, "PUBLISH_TOKEN="+token, "TICK_INTERVAL=0")
+	for name, replicas := range map[string][]*app{
+		"alone": {alone, alone},
+		"two":   {startReplica(t, n).ready(), startReplica(t, n).ready()},
+	} {
+		stream := replicas[1].get("/sse").Body
+		readUntil(t, stream, "position")
+		var ids []string
+		for _, to := range replicas {
+			response, err := post(t.Context(), to.url, "one key", `"once"`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var answer struct{ ID string }
+			err = errors.Join(json.NewDecoder(response.Body).Decode(&answer), response.Body.Close())
+			if err != nil || response.StatusCode != http.StatusAccepted || answer.ID == "" {
+				t.Errorf("%s: status %d and %v", name, response.StatusCode, err)
+			}
+			ids = append(ids, answer.ID)
+		}
+		if ids[0] != ids[1] {
+			t.Errorf("%s: ids %q", name, ids)
+		}
+		replicas[0].publish(`"end"`)
+		if got := readUntil(t, stream, `"end"`); strings.Count(got, `"once"`) != 1 {
+			t.Errorf("%s: the stream has %q", name, got)
+		}
+	}
+}
