@@ -65,7 +65,7 @@ func (n *natsServer) stop() {
 }
 
 // startReplica starts the program as one of several.
-func startReplica(t *testing.T, n *natsServer, env ...string) *app {
+func startReplica(t testing.TB, n *natsServer, env ...string) *app {
 	t.Helper()
 	return start(t, append([]string{"PUBLISH_TOKEN=" + token, "TICK_INTERVAL=0", "HISTORY=100000", "NATS_URL=" + n.url}, env...)...)
 }
@@ -176,7 +176,7 @@ func publishAll(t *testing.T, replicas []string, during func()) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
 	var sending sync.WaitGroup
-	var done atomic.Int64
+	var done, refused atomic.Int64
 	half := make(chan struct{})
 	for p := range publishers {
 		sending.Go(func() {
@@ -189,6 +189,7 @@ func publishAll(t *testing.T, replicas []string, during func()) {
 							break
 						}
 					}
+					refused.Add(1)
 					if ctx.Err() != nil {
 						t.Errorf("message %d of publisher %d was not taken", n, p)
 						return
@@ -206,6 +207,7 @@ func publishAll(t *testing.T, replicas []string, during func()) {
 	}
 	during()
 	sending.Wait()
+	t.Logf("%d of %d messages were sent again", refused.Load(), publishers*messages)
 }
 
 // complete checks that the messages are all there, once, each publisher's in its order.
@@ -321,6 +323,57 @@ func TestNpmClientThatMovesBetweenReplicasGetsAllOnce(t *testing.T) {
 	complete(t, got[:len(got)-1])
 	if gaps := printed(out, "gap "); len(gaps) > 0 {
 		t.Errorf("it was told of %q", gaps)
+	}
+}
+
+// One replica after the other is replaced, behind the load balancer of compose.yaml.
+func TestRollingRestartBehindTheLoadBalancerDropsNothing(t *testing.T) {
+	t.Parallel()
+	n := startNATS(t)
+	balancer := haproxy
+	balancer.config, balancer.listen = "haproxy-replicas.cfg", []string{"bind :3000\n", "bind %s\n"}
+	balancer.swap = [][2]string{{"resolvers docker init-addr none", ""}} // there is no Docker here
+	var replicas []*app
+	for i := range 3 {
+		a := startReplica(t, n).ready()
+		replicas = append(replicas, a)
+		balancer.swap = append(balancer.swap, [2]string{fmt.Sprintf("app%d:3000", i+1), "127.0.0.1:" + a.port})
+	}
+	front := strings.TrimSuffix(balancer.start(t, ""), "/sse")
+	stream := (&app{t: t, url: front}).get("/sse").Body
+	start := strings.Split(readUntil(t, stream, "event:position"), "id:")
+	position, _, _ := strings.Cut(start[len(start)-1], "\n")
+
+	got := make([][]string, 4)
+	var reading sync.WaitGroup
+	for i := range got {
+		reading.Go(func() { got[i] = wander(t, []string{front}, position) })
+	}
+	publishAll(t, []string{front}, func() {
+		for _, old := range replicas {
+			if code := old.stop(syscall.SIGTERM); code != 0 {
+				t.Errorf("exit status %d; it said:\n%s", code, old.out.String())
+			}
+			startReplica(t, n, "PORT="+old.port).ready()
+		}
+	})
+	reading.Wait()
+	complete(t, got[0])
+	for i := range got {
+		if !slices.Equal(got[i], got[0]) {
+			t.Errorf("client %d saw something else than client 0", i)
+		}
+	}
+}
+
+func TestNATSOfTheCompositionHasAUsableConfiguration(t *testing.T) {
+	t.Setenv("HOSTNAME", "nats1")
+	options, err := server.ProcessConfigFile("../../docs/nats.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if options.ServerName != "nats1" || !options.JetStream || options.StoreDir != "/data" || len(options.Routes) != 3 || options.HTTPPort != 8222 {
+		t.Errorf("it is understood as %+v", options)
 	}
 }
 

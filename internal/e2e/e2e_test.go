@@ -88,7 +88,7 @@ func buildAndRun(m *testing.M) (code int, err error) {
 
 // command prepares the program with nothing in its environment but env. It is killed if it runs for
 // longer than any test should.
-func command(t *testing.T, env ...string) *exec.Cmd {
+func command(t testing.TB, env ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, binary)
@@ -100,7 +100,7 @@ func command(t *testing.T, env ...string) *exec.Cmd {
 
 // app is a running server. It is stopped when the test ends, if it has not been before.
 type app struct {
-	t       *testing.T
+	t       testing.TB
 	cmd     *exec.Cmd
 	port    string
 	url     string
@@ -111,13 +111,13 @@ type app struct {
 }
 
 // start runs the program and waits until it serves. Unless env has a PORT, a free one is taken.
-func start(t *testing.T, env ...string) *app {
+func start(t testing.TB, env ...string) *app {
 	t.Helper()
 	return startIn(t, t.TempDir(), env...)
 }
 
 // startIn is start in a given folder.
-func startIn(t *testing.T, dir string, env ...string) *app {
+func startIn(t testing.TB, dir string, env ...string) *app {
 	t.Helper()
 	cmd := command(t, env...)
 	cmd.Dir = dir
@@ -125,7 +125,7 @@ func startIn(t *testing.T, dir string, env ...string) *app {
 }
 
 // startLimited is start with so many file descriptors at most.
-func startLimited(t *testing.T, descriptors int, env ...string) *app {
+func startLimited(t testing.TB, descriptors int, env ...string) *app {
 	t.Helper()
 	cmd := command(t, env...)
 	cmd.Args = []string{"sh", "-c", `ulimit -n "$0" && exec "$1"`, fmt.Sprint(descriptors), cmd.Path}
@@ -133,7 +133,7 @@ func startLimited(t *testing.T, descriptors int, env ...string) *app {
 	return startCommand(t, cmd)
 }
 
-func startCommand(t *testing.T, cmd *exec.Cmd) *app {
+func startCommand(t testing.TB, cmd *exec.Cmd) *app {
 	t.Helper()
 	a := &app{t: t, cmd: cmd, out: &output{changed: make(chan struct{})}, exited: make(chan struct{})}
 	a.cmd.Env = append([]string{"PORT=0", "GIN_MODE=release"}, a.cmd.Env...)
@@ -228,7 +228,7 @@ func (a *app) tryPublish(body string) (string, error) {
 }
 
 // client has connections of its own, and none of them are left when the test ends.
-func client(t *testing.T) *http.Client {
+func client(t testing.TB) *http.Client {
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
@@ -256,13 +256,13 @@ func (o *output) String() string {
 }
 
 // wait returns the first whole line that has the text.
-func (o *output) wait(t *testing.T, text string) string {
+func (o *output) wait(t testing.TB, text string) string {
 	t.Helper()
 	return o.waitFor(t, text, 1, patience)[0]
 }
 
 // waitFor returns the whole lines that have the text, once there are as many as asked for.
-func (o *output) waitFor(t *testing.T, text string, n int, limit time.Duration) []string {
+func (o *output) waitFor(t testing.TB, text string, n int, limit time.Duration) []string {
 	t.Helper()
 	timeout := time.After(limit)
 	for {

@@ -276,7 +276,7 @@ func fails(t *testing.T, env []string, args ...string) (string, int) {
 }
 
 // readUntil reads until it has seen the text, and returns all that it read.
-func readUntil(t *testing.T, r io.Reader, text string) string {
+func readUntil(t testing.TB, r io.Reader, text string) string {
 	t.Helper()
 	var all []byte
 	for buffer := make([]byte, 4096); ; {
