@@ -175,7 +175,7 @@ func (r *Replica) Publish(ctx context.Context, once, name string, data any) (id 
 		}
 		select {
 		case <-ctx.Done():
-			if r.nc.IsConnected() {
+			if r.nc.IsConnected() && errors.Is(ctx.Err(), context.DeadlineExceeded) { // the client waits
 				r.tell("NATS did not store a message in time: " + cause(err))
 			}
 			return "", ErrAway

@@ -8,6 +8,7 @@ import (
 	"log"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -533,6 +534,41 @@ func TestPurgedStreamIsForgottenAndGoesOn(t *testing.T) {
 	want(t, c.until(t, 3), "data:1", "data:2", "data:3")
 	b := join(t, n.ClientURL()).ready(t)
 	want(t, b.client(first).until(t, 2), `event:gap data:{"missed":1}`, "data:3")
+}
+
+// What docs/cluster.md says that a replica must be allowed to do.
+func TestReplicaNeedsFewPermissions(t *testing.T) {
+	t.Parallel()
+	document, err := os.ReadFile("../../docs/cluster.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(document), "permissions {")
+	block, _, _ = strings.Cut(block, "\n    }")
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	config := "accounts { A { jetstream: enabled, users: [{ user: app, password: secret, permissions {" + block + "} }, {user: admin, password: secret}] } }"
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	users, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatalf("%v in %s", err, config)
+	}
+	n := start(t, func(o *server.Options) { o.Accounts, o.Users = users.Accounts, users.Users })
+	host := fmt.Sprint("@127.0.0.1:", n.options.Port)
+	r := join(t, "nats://app:secret"+host).ready(t)
+	c := r.client("")
+	r.publish(t, "", 1)
+	want(t, c.until(t, 1), "data:1")
+	_, js := direct(t, "nats://admin:secret"+host)
+	if err := js.DeleteStream(t.Context(), "sse"); err != nil {
+		t.Fatal(err)
+	}
+	r.publish(t, "", 2)
+	want(t, c.until(t, 3)[1:], `event:gap data:{"missed":null}`, "data:2")
+	if r.log.has("ermissions") > 0 {
+		t.Errorf("it wants more:\n%s", r.log)
+	}
 }
 
 func TestNoPasswordIsLogged(t *testing.T) {

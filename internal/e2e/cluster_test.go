@@ -169,62 +169,90 @@ const (
 	messages   = 128
 )
 
-// publishAll sends with 16 publishers, each message until it is answered 202. When half of them are, during
-// runs beside it.
-func publishAll(t *testing.T, replicas []string, during func()) {
+// end is the data of the message after all others.
+const end = `"end"`
+
+// publishAll sends with 16 publishers, each message until it is answered 202: half of them before during,
+// any number while that runs, and the rest afterwards. It returns how many each sent.
+func publishAll(t *testing.T, replicas []string, during func()) []int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
-	var sending sync.WaitGroup
-	var done, refused atomic.Int64
-	half := make(chan struct{})
+	var again atomic.Int64
+	send := func(to int, key, body string) bool {
+		for ; ctx.Err() == nil; to++ {
+			response, err := post(ctx, replicas[to%len(replicas)], key, body)
+			if err == nil {
+				response.Body.Close()
+				if response.StatusCode == http.StatusAccepted {
+					return true
+				}
+			}
+			again.Add(1)
+		}
+		t.Errorf("%s was not taken", body)
+		return false
+	}
+	sent := make([]int, publishers)
+	over := make(chan struct{})
+	var sending, begun sync.WaitGroup
+	begun.Add(publishers)
 	for p := range publishers {
 		sending.Go(func() {
-			for n := range messages {
-				for attempt := 0; ; attempt++ {
-					response, err := post(ctx, replicas[(p+attempt)%len(replicas)], fmt.Sprint(p, "-", n), fmt.Sprintf("[%d,%d]", p, n))
-					if err == nil {
-						response.Body.Close()
-						if response.StatusCode == http.StatusAccepted {
-							break
-						}
-					}
-					refused.Add(1)
-					if ctx.Err() != nil {
-						t.Errorf("message %d of publisher %d was not taken", n, p)
-						return
-					}
+			next := func() bool {
+				n := sent[p]
+				sent[p]++
+				return send(p, fmt.Sprint(p, "-", n), fmt.Sprintf("[%d,%d]", p, n))
+			}
+			for range messages / 2 {
+				next()
+			}
+			begun.Done()
+			for more := true; more; {
+				select {
+				case <-over:
+					more = false
+				default:
+					more = next()
 				}
-				if done.Add(1) == publishers*messages/2 {
-					close(half)
-				}
+			}
+			for range messages / 2 {
+				next()
 			}
 		})
 	}
-	select {
-	case <-half:
-	case <-ctx.Done():
-	}
+	begun.Wait()
 	during()
+	close(over)
 	sending.Wait()
-	t.Logf("%d of %d messages were sent again", refused.Load(), publishers*messages)
+	send(0, "end", end)
+	t.Logf("%d messages, of which %d were sent again", sum(sent), again.Load())
+	return sent
+}
+
+func sum(all []int) (n int) {
+	for _, one := range all {
+		n += one
+	}
+	return n
 }
 
 // complete checks that the messages are all there, once, each publisher's in its order.
-func complete(t *testing.T, got []string) {
+func complete(t *testing.T, got []string, sent []int) {
 	t.Helper()
 	next := make([]int, publishers)
 	for _, data := range got {
 		var p, n int
+		if data == end {
+			continue
+		}
 		if _, err := fmt.Sscanf(data, "[%d,%d]", &p, &n); err != nil || n != next[p] {
 			t.Fatalf("%q, want number %d of publisher %d", data, next[p], p)
 		}
 		next[p]++
 	}
-	for p, n := range next {
-		if n != messages {
-			t.Errorf("%d messages of publisher %d, want %d", n, p, messages)
-		}
+	if !slices.Equal(next, sent) {
+		t.Errorf("messages of the publishers: %d, want %d", next, sent)
 	}
 }
 
@@ -232,7 +260,7 @@ func complete(t *testing.T, got []string) {
 func wander(t *testing.T, replicas []string, last string) (got []string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
-	for len(got) < publishers*messages {
+	for len(got) == 0 || got[len(got)-1] != end {
 		if ctx.Err() != nil {
 			t.Errorf("it got %d messages", len(got))
 			return got
@@ -260,7 +288,7 @@ func wander(t *testing.T, replicas []string, last string) (got []string) {
 			}
 			if event.Type == "" {
 				got = append(got, event.Data)
-				if enough--; enough < 0 || len(got) == publishers*messages {
+				if enough--; enough < 0 || event.Data == end {
 					break
 				}
 			}
@@ -283,7 +311,7 @@ func TestClientsThatMoveBetweenReplicasGetAllOnceWhileEverythingIsRestarted(t *t
 	for i := range got {
 		reading.Go(func() { got[i] = wander(t, replicas, position) })
 	}
-	publishAll(t, replicas, func() {
+	sent := publishAll(t, replicas, func() {
 		for _, old := range []*app{a, b} { // a rolling restart
 			if code := old.stop(syscall.SIGTERM); code != 0 {
 				t.Errorf("exit status %d; it said:\n%s", code, old.out.String())
@@ -294,7 +322,7 @@ func TestClientsThatMoveBetweenReplicasGetAllOnceWhileEverythingIsRestarted(t *t
 		n.run(t)
 	})
 	reading.Wait()
-	complete(t, got[0])
+	complete(t, got[0], sent)
 	for i := range got {
 		if !slices.Equal(got[i], got[0]) {
 			t.Errorf("client %d saw something else than client 0", i)
@@ -310,17 +338,19 @@ func TestNpmClientThatMovesBetweenReplicasGetsAllOnce(t *testing.T) {
 	front := newRelay(t, "127.0.0.1:"+a.port, "127.0.0.1:"+b.port)
 	out := eventsource(t, front.url+"/sse")
 	out.wait(t, "open")
-	publishAll(t, []string{a.url, b.url}, front.cut)
-	out.waitFor(t, "message ", publishers*messages/2, 2*patience)
-	front.cut()
-	a.publish(`"last"`)
-	out.waitFor(t, `"last"`, 1, 2*patience)
+	sent := publishAll(t, []string{a.url, b.url}, func() {
+		for n := range 3 {
+			front.cut()
+			out.waitFor(t, "message ", (n+1)*publishers*messages/4, 2*patience)
+		}
+	})
+	out.waitFor(t, end, 1, 2*patience)
 	var got []string
 	for _, line := range printed(out, "message ") {
 		_, data, _ := strings.Cut(strings.TrimPrefix(line, "message "), " ")
 		got = append(got, data)
 	}
-	complete(t, got[:len(got)-1])
+	complete(t, got, sent)
 	if gaps := printed(out, "gap "); len(gaps) > 0 {
 		t.Errorf("it was told of %q", gaps)
 	}
@@ -349,7 +379,7 @@ func TestRollingRestartBehindTheLoadBalancerDropsNothing(t *testing.T) {
 	for i := range got {
 		reading.Go(func() { got[i] = wander(t, []string{front}, position) })
 	}
-	publishAll(t, []string{front}, func() {
+	sent := publishAll(t, []string{front}, func() {
 		for _, old := range replicas {
 			if code := old.stop(syscall.SIGTERM); code != 0 {
 				t.Errorf("exit status %d; it said:\n%s", code, old.out.String())
@@ -358,7 +388,7 @@ func TestRollingRestartBehindTheLoadBalancerDropsNothing(t *testing.T) {
 		}
 	})
 	reading.Wait()
-	complete(t, got[0])
+	complete(t, got[0], sent)
 	for i := range got {
 		if !slices.Equal(got[i], got[0]) {
 			t.Errorf("client %d saw something else than client 0", i)
