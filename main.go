@@ -145,13 +145,10 @@ func serve(cfg config) error {
 	publisher, ready := handlers.Publisher(events), func() error { return nil }
 	if cfg.NATSURL != "" {
 		events = hub.NewReplica(cfg.History)
-		replica, err := cluster.Connect(cluster.Config{
+		replica := cluster.New(cluster.Config{
 			URL: cfg.NATSURL, Credentials: cfg.NATSCreds, Stream: cfg.NATSStream,
 			Replicas: cfg.NATSReplicas, History: cfg.History, Log: log.Printf,
 		}, events)
-		if err != nil {
-			return err
-		}
 		defer replica.Close()
 		running.Go(func() { replica.Follow(ctx) })
 		defer running.Wait()

@@ -55,9 +55,9 @@ type Config struct {
 type Replica struct {
 	cfg     Config
 	events  *hub.Hub
-	nc      *nats.Conn
-	js      jetstream.JetStream
 	started time.Time
+	nc      *nats.Conn          // both are set by Follow, before subject and problem change
+	js      jetstream.JetStream //
 
 	// These belong to Follow.
 	run    string    // of the stream that is followed
@@ -88,15 +88,21 @@ func ValidURL(servers string) bool {
 	return true
 }
 
-// Connect returns a replica that brings the stream's messages to events, once Follow is called. NATS
-// may be away: it is tried again for as long as it takes. The error is about a setting that cannot be
-// used. Close must be called when it is not needed any more.
-func Connect(cfg Config, events *hub.Hub) (*Replica, error) {
+// New returns a replica that brings the stream's messages to events, once Follow is called. Close must be
+// called when it is not needed any more.
+func New(cfg Config, events *hub.Hub) *Replica {
 	r := &Replica{cfg: cfg, events: events, started: time.Now(), told: map[string]bool{}, lost: func() {}, problem: "NATS was not reached yet"}
 	r.stopping, r.stop = context.WithCancel(context.Background())
+	return r
+}
+
+// connect begins to try to reach NATS, which goes on for as long as it takes. The error is about a
+// setting that cannot be used.
+func (r *Replica) connect(ctx context.Context) error {
 	options := []nats.Option{
 		nats.Name("gin-sse"),
 		nats.Timeout(answerWait),
+		nats.SetCustomDialer(dialer{ctx}),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(retryWait),
@@ -115,24 +121,37 @@ func Connect(cfg Config, events *hub.Hub) (*Replica, error) {
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { r.tell("NATS: " + cause(err)) }),
 	}
-	if cfg.Credentials != "" {
-		options = append(options, nats.UserCredentials(cfg.Credentials))
+	if r.cfg.Credentials != "" {
+		options = append(options, nats.UserCredentials(r.cfg.Credentials))
 	}
-	var err error
-	if r.nc, err = nats.Connect(cfg.URL, options...); err != nil {
-		return nil, fmt.Errorf("connect to NATS: %s", cause(err))
+	nc, err := nats.Connect(r.cfg.URL, options...)
+	if err != nil {
+		return err
 	}
-	if r.js, err = jetstream.New(r.nc); err != nil {
-		r.nc.Close()
-		return nil, fmt.Errorf("use JetStream: %w", err)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return err
 	}
-	return r, nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.nc, r.js = nc, js
+	return nil
 }
 
-// Close ends the connection to NATS.
+// dialer stops trying when ctx ends.
+type dialer struct{ ctx context.Context }
+
+func (d dialer) Dial(network, address string) (net.Conn, error) {
+	return (&net.Dialer{Timeout: answerWait}).DialContext(d.ctx, network, address)
+}
+
+// Close ends the connection to NATS. Follow must have returned, if it was called.
 func (r *Replica) Close() {
 	r.stop()
-	r.nc.Close()
+	if r.nc != nil {
+		r.nc.Close()
+	}
 }
 
 // Ready returns nil when this replica has all that is in the stream, and otherwise why it may not.
@@ -165,7 +184,10 @@ func (r *Replica) Publish(ctx context.Context, once, name string, data any) (id 
 	defer context.AfterFunc(r.stopping, func() { time.AfterFunc(stopWait, cancel) })()
 
 	for {
-		ack, err := r.store(ctx, once, name, payload)
+		r.mu.Lock()
+		subject := r.subject
+		r.mu.Unlock()
+		ack, err := r.store(ctx, subject, once, name, payload)
 		var refused *jetstream.APIError
 		switch {
 		case err == nil:
@@ -175,7 +197,7 @@ func (r *Replica) Publish(ctx context.Context, once, name string, data any) (id 
 		}
 		select {
 		case <-ctx.Done():
-			if r.nc.IsConnected() && errors.Is(ctx.Err(), context.DeadlineExceeded) { // the client waits
+			if subject != "" && r.nc.IsConnected() && errors.Is(ctx.Err(), context.DeadlineExceeded) { // the client waits
 				r.tell("NATS did not store a message in time: " + cause(err))
 			}
 			return "", ErrAway
@@ -188,10 +210,7 @@ func (r *Replica) Publish(ctx context.Context, once, name string, data any) (id 
 const tooLarge = 10054
 
 // store tries once.
-func (r *Replica) store(ctx context.Context, once, name string, payload []byte) (*jetstream.PubAck, error) {
-	r.mu.Lock()
-	subject := r.subject
-	r.mu.Unlock()
+func (r *Replica) store(ctx context.Context, subject, once, name string, payload []byte) (*jetstream.PubAck, error) {
 	if subject == "" {
 		return nil, errors.New("the stream was not found yet")
 	}
@@ -213,9 +232,6 @@ func (r *Replica) connected(nc *nats.Conn) {
 }
 
 func (r *Replica) disconnected(_ *nats.Conn, err error) {
-	if r.stopping.Err() != nil {
-		return
-	}
 	r.mu.Lock()
 	r.problem = "the connection to NATS is lost"
 	r.lost()
@@ -229,7 +245,7 @@ func (r *Replica) tell(problem string) {
 	told := r.told[problem]
 	r.told[problem] = true
 	r.mu.Unlock()
-	if !told {
+	if !told && r.stopping.Err() == nil {
 		r.cfg.Log("%s", problem)
 	}
 }

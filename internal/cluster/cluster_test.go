@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -144,10 +145,7 @@ func join(t testing.TB, url string, change ...func(*cluster.Config)) *replica {
 		change(&cfg)
 	}
 	events := hub.NewReplica(cfg.History)
-	r, err := cluster.Connect(cfg, events)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := cluster.New(cfg, events)
 	ctx, cancel := context.WithCancel(context.Background())
 	var following sync.WaitGroup
 	following.Go(func() { r.Follow(ctx) })
@@ -534,6 +532,52 @@ func TestPurgedStreamIsForgottenAndGoesOn(t *testing.T) {
 	want(t, c.until(t, 3), "data:1", "data:2", "data:3")
 	b := join(t, n.ClientURL()).ready(t)
 	want(t, b.client(first).until(t, 2), `event:gap data:{"missed":1}`, "data:3")
+}
+
+func TestServerThatNeverAnswersHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	url := "nats://" + l.Addr().String()
+	begin := time.Now()
+	r := join(t, url+","+url+","+url)
+	if err := r.Ready(); err == nil {
+		t.Error("it is ready")
+	}
+	r.stop()
+	if took := time.Since(begin); took > 8*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// As after a power cut, or when an operator puts an older copy back.
+func TestStreamThatLostMessagesGoesOn(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	r := join(t, n.ClientURL()).ready(t)
+	c := r.client("")
+	r.publish(t, "", 1)
+	n.stop()
+	copied := t.TempDir()
+	if err := os.CopyFS(copied, os.DirFS(n.options.StoreDir)); err != nil {
+		t.Fatal(err)
+	}
+	n.run(t)
+	r.publish(t, "", 2)
+	r.publish(t, "", 3)
+	c.until(t, 3)
+	n.stop()
+	n.options.StoreDir = copied
+	n.run(t)
+	r.publish(t, "", "other")
+	want(t, c.until(t, 6), "data:1", "data:2", "data:3", `event:gap data:{"missed":null}`, "data:1", `data:"other"`)
+	r.ready(t)
+	if r.log.has("has lost messages: it ends with number 2, and 3 was there") != 1 {
+		t.Error("the log does not tell")
+	}
 }
 
 // What docs/cluster.md says that a replica must be allowed to do.

@@ -26,6 +26,11 @@ const (
 // stream goes away, it goes on as soon as that is back. It must be called once.
 func (r *Replica) Follow(ctx context.Context) {
 	defer context.AfterFunc(ctx, r.stop)()
+	if err := r.connect(ctx); err != nil {
+		r.setProblem("NATS cannot be used: " + cause(err))
+		r.tell("NATS cannot be used: " + cause(err))
+		return
+	}
 	for ctx.Err() == nil {
 		err := r.follow(ctx)
 		switch {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,7 +20,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
 	"github.com/tmaxmax/go-sse"
 )
 
@@ -438,4 +443,92 @@ func TestPublishedAgainWithItsKeyIsSentOnce(t *testing.T) {
 			t.Errorf("%s: the stream has %q", name, got)
 		}
 	}
+}
+
+func TestReplicaSpeaksTLSAndHasCredentials(t *testing.T) {
+	t.Parallel()
+	operator, system := keys(t, nkeys.CreateOperator), keys(t, nkeys.CreateAccount)
+	account, user := keys(t, nkeys.CreateAccount), keys(t, nkeys.CreateUser)
+	accountClaims := jwt.NewAccountClaims(public(t, account))
+	accountClaims.Limits.JetStreamLimits = jwt.JetStreamLimits{DiskStorage: -1, MemoryStorage: -1, Streams: -1, Consumer: -1}
+	accountJWT, err := accountClaims.Encode(operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	systemJWT, err := jwt.NewAccountClaims(public(t, system)).Encode(operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operatorClaims := jwt.NewOperatorClaims(public(t, operator))
+	if _, err := operatorClaims.Encode(operator); err != nil {
+		t.Fatal(err)
+	}
+	userJWT, err := jwt.NewUserClaims(public(t, user)).Encode(account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := user.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	credentials, err := jwt.FormatUserConfig(userJWT, seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "user.creds")
+	if err := os.WriteFile(file, credentials, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	files, _ := certificate(t)
+	cert, key := strings.TrimPrefix(files[0], "TLS_CERT_FILE="), strings.TrimPrefix(files[1], "TLS_KEY_FILE=")
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolver := &server.MemAccResolver{}
+	if err := errors.Join(resolver.Store(public(t, account), accountJWT), resolver.Store(public(t, system), systemJWT)); err != nil {
+		t.Fatal(err)
+	}
+	n := &natsServer{options: server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, DisableJetStreamBanner: true,
+		JetStream: true, StoreDir: t.TempDir(),
+		TrustedOperators: []*jwt.OperatorClaims{operatorClaims}, AccountResolver: resolver, SystemAccount: public(t, system),
+		TLS: true, TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, TLSTimeout: 10,
+	}}
+	n.run(t)
+	t.Cleanup(n.stop)
+
+	env := []string{"PUBLISH_TOKEN=" + token, "TICK_INTERVAL=0", fmt.Sprint("NATS_URL=tls://localhost:", n.options.Port)}
+	a := start(t, append(env, "NATS_CREDS="+file, "SSL_CERT_FILE="+cert)...).ready()
+	stream := a.get("/sse").Body
+	readUntil(t, stream, "position")
+	a.publish(`"secure"`)
+	readUntil(t, stream, `"secure"`)
+
+	distrusting := start(t, append(env, "NATS_CREDS="+file)...)
+	distrusting.out.wait(t, "NATS cannot be reached: tls error: tls: failed to verify certificate")
+	stranger := start(t, append(env, "SSL_CERT_FILE="+cert)...)
+	stranger.out.wait(t, "Authorization Violation")
+	for _, a := range []*app{distrusting, stranger} {
+		a.awaitStatus("/readyz", http.StatusServiceUnavailable)
+	}
+}
+
+func keys(t *testing.T, create func() (nkeys.KeyPair, error)) nkeys.KeyPair {
+	t.Helper()
+	pair, err := create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
+}
+
+func public(t *testing.T, pair nkeys.KeyPair) string {
+	t.Helper()
+	key, err := pair.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
