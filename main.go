@@ -32,6 +32,7 @@ import (
 
 	"gin-sse/handlers"
 	"gin-sse/internal/clock"
+	"gin-sse/internal/cluster"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/listener"
 )
@@ -48,6 +49,10 @@ type config struct {
 	PublishToken   string        `env:"PUBLISH_TOKEN"`
 	MaxEventBytes  int64         `env:"MAX_EVENT_BYTES" envDefault:"65536" takes:"a number of bytes, 1 or more"`
 	History        int           `env:"HISTORY" envDefault:"1000" takes:"a number of messages, 0 or more"`
+	NATSURL        string        `env:"NATS_URL"`
+	NATSStream     string        `env:"NATS_STREAM" envDefault:"sse" takes:"a name of letters, digits, hyphens and underscores"`
+	NATSReplicas   int           `env:"NATS_REPLICAS" envDefault:"1" takes:"on how many NATS servers each message is stored, 1 to 5"`
+	NATSCreds      string        `env:"NATS_CREDS" takes:"the path of a credentials file that can be read"`
 	TLSCertFile    string        `env:"TLS_CERT_FILE" takes:"the certificate's PEM file, as TLS_KEY_FILE is set"`
 	TLSKeyFile     string        `env:"TLS_KEY_FILE" takes:"the private key's PEM file, as TLS_CERT_FILE is set"`
 	MaxClients     uint64        `env:"MAX_CLIENTS" takes:"how many streams may be open at the same time, 0 for any number"`
@@ -84,14 +89,16 @@ func run(args []string) error {
 	case "":
 		return serve(cfg)
 	case "healthcheck":
-		return healthcheck(cfg)
+		return healthcheck(cfg, "/healthz")
+	case "healthcheck ready":
+		return healthcheck(cfg, "/readyz")
 	default:
-		return fmt.Errorf("unknown arguments %q: give none to start the server, or healthcheck to ask whether it is well", args)
+		return fmt.Errorf("unknown arguments %q: give none to start the server, or healthcheck to ask whether it is well, or healthcheck ready to ask whether clients should come here", args)
 	}
 }
 
 // routes is the tutorial's server.js: what is asked for on the left, who answers on the right.
-func routes(cfg config, events *hub.Hub, status *handlers.Status) (http.Handler, error) {
+func routes(cfg config, events *hub.Hub, publisher handlers.Publisher, ready func() error, status *handlers.Status) (http.Handler, error) {
 	gin.DebugPrintFunc = func(string, ...any) {} // a clean start has nothing to warn about
 	app := gin.New()
 	app.HandleMethodNotAllowed = true
@@ -100,7 +107,7 @@ func routes(cfg config, events *hub.Hub, status *handlers.Status) (http.Handler,
 		return nil, unusable("TrustedProxies")
 	}
 
-	app.Use(gin.LoggerWithConfig(gin.LoggerConfig{SkipPaths: []string{"/healthz", "/metrics"}}))
+	app.Use(gin.LoggerWithConfig(gin.LoggerConfig{SkipPaths: []string{"/healthz", "/readyz", "/metrics"}}))
 	app.Use(gin.CustomRecovery(handlers.InternalError))
 	app.Use(secure.New(secure.Config{
 		ContentSecurityPolicy: "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -120,10 +127,11 @@ func routes(cfg config, events *hub.Hub, status *handlers.Status) (http.Handler,
 
 	get := []string{http.MethodGet, http.MethodHead}
 	app.Match(get, "/sse", handlers.Limit(cfg.MaxClients), handlers.SSE(events))
-	app.POST("/sse", handlers.Authorize(cfg.PublishToken), handlers.Publish(events, cfg.MaxEventBytes))
+	app.POST("/sse", handlers.Authorize(cfg.PublishToken), handlers.Publish(publisher, cfg.MaxEventBytes))
 	app.Match(get, "/status", status.Page)
 	app.Match(get, "/status/sse", handlers.Limit(100), status.Refresh, handlers.SSE(status.Viewers))
-	app.Match(get, "/healthz", handlers.Health)
+	app.Match(get, "/healthz", handlers.Health(ready))
+	app.Match(get, "/readyz", handlers.Ready(ready))
 	if cfg.Metrics {
 		app.Match(get, "/metrics", handlers.Metrics(events))
 	}
@@ -138,9 +146,23 @@ func serve(cfg config) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
+	var running sync.WaitGroup
 	events := hub.New(cfg.History)
+	publisher, ready := handlers.Publisher(events), func() error { return nil }
+	if cfg.NATSURL != "" {
+		events = hub.NewReplica(cfg.History)
+		replica := cluster.New(cluster.Config{
+			URL: cfg.NATSURL, Credentials: cfg.NATSCreds, Stream: cfg.NATSStream,
+			Replicas: cfg.NATSReplicas, History: cfg.History, Log: log.Printf,
+		}, events)
+		defer replica.Close()
+		running.Go(func() { replica.Follow(ctx) })
+		defer running.Wait()
+		defer stop()
+		publisher, ready = replica, replica.Ready
+	}
 	status := handlers.NewStatus(events)
-	app, err := routes(cfg, events, status)
+	app, err := routes(cfg, events, publisher, ready, status)
 	if err != nil {
 		return err
 	}
@@ -172,7 +194,6 @@ func serve(cfg config) error {
 	server.RegisterOnShutdown(events.Close)
 	server.RegisterOnShutdown(status.Viewers.Close)
 
-	var running sync.WaitGroup
 	running.Go(func() { clock.Run(ctx, cfg.TickInterval, handlers.SimulateData(events)) })
 	running.Go(func() { clock.Run(ctx, time.Second/2, status.Tick) })
 	running.Go(func() {
@@ -227,12 +248,12 @@ func listen(ctx context.Context, cfg config) (net.Listener, error) {
 }
 
 // healthcheck is for a container without curl: it fails unless the server on PORT is well.
-func healthcheck(cfg config) error {
+func healthcheck(cfg config, path string) error {
 	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{ // without the proxy of the environment
 		// This machine asks itself, by another name than the certificate's.
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 	}}
-	response, err := client.Get(address(cfg, int(cfg.Port)) + "/healthz")
+	response, err := client.Get(address(cfg, int(cfg.Port)) + path)
 	if err != nil {
 		return fmt.Errorf("health check: %w", err)
 	}
@@ -289,6 +310,14 @@ func readConfig() (config, error) {
 		return cfg, unusable("MaxEventBytes")
 	case cfg.History < 0:
 		return cfg, unusable("History")
+	case cfg.NATSURL != "" && !cluster.ValidURL(cfg.NATSURL): // it may have a password
+		return cfg, errors.New("NATS_URL cannot be used: it takes addresses such as nats://localhost:4222 or tls://user:password@nats.example.com, separated by commas")
+	case !isStreamName(cfg.NATSStream):
+		return cfg, unusable("NATSStream")
+	case cfg.NATSReplicas < 1 || cfg.NATSReplicas > 5:
+		return cfg, unusable("NATSReplicas")
+	case cfg.NATSCreds != "" && !isReadable(cfg.NATSCreds):
+		return cfg, unusable("NATSCreds")
 	case strings.ContainsFunc(cfg.PublishToken, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return cfg, errors.New("PUBLISH_TOKEN cannot be used: it takes letters, digits and signs without spaces")
 	case cfg.TickInterval != 0 && cfg.TickInterval < 10*time.Millisecond:
@@ -312,6 +341,17 @@ func areOrigins(origins []string) bool {
 		}
 	}
 	return true
+}
+
+// isStreamName tells whether NATS takes that for the name of a stream and of a subject.
+func isStreamName(name string) bool {
+	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+	return name != "" && len(name) <= 64 && strings.Trim(name, plain) == ""
+}
+
+func isReadable(file string) bool {
+	_, err := os.ReadFile(file)
+	return err == nil
 }
 
 // unusable is the error for a field of config whose variable cannot be used.

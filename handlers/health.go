@@ -6,7 +6,24 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// Health tells a container runtime or a load balancer that the server answers.
-func Health(c *gin.Context) {
-	c.JSON(http.StatusOK, gin.H{"status": "ok"})
+// Health tells a container runtime that the server answers, and what is degraded, if something is.
+func Health(ready func() error) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		if err := ready(); err != nil {
+			c.JSON(http.StatusOK, gin.H{"status": "degraded", "degraded": err.Error()})
+			return
+		}
+		c.JSON(http.StatusOK, gin.H{"status": "ok"})
+	}
+}
+
+// Ready tells a load balancer whether clients should come here.
+func Ready(ready func() error) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		if err := ready(); err != nil {
+			unavailable(c, "Not ready: "+err.Error()+".")
+			return
+		}
+		c.JSON(http.StatusOK, gin.H{"status": "ok"})
+	}
 }

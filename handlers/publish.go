@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -10,7 +11,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -37,13 +37,25 @@ func Authorize(token string) gin.HandlerFunc {
 	}
 }
 
+// Publisher sends a message to every client: a hub, or a replica of several servers.
+type Publisher interface {
+	// Publish sends the data as JSON, under a name if that is not empty, and returns its id once it is
+	// kept. It sends nothing twice with the same key once, if that is not empty: the id is that of then.
+	Publish(ctx context.Context, once, name string, data any) (id string, err error)
+}
+
 // Publish sends the body as an event to every client, under the name that ?event= gives, and answers
-// with its id. The body is any JSON value, or a form, of up to max bytes.
-func Publish(events *hub.Hub, max int64) gin.HandlerFunc {
+// with its id. The body is any JSON value, or a form, of up to max bytes. A request that is sent again
+// with the same Idempotency-Key, as its answer was lost, sends nothing and has the same answer.
+func Publish(events Publisher, max int64) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		name := c.Query("event")
-		if name != "" && !eventName(name) {
-			refuse(c, http.StatusBadRequest, fmt.Sprintf("event=%q is no name for an event: it takes 1 to 64 letters, digits, dots, underscores or hyphens, and none of %s.", name, strings.Join(reserved(), ", ")))
+		name, once := c.Query("event"), c.GetHeader("Idempotency-Key")
+		if err := hub.CheckName(name); err != nil {
+			refuse(c, http.StatusBadRequest, fmt.Sprintf("event=%v.", err))
+			return
+		}
+		if !isKey(once) {
+			refuse(c, http.StatusBadRequest, "This Idempotency-Key is not taken. Send up to 255 letters, digits and signs, which no other event has, such as a UUID.")
 			return
 		}
 		body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, max))
@@ -73,10 +85,16 @@ func Publish(events *hub.Hub, max int64) gin.HandlerFunc {
 			return
 		}
 
-		id, err := events.Send(name, data)
-		if err != nil {
-			c.Header("Retry-After", "5")
-			refuse(c, http.StatusServiceUnavailable, "The server is stopping. Send the event again in a few seconds.")
+		id, err := events.Publish(c.Request.Context(), once, name, data)
+		switch {
+		case errors.Is(err, hub.ErrTooLarge):
+			refuse(c, http.StatusRequestEntityTooLarge, "The event is too large for NATS, which stores the events: raise max_payload there, or the stream's max_msg_size.")
+			return
+		case errors.Is(err, hub.ErrClosed):
+			unavailable(c, "The server is stopping. Send the event again in a few seconds.")
+			return
+		case err != nil:
+			unavailable(c, "The event could not be stored: "+err.Error()+". Send it again in a few seconds; with an Idempotency-Key it arrives once, even if it was stored after all.")
 			return
 		}
 		c.JSON(http.StatusAccepted, gin.H{"id": id})
@@ -122,11 +140,13 @@ func fromForm(body []byte) (gin.H, error) {
 	return fields, nil
 }
 
-// eventName tells whether an event may be called so. What EventSource and the server call their own
-// events is left out: a page would take one for the other.
-func eventName(name string) bool {
-	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
-	return len(name) <= 64 && strings.Trim(name, plain) == "" && !slices.Contains(reserved(), name)
+// isKey tells whether that can be an Idempotency-Key: none, or printable ASCII, which NATS takes too.
+func isKey(key string) bool {
+	return len(key) <= 255 && !strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
-func reserved() []string { return []string{"open", "error", "gap", "position"} }
+// unavailable ends the request with an error that will pass.
+func unavailable(c *gin.Context, message string) {
+	c.Header("Retry-After", "5")
+	refuse(c, http.StatusServiceUnavailable, message)
+}

@@ -1,7 +1,9 @@
 package handlers_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -15,8 +17,10 @@ import (
 	"testing/fstest"
 	"unicode/utf8"
 
+	"github.com/gin-gonic/gin"
 	"github.com/tmaxmax/go-sse"
 
+	"gin-sse/handlers"
 	"gin-sse/internal/hub"
 )
 
@@ -118,6 +122,9 @@ func TestWhatCannotBePublishedIsRefusedWithAReason(t *testing.T) {
 		{"/sse", ok, "\"\x00\"", 400, "This cannot be sent: the body is not JSON: invalid character '\\x00' in string literal, at line 1, column 2."},
 		{"/sse", ok, "\"\xff\"", 400, "This cannot be sent: the body is not JSON: it is not UTF-8."},
 		{"/sse", ok, `"` + strings.Repeat("x", maxBytes-1) + `"`, 413, "The event is too large: this server takes up to 1000 bytes (MAX_EVENT_BYTES)."},
+		{"/sse", with("Idempotency-Key", strings.Repeat("x", 256)), `{}`, 400, "This Idempotency-Key is not taken. Send up to 255 letters, digits and signs, which no other event has, such as a UUID."},
+		{"/sse", with("Idempotency-Key", "a\tb"), `{}`, 400, "This Idempotency-Key is not taken."},
+		{"/sse", with("Idempotency-Key", "é"), `{}`, 400, "This Idempotency-Key is not taken."},
 		{"/sse", with("Content-Type", "text/plain"), `{}`, 415, `Content-Type "text/plain" is not taken. Send JSON with Content-Type: application/json, or a form.`},
 		{"/sse", with("Content-Type", ""), `{}`, 415, `Content-Type "" is not taken.`},
 		{"/sse", with("Content-Type", "multipart/form-data; boundary=x"), `{}`, 415, `Content-Type "multipart/form-data" is not taken.`},
@@ -154,6 +161,55 @@ func TestPublishingToAStoppingServerSaysTryAgain(t *testing.T) {
 	response, fields := publish(t, server, "/sse", authorized("application/json"), `{}`)
 	if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" || fields["error"] == "" {
 		t.Errorf("status %d, Retry-After %q, %v", response.StatusCode, response.Header.Get("Retry-After"), fields)
+	}
+}
+
+// refusing is a Publisher that always answers with the same error.
+type refusing struct{ error }
+
+func (r refusing) Publish(context.Context, string, string, any) (string, error) { return "", r }
+
+func (r refusing) Unwrap() error { return r.error }
+
+func TestPublisherThatCannotStoreIsExplained(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		err    error
+		status int
+		reason string
+	}{
+		{errors.New("NATS is away"), 503, "The event could not be stored: NATS is away. Send it again in a few seconds; with an Idempotency-Key it arrives once, even if it was stored after all."},
+		{hub.ErrClosed, 503, "The server is stopping. Send the event again in a few seconds."},
+		{hub.ErrTooLarge, 413, "The event is too large for NATS, which stores the events: raise max_payload there, or the stream's max_msg_size."},
+	} {
+		app := gin.New()
+		app.POST("/sse", handlers.Publish(refusing{test.err}, maxBytes))
+		server := httptest.NewServer(app)
+		response, fields := publish(t, server, "/sse", authorized("application/json"), `{}`)
+		server.Close()
+		if response.StatusCode != test.status || fields["error"] != test.reason || (response.Header.Get("Retry-After") != "") != (test.status == 503) {
+			t.Errorf("%v: status %d, Retry-After %q and %q", test.err, response.StatusCode, response.Header.Get("Retry-After"), fields["error"])
+		}
+	}
+}
+
+func TestKeyThatWasUsedHasTheSameAnswerAndSendsNothing(t *testing.T) {
+	t.Parallel()
+	events := hub.New(10)
+	server := serve(t, fstest.MapFS{}, events)
+	header := authorized("application/json")
+	header.Set("Idempotency-Key", "8e03978e-40d5-43e8-bc93-6894a57f9324")
+	_, first := publish(t, server, "/sse", header, `1`)
+	response, again := publish(t, server, "/sse", header, `1`)
+	if response.StatusCode != http.StatusAccepted || again["id"] != first["id"] || first["id"] == "" {
+		t.Errorf("status %d and id %q, after %q", response.StatusCode, again["id"], first["id"])
+	}
+	header.Set("Idempotency-Key", strings.Repeat("~", 255))
+	if _, other := publish(t, server, "/sse", header, `1`); other["id"] == first["id"] || other["id"] == "" {
+		t.Errorf("another key has id %q", other["id"])
+	}
+	if kept := events.Stats().Kept; kept != 2 {
+		t.Errorf("%d messages were sent, want 2", kept)
 	}
 }
 

@@ -84,6 +84,14 @@ func TestUnusableSettingsEndTheStartWithOneLine(t *testing.T) {
 		{"MAX_EVENT_BYTES=0", `MAX_EVENT_BYTES="0" cannot be used: it takes a number of bytes, 1 or more`},
 		{"MAX_EVENT_BYTES=64k", `MAX_EVENT_BYTES="64k" cannot be used: it takes a number of bytes, 1 or more`},
 		{"PUBLISH_TOKEN=a secret", "PUBLISH_TOKEN cannot be used: it takes letters, digits and signs without spaces\n"},
+		{"NATS_URL=nats://user:pass word@localhost:4222", "NATS_URL cannot be used: it takes addresses such as nats://localhost:4222 or tls://user:password@nats.example.com, separated by commas\n"},
+		{"NATS_URL=http://localhost:4222", "NATS_URL cannot be used: "},
+		{"NATS_URL=nats://a,,nats://b", "NATS_URL cannot be used: "},
+		{"NATS_STREAM=a.b", `NATS_STREAM="a.b" cannot be used: it takes a name of letters, digits, hyphens and underscores`},
+		{"NATS_STREAM=>", `NATS_STREAM=">" cannot be used: `},
+		{"NATS_REPLICAS=0", `NATS_REPLICAS="0" cannot be used: it takes on how many NATS servers each message is stored, 1 to 5`},
+		{"NATS_REPLICAS=6", `NATS_REPLICAS="6" cannot be used: `},
+		{"NATS_CREDS=/none.creds", `NATS_CREDS="/none.creds" cannot be used: it takes the path of a credentials file that can be read`},
 		{"TZ=Mars/Olympus", `TZ="Mars/Olympus" cannot be used: it takes a time zone such as Europe/Berlin or UTC`},
 	} {
 		t.Run(test.env, func(t *testing.T) {
@@ -99,7 +107,7 @@ func TestUnusableSettingsEndTheStartWithOneLine(t *testing.T) {
 func TestUnknownArgumentsAreRefused(t *testing.T) {
 	t.Parallel()
 	out, code := fails(t, []string{"PORT=0"}, "--help")
-	if want := `gin-sse: unknown arguments ["--help"]: give none to start the server, or healthcheck to ask whether it is well` + "\n"; code != 1 || out != want {
+	if want := `gin-sse: unknown arguments ["--help"]: give none to start the server, or healthcheck to ask whether it is well, or healthcheck ready to ask whether clients should come here` + "\n"; code != 1 || out != want {
 		t.Errorf("exit status %d, and it said %q; want 1 and %q", code, out, want)
 	}
 }
@@ -274,7 +282,7 @@ func fails(t *testing.T, env []string, args ...string) (string, int) {
 }
 
 // readUntil reads until it has seen the text, and returns all that it read.
-func readUntil(t *testing.T, r io.Reader, text string) string {
+func readUntil(t testing.TB, r io.Reader, text string) string {
 	t.Helper()
 	var all []byte
 	for buffer := make([]byte, 4096); ; {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,10 +19,11 @@ import (
 // A proxy runs with the very file that docs shows, but for the ports.
 type proxy struct {
 	name   string
-	config string   // the file in docs
-	listen []string // what it says there for port 80, and what instead for an address
-	server string   // what to say for the address of the server, instead of localhost:3000
-	around string   // what the test adds, for the whole file
+	config string      // the file in docs
+	listen []string    // what it says there for port 80, and what instead for an address
+	server string      // what to say for the address of the server, instead of localhost:3000
+	swap   [][2]string // what else it says there, and what instead
+	around string      // what the test adds, for the whole file
 	args   []string
 }
 
@@ -174,10 +176,11 @@ func (p proxy) start(t *testing.T, server string) string {
 	for range 5 { // as others may be faster to take the port
 		address := freeAddress(t)
 		config := string(shown)
-		for _, part := range [][2]string{
-			{p.listen[0], fmt.Sprintf(p.listen[1], address)},
-			{"localhost:3000", fmt.Sprintf(p.server, server)},
-		} {
+		parts := append(slices.Clone(p.swap), [2]string{p.listen[0], fmt.Sprintf(p.listen[1], address)})
+		if server != "" {
+			parts = append(parts, [2]string{"localhost:3000", fmt.Sprintf(p.server, server)})
+		}
+		for _, part := range parts {
 			if n := strings.Count(config, part[0]); n != 1 {
 				t.Fatalf("%s has %q %d times, want 1", p.config, part[0], n)
 			}

@@ -59,7 +59,7 @@ func BenchmarkPublish(b *testing.B) {
 							<-time.After(time.Until(due))
 						}
 						body := fmt.Appendf(nil, "[%d,%d,%d]", p, n, time.Since(audience.epoch).Nanoseconds())
-						if err := post(client, server.url, body); err != nil {
+						if err := publishTo(client, server.url, body); err != nil {
 							b.Error(err)
 							return
 						}
@@ -90,7 +90,7 @@ func share(messages, publishers, publisher int) int {
 	return (messages + publishers - 1 - publisher) / publishers
 }
 
-func post(client *http.Client, url string, body []byte) error {
+func publishTo(client *http.Client, url string, body []byte) error {
 	request, err := http.NewRequest(http.MethodPost, url+"/sse", bytes.NewReader(body))
 	if err != nil {
 		return err

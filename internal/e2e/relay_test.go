@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// relay passes connections on to a server, and can cut off those that there are.
+// relay passes connections on to servers in turn, and can cut off those that there are.
 type relay struct {
 	url   string
 	mu    sync.Mutex
 	conns map[net.Conn]bool
 }
 
-func newRelay(t *testing.T, server string) *relay {
+func newRelay(t *testing.T, servers ...string) *relay {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -23,12 +23,12 @@ func newRelay(t *testing.T, server string) *relay {
 	r := &relay{url: "http://" + listener.Addr().String(), conns: map[net.Conn]bool{}}
 	var running sync.WaitGroup
 	running.Go(func() {
-		for {
+		for n := 0; ; n++ {
 			client, err := listener.Accept()
 			if err != nil {
 				return // closed below
 			}
-			running.Go(func() { r.pass(client, server) })
+			running.Go(func() { r.pass(client, servers[n%len(servers)]) })
 		}
 	})
 	t.Cleanup(func() {

@@ -197,7 +197,7 @@ func TestHistoryIsBounded(t *testing.T) {
 			t.Fatalf("history of %d messages in %d places", len(h.history), cap(h.history))
 		}
 	}
-	if got := events(string(h.history[99]))[0]; !strings.HasSuffix(got, "\ndata:99999") {
+	if got := events(string(h.history[99].frame))[0]; !strings.HasSuffix(got, "\ndata:99999") {
 		t.Errorf("the newest is %q", got)
 	}
 }

@@ -6,10 +6,14 @@
 //
 // There are two kinds of event. A tick is worth nothing once there is a newer one; it has no id. A
 // message has an id and is kept for a while, so that who was away can have what it missed.
+//
+// A hub numbers its messages itself, with Send, or is a replica: then a stream elsewhere numbers them,
+// and Follow and Append bring them here, so that an id means the same to every replica.
 package hub
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -43,10 +47,17 @@ var ErrClosed = errors.New("hub closed")
 
 // frame is encoded events that go out together, or a comment, and the way to the frame after it.
 type frame struct {
-	data   []byte
+	data   []byte // nil where another run begins: subscribers have to be placed anew
 	events int
+	number uint64        // of the last message in it, 0 if there is none
 	next   *frame        // set before more is closed; nil after that means the hub is closed
 	more   chan struct{} // closed once there is something to find in next
+}
+
+// message is one that is kept.
+type message struct {
+	number uint64
+	frame  []byte
 }
 
 // Hub is where events come in. Its methods may be called from any number of goroutines.
@@ -58,11 +69,16 @@ type Hub struct {
 	pacer   *time.Timer
 	quiet   *time.Timer
 	closed  bool
-	tick    []byte   // the latest tick, for who comes between two ticks
-	run     string   // tells the ids of this hub from those of another one, or of an earlier start
-	sent    uint64   // messages so far; the id of each has its number
-	history [][]byte // the latest messages; their bytes are never changed, as subscribers share them
-	keep    int      // how many of them
+	tick    []byte    // the latest tick, for who comes between two ticks
+	run     string    // tells the ids of this hub from those of another one, or of an earlier start
+	replica bool      // the messages come from a stream, whose other replicas may be ahead
+	seen    uint64    // of a replica: the last message from before its start
+	sent    uint64    // number of the latest message; its id has it
+	ahead   uint64    // number of the latest message that a subscriber has seen elsewhere
+	gone    uint64    // number up to which messages are not in the history any more
+	history []message // the latest messages; their bytes are never changed, as subscribers share them
+	keep    int       // how many of them
+	keys    keys
 
 	subscribers atomic.Int64
 	delivered   atomic.Uint64
@@ -88,6 +104,14 @@ func New(history int) *Hub {
 	h := &Hub{last: newFrame(), next: newFrame(), run: strings.ToLower(rand.Text()[:8]), keep: history}
 	h.quiet = time.AfterFunc(silence, h.comment)
 	h.pacer = time.AfterFunc(pace, h.flush)
+	return h
+}
+
+// NewReplica is New for a hub whose messages come by Append. Until Follow is called, subscribers get
+// ticks alone, and what they ask for afterwards.
+func NewReplica(history int) *Hub {
+	h := New(history)
+	h.replica, h.run = true, ""
 	return h
 }
 
@@ -123,20 +147,61 @@ func (h *Hub) Send(name string, data any) (id string, err error) {
 	if h.closed {
 		return "", ErrClosed
 	}
-	h.sent++
-	id = h.id(h.sent)
-	message := encode(sse.Event{Id: id, Event: name, Data: encoded})
-	h.history = append(h.history, message)
-	if len(h.history) > h.keep {
-		h.history = h.history[1:]
+	return h.issue(h.sent+1, name, encoded), nil
+}
+
+// Follow tells a replica that what Append brings from now on is that run of messages after number: ids
+// of other runs are unknown, and what was kept is dropped. Who waited for it without an id gets the
+// messages after seen.
+func (h *Hub) Follow(run string, number, seen uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
 	}
-	h.add(message, 1)
-	if wait := pace - time.Since(h.flushed); wait <= 0 {
-		h.chain()
-	} else if h.next.events == 1 {
-		h.pacer.Reset(wait)
+	h.chain()
+	h.run, h.sent, h.ahead, h.gone, h.seen, h.history = run, number, 0, number, seen, nil
+	h.link(newFrame())
+}
+
+// Append is Send for a replica: the message has the number that its stream gave it, and data is JSON. One
+// that the hub has already is left out. If there are numbers between it and the one before, subscribers
+// are told of a gap first.
+func (h *Hub) Append(number uint64, name string, data json.RawMessage) error {
+	encoded, err := json.Marshal(data)
+	if err != nil {
+		return fmt.Errorf("encode message: %w", err)
 	}
-	return id, nil
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return ErrClosed
+	}
+	if number <= h.sent {
+		return nil
+	}
+	if missed := number - 1 - h.sent; missed > 0 {
+		h.keepAndSend(number-1, h.gap(number-1, missed))
+	}
+	h.issue(number, name, encoded)
+	return nil
+}
+
+// Forget drops messages up to that number from the history, and returns how many those were.
+func (h *Hub) Forget(number uint64) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	kept := h.after(number)
+	dropped := len(h.history) - len(kept)
+	h.history, h.gone = kept, max(h.gone, min(number, h.sent))
+	return dropped
+}
+
+// ID is the id of the message with that number.
+func (h *Hub) ID(number uint64) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.id(number)
 }
 
 // Subscribe returns a subscriber that gets the latest tick, if there is one, and all that is sent from
@@ -146,32 +211,61 @@ func (h *Hub) Send(name string, data any) (id string, err error) {
 // follow: a client that loses its connection before any message comes has an id to go on from. If
 // messages since after are no longer kept, or it is not an id of this hub's, an event called gap is in
 // its place, with the number of messages that are missing, or null if that is unknown.
+//
+// A replica takes an id that it has not reached yet for one of a replica that is ahead: the subscriber
+// gets what comes after that.
 func (h *Hub) Subscribe(after string) *Subscriber {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.chain()                                 // the seam is then between the history and what is not sent yet
-	oldest := h.sent - uint64(len(h.history)) // the number of the message before the oldest kept
-	at, known := h.number(after)
+	s := &Subscriber{hub: h, after: after}
+	h.place(s)
+	if h.tick != nil {
+		s.missed = slices.Insert(s.missed, min(1, len(s.missed)), h.tick)
+	}
+	h.subscribers.Add(1)
+	return s
+}
+
+// place puts the subscriber where it belongs: to the end of the chain, with what it missed until
+// there. h.mu is held.
+func (h *Hub) place(s *Subscriber) {
+	h.chain() // the seam is then between the history and what is not sent yet
+	s.at = h.last
+	if h.run == "" {
+		return // until Follow tells
+	}
 	var first []byte
+	at, known := h.number(s.after)
 	switch {
-	case after == "":
-		at = h.sent
+	case s.after == "":
+		at = max(h.sent, h.seen)
 		first = h.position(at)
 	case !known:
-		at = oldest
+		at = h.gone
 		first = h.gap(at, nil)
-	case at < oldest:
-		first = h.gap(oldest, oldest-at)
-		at = oldest
+	case at < h.gone:
+		first = h.gap(h.gone, h.gone-at)
+		at = h.gone
 	default:
 		first = h.position(at)
 	}
-	missed := [][]byte{first}
-	if h.tick != nil {
-		missed = append(missed, h.tick)
+	s.missed = [][]byte{first}
+	for _, message := range h.after(at) {
+		s.missed = append(s.missed, message.frame)
 	}
-	h.subscribers.Add(1)
-	return &Subscriber{hub: h, missed: append(missed, h.history[at-oldest:]...), at: h.last}
+	s.skip = at
+	h.ahead = max(h.ahead, at)
+	s.after = elsewhere
+}
+
+// replace is place for a subscriber that came to the beginning of another run.
+func (h *Hub) replace(s *Subscriber) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.after == "" {
+		s.after = h.id(h.seen)
+	}
+	h.place(s)
 }
 
 // Close ends every subscription: subscribers get what was sent before, then ErrClosed.
@@ -189,6 +283,29 @@ func (h *Hub) Close() {
 	close(h.last.more)
 }
 
+// issue sends a message and returns its id; h.mu is held and the hub is open.
+func (h *Hub) issue(number uint64, name string, encoded []byte) (id string) {
+	id = h.id(number)
+	h.keepAndSend(number, encode(sse.Event{Id: id, Event: name, Data: encoded}))
+	return id
+}
+
+func (h *Hub) keepAndSend(number uint64, data []byte) {
+	h.sent = number
+	h.history = append(h.history, message{number, data})
+	if len(h.history) > h.keep {
+		h.gone = h.history[0].number
+		h.history = h.history[1:]
+	}
+	h.add(data, 1)
+	h.next.number = number
+	if wait := pace - time.Since(h.flushed); wait <= 0 || number <= h.ahead {
+		h.chain() // alone, if there is who has seen it and has to leave it out
+	} else if h.next.events == 1 {
+		h.pacer.Reset(wait)
+	}
+}
+
 // add puts something into the next frame; h.mu is held and the hub is open.
 func (h *Hub) add(data []byte, events int) {
 	if len(h.next.data)+len(data) > batch {
@@ -198,16 +315,23 @@ func (h *Hub) add(data []byte, events int) {
 	h.next.events += events
 }
 
-// chain chains the next frame to the last, if there is something in it; h.mu is held. Its cost to the
-// sender is that of waking who waits.
+// chain sends the next frame, if there is something in it; h.mu is held.
 func (h *Hub) chain() {
 	if len(h.next.data) == 0 || h.closed {
 		return
 	}
-	h.next.data = slices.Clip(h.next.data) // without room to append to, as subscribers share it
-	h.last.next = h.next
+	next := h.next
+	next.data = slices.Clip(next.data) // without room to append to, as subscribers share it
+	h.next = newFrame()
+	h.link(next)
+}
+
+// link chains a frame to the last; h.mu is held and the hub is open. Its cost to the sender is that of
+// waking who waits.
+func (h *Hub) link(next *frame) {
+	h.last.next = next
 	close(h.last.more)
-	h.last, h.next = h.next, newFrame()
+	h.last = next
 	h.flushed = time.Now()
 	h.quiet.Reset(silence)
 }
@@ -234,11 +358,21 @@ func (h *Hub) id(number uint64) string {
 	return h.run + "-" + strconv.FormatUint(number, 10)
 }
 
-// number is the number of the message with that id, if it is one that this hub has given.
+// elsewhere is an id that no run has.
+const elsewhere = "-"
+
+// after is the part of the history after that number.
+func (h *Hub) after(number uint64) []message {
+	i, _ := slices.BinarySearchFunc(h.history, number+1, func(m message, n uint64) int { return cmp.Compare(m.number, n) })
+	return h.history[i:]
+}
+
+// number is the number of the message with that id, if it is one of this run that was given already, here
+// or by a replica that is ahead.
 func (h *Hub) number(id string) (number uint64, known bool) {
 	digits, ours := strings.CutPrefix(id, h.run+"-")
 	number, err := strconv.ParseUint(digits, 10, 64)
-	return number, ours && err == nil && number <= h.sent
+	return number, ours && err == nil && (number <= h.sent || h.replica)
 }
 
 // position tells the subscriber up to which message it has everything.

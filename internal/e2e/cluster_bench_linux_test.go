@@ -1,0 +1,173 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// publishBench posts once, which must be taken.
+func publishBench(b *testing.B, url, body string) {
+	request, err := http.NewRequest(http.MethodPost, url+"/sse", strings.NewReader(body))
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	_, _ = io.Copy(io.Discard, response.Body) // so that the connection is used again
+	response.Body.Close()
+	if response.StatusCode != http.StatusAccepted {
+		b.Errorf("status %d", response.StatusCode)
+	}
+}
+
+// listen calls each with the data of every message, until that returns false or the stream ends.
+func listen(body io.Reader, each func(data string) bool) {
+	for lines := bufio.NewScanner(body); lines.Scan(); {
+		if data, ok := strings.CutPrefix(lines.Text(), "data:"); ok && data != "{}" && !each(data) {
+			return
+		}
+	}
+}
+
+// From POST on one replica to receipt on another, one message at a time.
+func BenchmarkFromOneReplicaToAnother(b *testing.B) {
+	n := startNATS(b)
+	from, to := startReplica(b, n).ready(), startReplica(b, n).ready()
+	stream := to.get("/sse").Body
+	readUntil(b, stream, "position")
+	received := make(chan time.Time)
+	var listening sync.WaitGroup
+	listening.Go(func() {
+		listen(stream, func(string) bool { received <- time.Now(); return true })
+	})
+	var took []time.Duration
+	for b.Loop() {
+		begin := time.Now()
+		publishBench(b, from.url, `{"message":"hello"}`)
+		took = append(took, (<-received).Sub(begin))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+	stream.Close()
+	listening.Wait()
+}
+
+// 16 publishers on two replicas, as fast as they are answered, with a client on each that gets all.
+func BenchmarkPublishingThroughTwoReplicas(b *testing.B) {
+	http.DefaultTransport.(*http.Transport).MaxIdleConnsPerHost = 16
+	n := startNATS(b)
+	replicas := []*app{startReplica(b, n, "HISTORY=1000000").ready(), startReplica(b, n, "HISTORY=1000000").ready()}
+	var listening, sending sync.WaitGroup
+	counts := make([]atomic.Int64, len(replicas))
+	arrived := make(chan struct{}, len(replicas))
+	target := int64(b.N)
+	for i, r := range replicas {
+		stream := r.get("/sse").Body
+		readUntil(b, stream, "position")
+		listening.Go(func() {
+			listen(stream, func(string) bool { return counts[i].Add(1) < target })
+			arrived <- struct{}{}
+		})
+	}
+	b.ResetTimer()
+	var next atomic.Int64
+	for range 16 {
+		sending.Go(func() {
+			for n := next.Add(1); n <= target; n = next.Add(1) {
+				publishBench(b, replicas[n%2].url, `{"message":"hello"}`)
+			}
+		})
+	}
+	sending.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "publishes/s")
+	for range replicas {
+		select {
+		case <-arrived:
+		case <-time.After(patience):
+			b.Fatalf("%d and %d of %d messages arrived", counts[0].Load(), counts[1].Load(), b.N)
+		}
+	}
+	listening.Wait()
+}
+
+// What a replica costs with 50 messages a second, while another one has clients. It is to be run for some
+// hundred messages: -benchtime 500x.
+func BenchmarkReplicaBesideClientsOfAnother(b *testing.B) {
+	for _, clients := range []int{0, 100, 1000} {
+		b.Run(fmt.Sprint(clients), func(b *testing.B) {
+			n := startNATS(b)
+			busy, idle := startReplica(b, n).ready(), startReplica(b, n).ready()
+			var listening sync.WaitGroup
+			for range clients {
+				stream := busy.get("/sse").Body
+				listening.Go(func() { _, _ = io.Copy(io.Discard, stream) })
+			}
+			pace := time.NewTicker(20 * time.Millisecond)
+			before, begin := idle.cpu(), busy.cpu()
+			for b.Loop() {
+				<-pace.C
+				publishBench(b, busy.url, `{"message":"hello"}`)
+			}
+			pace.Stop()
+			b.ReportMetric(float64((idle.cpu()-before).Microseconds())/float64(b.N), "idle-µs-CPU/message")
+			b.ReportMetric(float64((busy.cpu()-begin).Microseconds())/float64(b.N), "busy-µs-CPU/message")
+			b.ReportMetric(idle.memory(), "idle-MB")
+			b.ReportMetric(busy.memory(), "busy-MB")
+			busy.stop(os.Interrupt)
+			listening.Wait()
+		})
+	}
+}
+
+// cpu is the time that the server has used so far.
+func (a *app) cpu() time.Duration {
+	a.t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", a.cmd.Process.Pid))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	var all int64
+	for _, entry := range entries {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/schedstat", a.cmd.Process.Pid, entry.Name()))
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		var on int64
+		if _, err := fmt.Sscan(string(text), &on); err != nil {
+			a.t.Fatal(err)
+		}
+		all += on
+	}
+	return time.Duration(all)
+}
+
+// memory is what the server holds, in MB.
+func (a *app) memory() float64 {
+	a.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.cmd.Process.Pid))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	var kb float64
+	if _, err := fmt.Sscan(rest, &kb); err != nil {
+		a.t.Fatal(err)
+	}
+	return kb / 1000
+}

@@ -1,0 +1,534 @@
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
+	"github.com/tmaxmax/go-sse"
+)
+
+// natsServer is a NATS server in this process, on one port whenever it runs.
+type natsServer struct {
+	*server.Server
+	options server.Options
+	url     string
+}
+
+func startNATS(t testing.TB) *natsServer {
+	t.Helper()
+	n := &natsServer{options: server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, DisableJetStreamBanner: true,
+		JetStream: true, StoreDir: t.TempDir(), Username: "user", Password: "nats-secret",
+	}}
+	n.run(t)
+	t.Cleanup(n.stop)
+	return n
+}
+
+func (n *natsServer) run(t testing.TB) {
+	t.Helper()
+	var err error
+	if n.Server, err = server.NewServer(n.options.Clone()); err != nil {
+		t.Fatal(err)
+	}
+	n.Start()
+	if !n.ReadyForConnections(patience) {
+		t.Fatal("the NATS server does not start")
+	}
+	u, err := url.Parse(n.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Sscan(u.Port(), &n.options.Port); err != nil {
+		t.Fatal(err)
+	}
+	n.url = fmt.Sprint("nats://user:nats-secret@127.0.0.1:", n.options.Port)
+}
+
+func (n *natsServer) stop() {
+	n.Shutdown()
+	n.WaitForShutdown()
+}
+
+// startReplica starts the program as one of several.
+func startReplica(t testing.TB, n *natsServer, env ...string) *app {
+	t.Helper()
+	return start(t, append([]string{"PUBLISH_TOKEN=" + token, "TICK_INTERVAL=0", "HISTORY=100000", "NATS_URL=" + n.url}, env...)...)
+}
+
+// ready waits until clients may come.
+func (a *app) ready() *app {
+	a.t.Helper()
+	a.awaitStatus("/readyz", http.StatusOK)
+	return a
+}
+
+// awaitStatus asks until that is the answer, and returns its body.
+func (a *app) awaitStatus(path string, status int) string {
+	a.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		response, err := http.Get(a.url + path)
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		if response.StatusCode == status {
+			return string(body)
+		}
+		if time.Now().After(deadline) {
+			a.t.Fatalf("%s has status %d, want %d: %s", path, response.StatusCode, status, body)
+		}
+	}
+}
+
+// post publishes once, with a key.
+func post(ctx context.Context, url, key, body string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/sse", strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Idempotency-Key", key)
+	return http.DefaultClient.Do(request)
+}
+
+func TestReplicaWithoutNATSSaysSoAndCatchesUp(t *testing.T) {
+	t.Parallel()
+	n := startNATS(t)
+	n.stop()
+	a := startReplica(t, n, "TICK_INTERVAL=20ms")
+	stream := a.get("/sse").Body
+	readUntil(t, stream, "Server Time: ")
+	if body := a.awaitStatus("/healthz", http.StatusOK); !strings.Contains(body, `"degraded"`) || !strings.Contains(body, "NATS") {
+		t.Errorf("/healthz says %s", body)
+	}
+	a.awaitStatus("/readyz", http.StatusServiceUnavailable)
+	if out, code := fails(t, []string{"PORT=" + a.port}, "healthcheck", "ready"); code != 1 || !strings.Contains(out, "503") {
+		t.Errorf("the check for readiness exits with %d and says %q", code, out)
+	}
+	begin := time.Now()
+	response, err := post(t.Context(), a.url, "key", `"early"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" || time.Since(begin) > 10*time.Second {
+		t.Errorf("POST has status %d and Retry-After %q after %v", response.StatusCode, response.Header.Get("Retry-After"), time.Since(begin))
+	}
+	n.run(t)
+	a.ready()
+	a.publish(`"late"`)
+	readUntil(t, stream, `data:"late"`)
+	if body := a.awaitStatus("/healthz", http.StatusOK); body != `{"status":"ok"}` {
+		t.Errorf("/healthz says %s", body)
+	}
+
+	n.stop() // and away again, with somebody waiting when it stops
+	a.awaitStatus("/readyz", http.StatusServiceUnavailable)
+	readUntil(t, stream, "Server Time: ")
+	waiting := make(chan error, 1)
+	go func() {
+		response, err := post(t.Context(), a.url, "key", `1`)
+		if err == nil {
+			response.Body.Close()
+		}
+		waiting <- err
+	}()
+	begin = time.Now()
+	if code := a.stop(syscall.SIGTERM); code != 0 || time.Since(begin) > 3*time.Second {
+		t.Errorf("exit status %d after %v", code, time.Since(begin))
+	}
+	<-waiting
+	if out := a.out.String(); strings.Contains(out, "secret") {
+		t.Errorf("a password is in the log:\n%s", out)
+	}
+}
+
+// What is sent in the tests below.
+const (
+	publishers = 16
+	messages   = 128
+)
+
+// end is the data of the message after all others.
+const end = `"end"`
+
+// publishAll sends with 16 publishers, each message until it is answered 202: half of them before during,
+// any number while that runs, and the rest afterwards. It returns how many each sent.
+func publishAll(t *testing.T, replicas []string, during func()) []int {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	var again atomic.Int64
+	send := func(to int, key, body string) bool {
+		for ; ctx.Err() == nil; to++ {
+			response, err := post(ctx, replicas[to%len(replicas)], key, body)
+			if err == nil {
+				response.Body.Close()
+				if response.StatusCode == http.StatusAccepted {
+					return true
+				}
+			}
+			again.Add(1)
+		}
+		t.Errorf("%s was not taken", body)
+		return false
+	}
+	sent := make([]int, publishers)
+	over := make(chan struct{})
+	var sending, begun sync.WaitGroup
+	begun.Add(publishers)
+	for p := range publishers {
+		sending.Go(func() {
+			next := func() bool {
+				n := sent[p]
+				sent[p]++
+				return send(p, fmt.Sprint(p, "-", n), fmt.Sprintf("[%d,%d]", p, n))
+			}
+			for range messages / 2 {
+				next()
+			}
+			begun.Done()
+			for more := true; more; {
+				select {
+				case <-over:
+					more = false
+				default:
+					more = next()
+				}
+			}
+			for range messages / 2 {
+				next()
+			}
+		})
+	}
+	begun.Wait()
+	during()
+	close(over)
+	sending.Wait()
+	send(0, "end", end)
+	t.Logf("%d messages, of which %d were sent again", sum(sent), again.Load())
+	return sent
+}
+
+func sum(all []int) (n int) {
+	for _, one := range all {
+		n += one
+	}
+	return n
+}
+
+// complete checks that the messages are all there, once, each publisher's in its order.
+func complete(t *testing.T, got []string, sent []int) {
+	t.Helper()
+	next := make([]int, publishers)
+	for _, data := range got {
+		var p, n int
+		if data == end {
+			continue
+		}
+		if _, err := fmt.Sscanf(data, "[%d,%d]", &p, &n); err != nil || n != next[p] {
+			t.Fatalf("%q, want number %d of publisher %d", data, next[p], p)
+		}
+		next[p]++
+	}
+	if !slices.Equal(next, sent) {
+		t.Errorf("messages of the publishers: %d, want %d", next, sent)
+	}
+}
+
+// wander reads all messages, and goes to another replica every now and then.
+func wander(t *testing.T, replicas []string, last string) (got []string) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	for len(got) == 0 || got[len(got)-1] != end {
+		if ctx.Err() != nil {
+			t.Errorf("it got %d messages", len(got))
+			return got
+		}
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, replicas[rand.IntN(len(replicas))]+"/sse", nil)
+		if err != nil {
+			t.Error(err)
+			return got
+		}
+		request.Header.Set("Last-Event-ID", last)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			continue // that replica is being restarted
+		}
+		enough := rand.IntN(100)
+		for event, err := range sse.Read(response.Body, nil) {
+			if err != nil {
+				break
+			}
+			if event.LastEventID != "" {
+				last = event.LastEventID
+			}
+			if event.Type == "gap" {
+				t.Errorf("it was told of a gap: %s", event.Data)
+			}
+			if event.Type == "" {
+				got = append(got, event.Data)
+				if enough--; enough < 0 || event.Data == end {
+					break
+				}
+			}
+		}
+		response.Body.Close()
+	}
+	return got
+}
+
+func TestClientsThatMoveBetweenReplicasGetAllOnceWhileEverythingIsRestarted(t *testing.T) {
+	t.Parallel()
+	n := startNATS(t)
+	a, b := startReplica(t, n).ready(), startReplica(t, n).ready()
+	replicas := []string{a.url, b.url}
+	start := strings.Split(readUntil(t, a.get("/sse").Body, "event:position"), "id:")
+	position, _, _ := strings.Cut(start[len(start)-1], "\n")
+
+	got := make([][]string, 8)
+	var reading sync.WaitGroup
+	for i := range got {
+		reading.Go(func() { got[i] = wander(t, replicas, position) })
+	}
+	sent := publishAll(t, replicas, func() {
+		for _, old := range []*app{a, b} { // a rolling restart
+			if code := old.stop(syscall.SIGTERM); code != 0 {
+				t.Errorf("exit status %d; it said:\n%s", code, old.out.String())
+			}
+			startReplica(t, n, "PORT="+old.port).ready()
+		}
+		n.stop()
+		n.run(t)
+	})
+	reading.Wait()
+	complete(t, got[0], sent)
+	for i := range got {
+		if !slices.Equal(got[i], got[0]) {
+			t.Errorf("client %d saw something else than client 0", i)
+		}
+	}
+}
+
+func TestNpmClientThatMovesBetweenReplicasGetsAllOnce(t *testing.T) {
+	t.Parallel()
+	npm(t)
+	n := startNATS(t)
+	a, b := startReplica(t, n).ready(), startReplica(t, n).ready()
+	front := newRelay(t, "127.0.0.1:"+a.port, "127.0.0.1:"+b.port)
+	out := eventsource(t, front.url+"/sse")
+	out.wait(t, "open")
+	sent := publishAll(t, []string{a.url, b.url}, func() {
+		for n := range 3 {
+			front.cut()
+			out.waitFor(t, "message ", (n+1)*publishers*messages/4, 2*patience)
+		}
+	})
+	out.waitFor(t, end, 1, 2*patience)
+	var got []string
+	for _, line := range printed(out, "message ") {
+		_, data, _ := strings.Cut(strings.TrimPrefix(line, "message "), " ")
+		got = append(got, data)
+	}
+	complete(t, got, sent)
+	if gaps := printed(out, "gap "); len(gaps) > 0 {
+		t.Errorf("it was told of %q", gaps)
+	}
+}
+
+// One replica after the other is replaced, behind the load balancer of compose.yaml.
+func TestRollingRestartBehindTheLoadBalancerDropsNothing(t *testing.T) {
+	t.Parallel()
+	n := startNATS(t)
+	balancer := haproxy
+	balancer.config, balancer.listen = "haproxy-replicas.cfg", []string{"bind :3000\n", "bind %s\n"}
+	balancer.swap = [][2]string{{"resolvers docker init-addr none", ""}} // there is no Docker here
+	var replicas []*app
+	for i := range 3 {
+		a := startReplica(t, n).ready()
+		replicas = append(replicas, a)
+		balancer.swap = append(balancer.swap, [2]string{fmt.Sprintf("app%d:3000", i+1), "127.0.0.1:" + a.port})
+	}
+	front := strings.TrimSuffix(balancer.start(t, ""), "/sse")
+	stream := (&app{t: t, url: front}).get("/sse").Body
+	start := strings.Split(readUntil(t, stream, "event:position"), "id:")
+	position, _, _ := strings.Cut(start[len(start)-1], "\n")
+
+	got := make([][]string, 4)
+	var reading sync.WaitGroup
+	for i := range got {
+		reading.Go(func() { got[i] = wander(t, []string{front}, position) })
+	}
+	sent := publishAll(t, []string{front}, func() {
+		for _, old := range replicas {
+			if code := old.stop(syscall.SIGTERM); code != 0 {
+				t.Errorf("exit status %d; it said:\n%s", code, old.out.String())
+			}
+			startReplica(t, n, "PORT="+old.port).ready()
+		}
+	})
+	reading.Wait()
+	complete(t, got[0], sent)
+	for i := range got {
+		if !slices.Equal(got[i], got[0]) {
+			t.Errorf("client %d saw something else than client 0", i)
+		}
+	}
+}
+
+func TestNATSOfTheCompositionHasAUsableConfiguration(t *testing.T) {
+	t.Setenv("HOSTNAME", "nats1")
+	options, err := server.ProcessConfigFile("../../docs/nats.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if options.ServerName != "nats1" || !options.JetStream || options.StoreDir != "/data" || len(options.Routes) != 3 || options.HTTPPort != 8222 {
+		t.Errorf("it is understood as %+v", options)
+	}
+}
+
+func TestPublishedAgainWithItsKeyIsSentOnce(t *testing.T) {
+	t.Parallel()
+	n := startNATS(t)
+	alone := start(t, "PUBLISH_TOKEN="+token, "TICK_INTERVAL=0")
+	for name, replicas := range map[string][]*app{
+		"alone": {alone, alone},
+		"two":   {startReplica(t, n).ready(), startReplica(t, n).ready()},
+	} {
+		stream := replicas[1].get("/sse").Body
+		readUntil(t, stream, "position")
+		var ids []string
+		for _, to := range replicas {
+			response, err := post(t.Context(), to.url, "one key", `"once"`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var answer struct{ ID string }
+			err = errors.Join(json.NewDecoder(response.Body).Decode(&answer), response.Body.Close())
+			if err != nil || response.StatusCode != http.StatusAccepted || answer.ID == "" {
+				t.Errorf("%s: status %d and %v", name, response.StatusCode, err)
+			}
+			ids = append(ids, answer.ID)
+		}
+		if ids[0] != ids[1] {
+			t.Errorf("%s: ids %q", name, ids)
+		}
+		replicas[0].publish(`"end"`)
+		if got := readUntil(t, stream, `"end"`); strings.Count(got, `"once"`) != 1 {
+			t.Errorf("%s: the stream has %q", name, got)
+		}
+	}
+}
+
+func TestReplicaSpeaksTLSAndHasCredentials(t *testing.T) {
+	t.Parallel()
+	operator, system := keys(t, nkeys.CreateOperator), keys(t, nkeys.CreateAccount)
+	account, user := keys(t, nkeys.CreateAccount), keys(t, nkeys.CreateUser)
+	accountClaims := jwt.NewAccountClaims(public(t, account))
+	accountClaims.Limits.JetStreamLimits = jwt.JetStreamLimits{DiskStorage: -1, MemoryStorage: -1, Streams: -1, Consumer: -1}
+	accountJWT, err := accountClaims.Encode(operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	systemJWT, err := jwt.NewAccountClaims(public(t, system)).Encode(operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operatorClaims := jwt.NewOperatorClaims(public(t, operator))
+	if _, err := operatorClaims.Encode(operator); err != nil {
+		t.Fatal(err)
+	}
+	userJWT, err := jwt.NewUserClaims(public(t, user)).Encode(account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := user.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	credentials, err := jwt.FormatUserConfig(userJWT, seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "user.creds")
+	if err := os.WriteFile(file, credentials, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	files, _ := certificate(t)
+	cert, key := strings.TrimPrefix(files[0], "TLS_CERT_FILE="), strings.TrimPrefix(files[1], "TLS_KEY_FILE=")
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolver := &server.MemAccResolver{}
+	if err := errors.Join(resolver.Store(public(t, account), accountJWT), resolver.Store(public(t, system), systemJWT)); err != nil {
+		t.Fatal(err)
+	}
+	n := &natsServer{options: server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, DisableJetStreamBanner: true,
+		JetStream: true, StoreDir: t.TempDir(),
+		TrustedOperators: []*jwt.OperatorClaims{operatorClaims}, AccountResolver: resolver, SystemAccount: public(t, system),
+		TLS: true, TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, TLSTimeout: 10,
+	}}
+	n.run(t)
+	t.Cleanup(n.stop)
+
+	env := []string{"PUBLISH_TOKEN=" + token, "TICK_INTERVAL=0", fmt.Sprint("NATS_URL=tls://localhost:", n.options.Port)}
+	a := start(t, append(env, "NATS_CREDS="+file, "SSL_CERT_FILE="+cert)...).ready()
+	stream := a.get("/sse").Body
+	readUntil(t, stream, "position")
+	a.publish(`"secure"`)
+	readUntil(t, stream, `"secure"`)
+
+	distrusting := start(t, append(env, "NATS_CREDS="+file)...)
+	distrusting.out.wait(t, "NATS cannot be reached: tls error: tls: failed to verify certificate")
+	stranger := start(t, append(env, "SSL_CERT_FILE="+cert)...)
+	stranger.out.wait(t, "Authorization Violation")
+	for _, a := range []*app{distrusting, stranger} {
+		a.awaitStatus("/readyz", http.StatusServiceUnavailable)
+	}
+}
+
+func keys(t *testing.T, create func() (nkeys.KeyPair, error)) nkeys.KeyPair {
+	t.Helper()
+	pair, err := create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
+}
+
+func public(t *testing.T, pair nkeys.KeyPair) string {
+	t.Helper()
+	key, err := pair.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
