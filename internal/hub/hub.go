@@ -87,6 +87,8 @@ func (h *Hub) Stats() Stats {
 // it holds.
 func New(history int) *Hub {
 	h := &Hub{last: newFrame(nil), run: strings.ToLower(rand.Text()[:8]), keep: history}
+	h.mu.Lock() // comment has to see the timer
+	defer h.mu.Unlock()
 	h.quiet = time.AfterFunc(silence, h.comment)
 	return h
 }
