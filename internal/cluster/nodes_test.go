@@ -171,7 +171,7 @@ const publishers, each = 16, 128
 const end = `data:"end"`
 
 // load sends from 16 publishers through both replicas, with a key of its own for each message: half of
-// them before during, any number while that runs, and the rest afterwards. It returns how many each sent.
+// them before during, 100 a second while that runs, and the rest afterwards. It returns how many each sent.
 func load(t *testing.T, replicas []*replica, during func()) []int {
 	t.Helper()
 	sent := make([]int, publishers)
@@ -188,6 +188,8 @@ func load(t *testing.T, replicas []*replica, during func()) []int {
 				send()
 			}
 			begun.Done()
+			pace := time.NewTicker(10 * time.Millisecond) // as there are other tests
+			defer pace.Stop()
 			for {
 				select {
 				case <-over:
@@ -195,7 +197,7 @@ func load(t *testing.T, replicas []*replica, during func()) []int {
 						send()
 					}
 					return
-				default:
+				case <-pace.C:
 					send()
 				}
 			}

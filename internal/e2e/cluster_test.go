@@ -178,7 +178,7 @@ const (
 const end = `"end"`
 
 // publishAll sends with 16 publishers, each message until it is answered 202: half of them before during,
-// any number while that runs, and the rest afterwards. It returns how many each sent.
+// 50 a second while that runs, and the rest afterwards. It returns how many each sent.
 func publishAll(t *testing.T, replicas []string, during func()) []int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
@@ -213,11 +213,13 @@ func publishAll(t *testing.T, replicas []string, during func()) []int {
 				next()
 			}
 			begun.Done()
+			pace := time.NewTicker(20 * time.Millisecond) // as there are other tests
+			defer pace.Stop()
 			for more := true; more; {
 				select {
 				case <-over:
 					more = false
-				default:
+				case <-pace.C:
 					more = next()
 				}
 			}

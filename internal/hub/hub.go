@@ -102,6 +102,8 @@ func (h *Hub) Stats() Stats {
 // it holds.
 func New(history int) *Hub {
 	h := &Hub{last: newFrame(), next: newFrame(), run: strings.ToLower(rand.Text()[:8]), keep: history}
+	h.mu.Lock() // the timers' goroutines have to see the timers
+	defer h.mu.Unlock()
 	h.quiet = time.AfterFunc(silence, h.comment)
 	h.pacer = time.AfterFunc(pace, h.flush)
 	return h
