@@ -57,7 +57,7 @@ type Replica struct {
 	events  *hub.Hub
 	started time.Time
 	nc      *nats.Conn          // both are set by Follow, before subject and problem change
-	js      jetstream.JetStream //
+	js      jetstream.JetStream
 
 	// These belong to Follow.
 	run    string    // of the stream that is followed
