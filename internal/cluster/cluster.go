@@ -56,7 +56,7 @@ type Replica struct {
 	cfg     Config
 	events  *hub.Hub
 	started time.Time
-	nc      *nats.Conn          // both are set by Follow, before subject and problem change
+	nc      *nats.Conn // both are set by Follow, before subject and problem change
 	js      jetstream.JetStream
 
 	// These belong to Follow.
