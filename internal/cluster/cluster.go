@@ -56,8 +56,8 @@ type Replica struct {
 	cfg     Config
 	events  *hub.Hub
 	started time.Time
-	nc      *nats.Conn          // both are set by Follow, before subject and problem change
-	js      jetstream.JetStream //
+	nc      *nats.Conn // both are set by Follow, before subject and problem change
+	js      jetstream.JetStream
 
 	// These belong to Follow.
 	run    string    // of the stream that is followed
