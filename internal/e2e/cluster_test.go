@@ -188,6 +188,7 @@ func publishAll(t *testing.T, replicas []string, during func()) []int {
 		for ; ctx.Err() == nil; to++ {
 			response, err := post(ctx, replicas[to%len(replicas)], key, body)
 			if err == nil {
+				_, _ = io.Copy(io.Discard, response.Body) // so that the connection is used again
 				response.Body.Close()
 				if response.StatusCode == http.StatusAccepted {
 					return true
