@@ -6,7 +6,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -28,13 +27,15 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		connection := http.NewResponseController(c.Writer)
 		deadline := deadline{connection: connection}
 		sendData := func(frames []byte) error {
-			for part := range slices.Chunk(frames, 64<<10) {
+			for len(frames) > 0 {
 				if err := deadline.extend(); err != nil {
 					return err
 				}
-				if _, err := c.Writer.Write(part); err != nil {
+				n, err := c.Writer.Write(frames[:min(len(frames), 64<<10)])
+				if err != nil {
 					return err
 				}
+				frames = frames[n:]
 			}
 			return nil
 		}

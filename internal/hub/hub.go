@@ -36,7 +36,7 @@ const (
 	// pace is the least time between two messages going out. Those in between go out together: a write
 	// to each client costs far more than a few messages more in it. A message after a pause goes out
 	// at once.
-	pace = 30 * time.Millisecond
+	pace = 40 * time.Millisecond
 
 	// batch is how many bytes go out together at most, unless a single event is larger.
 	batch = 64 << 10
@@ -137,8 +137,8 @@ func (h *Hub) Tick(data any) error {
 }
 
 // Send sends a message, under a name if that is not empty, and returns its id. It is in the history
-// then, and goes out at once, or within 30 ms of what was sent before. The data is sent as JSON; it is an error if it cannot be, or ErrClosed. Send waits for no
-// subscriber.
+// then, and goes out at once, or within 40 ms of what was sent before. The data is sent as JSON; it is
+// an error if it cannot be, or ErrClosed. Send waits for no subscriber.
 func (h *Hub) Send(name string, data any) (id string, err error) {
 	encoded, err := json.Marshal(data)
 	if err != nil {
