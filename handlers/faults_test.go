@@ -79,9 +79,9 @@ func TestFiveThousandComingAndGoingLeaveNothing(t *testing.T) {
 		runtime.GC()
 		var memory runtime.MemStats
 		runtime.ReadMemStats(&memory)
-		open, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			t.Skip("needs Linux's /proc")
+		open, err := os.ReadDir("/proc/self/fd") // Linux's; elsewhere the descriptors go uncounted
+		if err != nil && runtime.GOOS == "linux" {
+			t.Fatal(err)
 		}
 		return runtime.NumGoroutine(), len(open), memory.HeapAlloc
 	}
