@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +22,7 @@ import (
 
 	"gin-sse/internal/cluster"
 	"gin-sse/internal/hub"
+	"gin-sse/internal/testport"
 )
 
 // patience bounds each wait for something that takes milliseconds, or an election, on an idle machine.
@@ -46,7 +46,7 @@ type node struct {
 
 func options() *server.Options {
 	return &server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true,
+		Host: "127.0.0.1", NoLog: true, NoSigs: true,
 		JetStream: true, JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 256 << 20,
 		DisableJetStreamBanner: true,
 	}
@@ -57,6 +57,7 @@ func options() *server.Options {
 func start(t testing.TB, change ...func(*server.Options)) *node {
 	t.Helper()
 	n := &node{options: options()}
+	n.options.Port = testport.Free(t)
 	n.options.StoreDir = t.TempDir()
 	for _, change := range change {
 		change(n.options)
@@ -75,13 +76,6 @@ func (n *node) run(t testing.TB) {
 	n.Start()
 	if !n.ReadyForConnections(patience) {
 		t.Fatal("the NATS server does not start")
-	}
-	u, err := url.Parse(n.ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := fmt.Sscan(u.Port(), &n.options.Port); err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -20,6 +19,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"gin-sse/internal/cluster"
+	"gin-sse/internal/testport"
 )
 
 // three is a cluster of three NATS servers: two in this process, and one of its own, which can be killed.
@@ -64,33 +64,19 @@ func runNode(config string) error {
 	return err
 }
 
-// ports are free at the moment.
-func ports(t testing.TB, n int) []int {
-	t.Helper()
-	var all []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		all = append(all, l.Addr().(*net.TCPAddr).Port)
-	}
-	return all
-}
-
 func startThree(t testing.TB) *three {
 	t.Helper()
-	free := ports(t, 6)
 	c := &three{}
+	var client, route []int
 	var routes, urls []string
 	for i := range 3 {
-		routes = append(routes, fmt.Sprint("127.0.0.1:", free[i]))
-		urls = append(urls, fmt.Sprint("nats://127.0.0.1:", free[3+i]))
+		client, route = append(client, testport.Free(t)), append(route, testport.Free(t))
+		urls = append(urls, fmt.Sprint("nats://127.0.0.1:", client[i]))
+		routes = append(routes, fmt.Sprint("127.0.0.1:", route[i]))
 	}
 	c.url = strings.Join(urls, ",")
 	for i := range 3 {
-		s := setup{Name: fmt.Sprint("n", i), Port: free[3+i], Route: free[i], Routes: routes, Store: t.TempDir()}
+		s := setup{Name: fmt.Sprint("n", i), Port: client[i], Route: route[i], Routes: routes, Store: t.TempDir()}
 		if i == 2 {
 			c.lone = s
 			c.run(t)

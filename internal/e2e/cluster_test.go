@@ -9,7 +9,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,6 +23,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 	"github.com/tmaxmax/go-sse"
+
+	"gin-sse/internal/testport"
 )
 
 // natsServer is a NATS server in this process, on one port whenever it runs.
@@ -36,7 +37,7 @@ type natsServer struct {
 func startNATS(t testing.TB) *natsServer {
 	t.Helper()
 	n := &natsServer{options: server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, DisableJetStreamBanner: true,
+		Host: "127.0.0.1", Port: testport.Free(t), NoLog: true, NoSigs: true, DisableJetStreamBanner: true,
 		JetStream: true, StoreDir: t.TempDir(), Username: "user", Password: "nats-secret",
 	}}
 	n.run(t)
@@ -53,13 +54,6 @@ func (n *natsServer) run(t testing.TB) {
 	n.Start()
 	if !n.ReadyForConnections(patience) {
 		t.Fatal("the NATS server does not start")
-	}
-	u, err := url.Parse(n.ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := fmt.Sscan(u.Port(), &n.options.Port); err != nil {
-		t.Fatal(err)
 	}
 	n.url = fmt.Sprint("nats://user:nats-secret@127.0.0.1:", n.options.Port)
 }
@@ -494,7 +488,7 @@ func TestReplicaSpeaksTLSAndHasCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := &natsServer{options: server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, DisableJetStreamBanner: true,
+		Host: "127.0.0.1", Port: testport.Free(t), NoLog: true, NoSigs: true, DisableJetStreamBanner: true,
 		JetStream: true, StoreDir: t.TempDir(),
 		TrustedOperators: []*jwt.OperatorClaims{operatorClaims}, AccountResolver: resolver, SystemAccount: public(t, system),
 		TLS: true, TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, TLSTimeout: 10,

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"gin-sse/internal/testport"
 )
 
 // patience bounds each wait for something that takes milliseconds on an idle machine.
@@ -136,7 +138,7 @@ func startLimited(t testing.TB, descriptors int, env ...string) *app {
 func startCommand(t testing.TB, cmd *exec.Cmd) *app {
 	t.Helper()
 	a := &app{t: t, cmd: cmd, out: &output{changed: make(chan struct{})}, exited: make(chan struct{})}
-	a.cmd.Env = append([]string{"PORT=0", "GIN_MODE=release"}, a.cmd.Env...)
+	a.cmd.Env = append([]string{fmt.Sprint("PORT=", testport.Free(t)), "GIN_MODE=release"}, a.cmd.Env...)
 	a.cmd.Stdout, a.cmd.Stderr = a.out, a.out
 	if err := a.cmd.Start(); err != nil {
 		t.Fatal(err)

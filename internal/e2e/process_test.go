@@ -143,7 +143,7 @@ func TestTimeIsInTheZoneOfTZ(t *testing.T) {
 
 func TestHostLimitsWhoCanConnect(t *testing.T) {
 	t.Parallel()
-	a := start(t, "HOST=127.0.0.1")
+	a := start(t, "HOST=127.0.0.1", "PORT=0") // 0 is any free one
 	if want := "http://127.0.0.1:" + a.port; a.url != want {
 		t.Errorf("it says %s, want %s", a.url, want)
 	}

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"gin-sse/internal/testport"
 )
 
 // A proxy runs with the very file that docs shows, but for the ports.
@@ -169,47 +171,41 @@ func (p proxy) start(t *testing.T, server string) string {
 		t.Fatal(err)
 	}
 
-	for range 5 { // as others may be faster to take the port
-		address := freeAddress(t)
-		config := string(shown)
-		parts := append(slices.Clone(p.swap), [2]string{p.listen[0], fmt.Sprintf(p.listen[1], address)})
-		if server != "" {
-			parts = append(parts, [2]string{"localhost:3000", fmt.Sprintf(p.server, server)})
-		}
-		for _, part := range parts {
-			if n := strings.Count(config, part[0]); n != 1 {
-				t.Fatalf("%s has %q %d times, want 1", p.config, part[0], n)
-			}
-			config = strings.Replace(config, part[0], part[1], 1)
-		}
-		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, p.config), fmt.Appendf(nil, p.around, config), 0o600); err != nil {
-			t.Fatal(err)
-		}
-
-		out := &output{changed: make(chan struct{})}
-		cmd := exec.CommandContext(t.Context(), path, append(p.args[:len(p.args):len(p.args)], p.config)...)
-		cmd.Dir, cmd.Env = dir, []string{"HOME=" + dir}
-		cmd.Stdout, cmd.Stderr = out, out
-		cmd.WaitDelay = patience
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		exited := make(chan struct{})
-		go func() {
-			_ = cmd.Wait() // it is killed
-			close(exited)
-		}()
-		t.Cleanup(func() { <-exited })
-		if accepts(t, address, exited) {
-			return "http://" + address + "/sse"
-		}
-		if !strings.Contains(strings.ToLower(out.String()), "address already in use") {
-			t.Fatalf("%s did not start: %s", p.name, out.String())
-		}
+	address := fmt.Sprint("127.0.0.1:", testport.Free(t))
+	config := string(shown)
+	parts := append(slices.Clone(p.swap), [2]string{p.listen[0], fmt.Sprintf(p.listen[1], address)})
+	if server != "" {
+		parts = append(parts, [2]string{"localhost:3000", fmt.Sprintf(p.server, server)})
 	}
-	t.Fatalf("no free port for %s", p.name)
-	return ""
+	for _, part := range parts {
+		if n := strings.Count(config, part[0]); n != 1 {
+			t.Fatalf("%s has %q %d times, want 1", p.config, part[0], n)
+		}
+		config = strings.Replace(config, part[0], part[1], 1)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, p.config), fmt.Appendf(nil, p.around, config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	out := &output{changed: make(chan struct{})}
+	cmd := exec.CommandContext(t.Context(), path, append(p.args[:len(p.args):len(p.args)], p.config)...)
+	cmd.Dir, cmd.Env = dir, []string{"HOME=" + dir}
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.WaitDelay = patience
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // it is killed
+		close(exited)
+	}()
+	t.Cleanup(func() { <-exited })
+	if !accepts(t, address, exited) {
+		t.Fatalf("%s did not start: %s", p.name, out.String())
+	}
+	return "http://" + address + "/sse"
 }
 
 // accepts waits until the address takes connections, or else the process there has exited.
@@ -234,18 +230,6 @@ func accepts(t *testing.T, address string, exited <-chan struct{}) bool {
 			}
 		}
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return listener.Addr().String()
 }
 
 func TestREADMEShowsTheConfigurationsThatAreTested(t *testing.T) {
