@@ -35,6 +35,7 @@ import (
 	"gin-sse/internal/cluster"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/listener"
+	"gin-sse/internal/scavenger"
 )
 
 //go:embed all:public all:templates
@@ -170,8 +171,13 @@ func serve(cfg config) error {
 	if err != nil {
 		return err
 	}
+	var requests sync.WaitGroup // net/http does not know of those that took their connection over
 	server := &http.Server{
-		Handler:        app,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			requests.Add(1)
+			defer requests.Done()
+			app.ServeHTTP(w, r)
+		}),
 		ReadTimeout:    10 * time.Second, // for a request to be all there
 		IdleTimeout:    2 * time.Minute,
 		MaxHeaderBytes: 12 << 10, // net/http adds 4 KiB
@@ -195,11 +201,19 @@ func serve(cfg config) error {
 	server.RegisterOnShutdown(status.Viewers.Close)
 
 	running.Go(func() { clock.Run(ctx, cfg.TickInterval, handlers.SimulateData(events)) })
-	running.Go(func() { clock.Run(ctx, time.Second/2, status.Tick) })
+	var memory scavenger.Scavenger
+	running.Go(func() {
+		clock.Run(ctx, time.Second/2, func(now time.Time) {
+			status.Tick(now)
+			if now.Nanosecond() != 0 { // on the second events are on their way
+				memory.Tick()
+			}
+		})
+	})
 	running.Go(func() {
 		<-ctx.Done()
 		stop() // a second signal ends the process at once
-		shutdown(server)
+		shutdown(server, &requests)
 	})
 
 	fmt.Printf("Server running on %s\n", address(cfg, port.Addr().(*net.TCPAddr).Port))
@@ -213,10 +227,21 @@ func serve(cfg config) error {
 }
 
 // shutdown lets every request end, and cuts off those that take too long for a polite stop.
-func shutdown(server *http.Server) {
+func shutdown(server *http.Server, requests *sync.WaitGroup) {
 	ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
 	defer cancel()
-	if err := server.Shutdown(ctx); err != nil {
+	err := server.Shutdown(ctx)
+	ended := make(chan struct{})
+	go func() { // ends with the process, if not before
+		requests.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
 		log.Printf("not all clients could be let go in time, cutting off the rest: %v", err)
 		_ = server.Close() // the process ends anyway
 	}

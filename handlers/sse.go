@@ -2,6 +2,7 @@
 package handlers
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -15,6 +16,7 @@ import (
 
 // SSE streams what is sent through the hub, until the client leaves or the hub is closed.
 func SSE(events *hub.Hub) gin.HandlerFunc {
+	buffers := newBuffers()
 	return func(c *gin.Context) {
 		c.Header("Content-Type", "text/event-stream")
 		c.Header("Cache-Control", "no-cache")
@@ -49,23 +51,35 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		if err := connection.SetReadDeadline(time.Time{}); err != nil {
 			return
 		}
+
+		// Before the client sees an answer, so that what is sent from then on reaches it.
+		subscriber := events.Subscribe(lastEventID(c))
+		defer subscriber.Close()
+		closed := c.Request.Context() // ends when the client closes the connection: req.on('close')
+		var stream *hijacked
+		if c.Request.ProtoMajor == 1 {
+			var err error
+			if stream, err = hijack(c, buffers); err != nil {
+				return
+			}
+			defer stream.conn.Close()
+			closed = context.Background() // a write that fails tells
+		}
 		// When to come back after an interruption: not everybody in the same instant.
 		if err := sendData(fmt.Appendf(nil, "retry:%d\n\n", 2000+rand.IntN(3000))); err != nil {
 			return
 		}
-
-		// Nothing is flushed before, so what is sent after the client sees an answer reaches it.
-		subscriber := events.Subscribe(lastEventID(c))
-		defer subscriber.Close()
 		c.Stream(func(io.Writer) bool {
 			if c.Request.ProtoMajor == 2 {
 				deadline.clear() // left behind, it would end a silent stream
 			}
-			// The request's context ends when the client closes the connection: req.on('close').
-			frames, err := subscriber.Next(c.Request.Context())
+			frames, err := subscriber.Next(closed)
 			return err == nil && sendData(frames) == nil
 		})
 		_ = deadline.extend() // for the end of the answer, which may come long after the last event
+		if stream != nil {
+			stream.end()
+		}
 	}
 }
 

@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -56,6 +59,91 @@ func BenchmarkFanout(b *testing.B) {
 			})
 		})
 	}
+}
+
+// BenchmarkChurn holds 15,000 clients and replaces 25 of them after each event, a tenth of them in a
+// minute. One iteration is one event, so
+//
+//	go test -run '^$' -bench Churn -benchtime 600x -timeout 20m ./internal/e2e
+//
+// takes ten minutes.
+//
+//	early-B/client  resident memory for each client, on average in the second tenth of the time
+//	late-B/client   the same in the last tenth
+//	highest-B/client
+//	lost            streams that ended although their client did not
+func BenchmarkChurn(b *testing.B) {
+	if runtime.GOOS != "linux" {
+		b.Skip("what a process costs is read from /proc, which only Linux has")
+	}
+	const clients, replaced = 15_000, 25
+	server := start(b, "HOST=127.0.0.1")
+	pid := server.cmd.Process.Pid
+	before := resident(b, pid)
+	var lost atomic.Int64
+	var readers sync.WaitGroup
+	open := func() net.Conn {
+		conn, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", server.port), patience)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, "GET /sse HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			b.Fatal(err)
+		}
+		readers.Go(func() {
+			buffer := make([]byte, 512)
+			for {
+				if _, err := conn.Read(buffer); errors.Is(err, net.ErrClosed) {
+					return
+				} else if err != nil {
+					lost.Add(1)
+					return
+				}
+			}
+		})
+		return conn
+	}
+	var conns []net.Conn
+	defer func() {
+		for _, conn := range conns {
+			conn.Close()
+		}
+		readers.Wait()
+	}()
+	for range clients {
+		conns = append(conns, open())
+	}
+
+	events := bufio.NewScanner(server.get("/sse").Body)
+	var memory []int
+	busy := cpuTime(b, pid)
+	for b.Loop() {
+		for events.Scan() && !strings.Contains(events.Text(), "Server Time") {
+		}
+		if err := events.Err(); err != nil {
+			b.Fatal(err)
+		}
+		for range replaced {
+			conns[0].Close()
+			conns = append(conns[1:], open())
+		}
+		memory = append(memory, (resident(b, pid)-before)/clients)
+	}
+	busy = cpuTime(b, pid) - busy
+	b.ReportMetric(0, "ns/op") // it is the clock's second
+	b.ReportMetric(float64(busy.Nanoseconds())/1e3/float64(clients*len(memory)), "cpu-µs/event")
+	b.ReportMetric(mean(memory[len(memory)/10:max(1, len(memory)/5)]), "early-B/client")
+	b.ReportMetric(mean(memory[len(memory)*9/10:]), "late-B/client")
+	b.ReportMetric(float64(slices.Max(memory)), "highest-B/client")
+	b.ReportMetric(float64(lost.Load()), "lost")
+}
+
+func mean(of []int) float64 {
+	sum := 0
+	for _, n := range of {
+		sum += n
+	}
+	return float64(sum) / float64(len(of))
 }
 
 // cost is what a server took for its clients, in the units that BenchmarkFanout reports.

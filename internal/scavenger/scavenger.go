@@ -1,0 +1,35 @@
+// Package scavenger gives back memory that is not used.
+package scavenger
+
+import (
+	"runtime/debug"
+	"runtime/metrics"
+)
+
+// Scavenger gives memory back to the system at quiet times. Go itself collects garbage when there is as
+// much of it as there are live objects. After many clients have connected, little is left that makes
+// more of it, so what connecting took would stay for minutes. The zero value is ready; its methods are for
+// one goroutine.
+type Scavenger struct {
+	allocated uint64 // until the last tick, in bytes
+}
+
+// Tick collects and gives back, if that is at least 2 MiB and a tenth of what lives, and if little was
+// allocated since the last tick: a busy process would soon take the memory again. This takes some
+// 20 ms of processor time for each 1,000 clients.
+func (s *Scavenger) Tick() {
+	memory := []metrics.Sample{
+		{Name: "/gc/heap/allocs:bytes"},
+		{Name: "/gc/heap/live:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"}, // with those that have died since the last collection
+		{Name: "/memory/classes/heap/free:bytes"},
+	}
+	metrics.Read(memory)
+	allocated, live, objects, free := memory[0].Value.Uint64(), memory[1].Value.Uint64(), memory[2].Value.Uint64(), memory[3].Value.Uint64()
+	spare := objects - min(objects, live) + free
+	quiet := allocated-s.allocated < spare/4
+	s.allocated = allocated
+	if quiet && spare > max(2<<20, live/10) {
+		debug.FreeOSMemory()
+	}
+}
