@@ -2,12 +2,15 @@ package handlers_test
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"io/fs"
 	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 
@@ -27,11 +30,36 @@ const (
 
 // serve runs the handlers on a real connection, as main.go's table of routes does.
 func serve(t *testing.T, files fs.FS, events *hub.Hub) *httptest.Server {
-	return serveWith(t, files, events, io.Discard, nil)
+	return serveWith(t, files, events, io.Discard, (*httptest.Server).Start)
 }
 
-// serveWith is serve with the log of panics and with what is told of connections.
-func serveWith(t *testing.T, files fs.FS, events *hub.Hub, log io.Writer, state func(net.Conn, http.ConnState)) *httptest.Server {
+// onEveryProtocol runs a test with each writer that a stream may have: its own on HTTP/1.1, in clear
+// text and over TLS, and net/http's on HTTP/2.
+func onEveryProtocol(t *testing.T, test func(t *testing.T, serve func(*testing.T, fs.FS, *hub.Hub) *httptest.Server)) {
+	for name, start := range map[string]func(*httptest.Server){
+		"HTTP/1.1":          (*httptest.Server).Start,
+		"HTTP/1.1 over TLS": (*httptest.Server).StartTLS,
+		"HTTP/2.0": func(server *httptest.Server) {
+			server.EnableHTTP2 = true
+			server.StartTLS()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, func(t *testing.T, files fs.FS, events *hub.Hub) *httptest.Server {
+				server := serveWith(t, files, events, io.Discard, start)
+				response, _ := ask(t, server, http.MethodHead, "/sse", nil)
+				if !strings.HasPrefix(name, response.Proto) {
+					t.Fatalf("it speaks %s", response.Proto)
+				}
+				return server
+			})
+		})
+	}
+}
+
+// serveWith is serve with the log of panics, and with how the server is started.
+func serveWith(t *testing.T, files fs.FS, events *hub.Hub, log io.Writer, start func(*httptest.Server)) *httptest.Server {
 	gin.SetMode(gin.TestMode)
 	app := gin.New()
 	app.HandleMethodNotAllowed = true
@@ -53,16 +81,24 @@ func serveWith(t *testing.T, files fs.FS, events *hub.Hub, log io.Writer, state 
 	app.Match([]string{http.MethodGet, http.MethodHead}, "/limited", handlers.Limit(2), handlers.SSE(events))
 	app.NoRoute(handlers.NotFound)
 	app.NoMethod(handlers.MethodNotAllowed)
-	server := httptest.NewUnstartedServer(app)
+	var requests sync.WaitGroup
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		defer requests.Done()
+		app.ServeHTTP(w, r)
+	}))
 	server.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		if encrypted, ok := conn.(*tls.Conn); ok {
+			conn = encrypted.NetConn()
+		}
 		_ = conn.(*net.TCPConn).SetWriteBuffer(4 << 10) // a client that stops reading is noticed soon
 		return ctx
 	}
-	server.Config.ConnState = state
-	server.Start()
+	start(server)
 	t.Cleanup(func() {
 		events.Close()
 		server.Close()
+		requests.Wait()
 	})
 	return server
 }

@@ -41,6 +41,9 @@ func hijack(c *gin.Context, buffers *sync.Pool) (*hijacked, error) {
 	}
 	*old.Reader, *old.Writer = bufio.Reader{}, bufio.Writer{} // net/http would keep what is in them
 	h := &hijacked{ResponseWriter: c.Writer, conn: conn, buffers: buffers, chunked: c.Request.ProtoAtLeast(1, 1)}
+	if c.Request.Close {
+		c.Header("Connection", "close")
+	}
 	if err := h.writeHead(); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("send the head: %w", err)
@@ -54,14 +57,18 @@ func (h *hijacked) writeHead() error {
 	if err := h.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}
-	version, framing := "1.1", "Transfer-Encoding: chunked"
-	if !h.chunked {
-		version, framing = "1.0", "Connection: close"
-	}
 	return h.buffered(func(w *bufio.Writer) {
-		fmt.Fprintf(w, "HTTP/%s %d %s\r\n%s\r\n", version, h.Status(), http.StatusText(h.Status()), framing)
+		version := "1.0"
+		if h.chunked {
+			version = "1.1"
+		}
+		fmt.Fprintf(w, "HTTP/%s %d %s\r\n", version, h.Status(), http.StatusText(h.Status()))
 		fmt.Fprintf(w, "Date: %s\r\n", time.Now().UTC().Format(http.TimeFormat))
-		_ = h.Header().WriteSubset(w, map[string]bool{"Connection": !h.chunked, "Transfer-Encoding": true, "Date": true})
+		if h.chunked {
+			_, _ = w.WriteString("Transfer-Encoding: chunked\r\n")
+		}
+		// HTTP/1.0 closes without a word.
+		_ = h.Header().WriteSubset(w, map[string]bool{"Connection": !h.chunked, "Date": true, "Transfer-Encoding": true})
 		_, _ = w.WriteString("\r\n")
 	})
 }

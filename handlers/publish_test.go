@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -50,45 +51,47 @@ func authorized(contentType string) http.Header {
 
 func TestPublishedEventReachesTheStream(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct{ path, contentType, body, name, data string }{
-		{"/sse", "application/json", `{"message":"Deploy finished"}`, "", `{"message":"Deploy finished"}`},
-		{"/sse", "application/json; charset=utf-8", " [1, 2,\n3] ", "", `[1,2,3]`},
-		{"/sse", "Application/JSON", `"text"`, "", `"text"`},
-		{"/sse", "application/json", `null`, "", `null`},
-		{"/sse", "application/json", `1e400`, "", `1e400`},
-		{"/sse", "application/json", `{"message":"a\r\nid:forged\n\ndata:forged\u0000"}`, "", `{"message":"a\r\nid:forged\n\ndata:forged\u0000"}`},
-		{"/sse", "application/json", `"<b>&amp;</b>"`, "", `"\u003cb\u003e\u0026amp;\u003c/b\u003e"`},
-		{"/sse?event=deploy.done-1_x", "application/json", `{}`, "deploy.done-1_x", `{}`},
-		{"/sse?event=" + strings.Repeat("x", 64), "application/json", `{}`, strings.Repeat("x", 64), `{}`},
-		{"/sse?event=message", "application/json", `{}`, "message", `{}`},
-		{"/sse?event=", "application/json", `{}`, "", `{}`},
-		{"/sse", "application/json", `"` + strings.Repeat("x", maxBytes-2) + `"`, "", `"` + strings.Repeat("x", maxBytes-2) + `"`},
-		{"/sse", "application/x-www-form-urlencoded", "message=hello", "", `{"message":"hello"}`},
-		{"/sse", "application/x-www-form-urlencoded", "message=a%0D%0Ab%00&n=1&n=2", "", `{"message":"a\r\nb\u0000","n":["1","2"]}`},
-		{"/sse", "application/x-www-form-urlencoded", "message=%ff", "", `{"message":"\ufffd"}`},
-	} {
-		events := hub.New(10)
-		server := serve(t, fstest.MapFS{}, events)
-		stream, err := server.Client().Get(server.URL + "/sse")
-		if err != nil {
-			t.Fatal(err)
+	onEveryProtocol(t, func(t *testing.T, serve func(*testing.T, fs.FS, *hub.Hub) *httptest.Server) {
+		for _, test := range []struct{ path, contentType, body, name, data string }{
+			{"/sse", "application/json", `{"message":"Deploy finished"}`, "", `{"message":"Deploy finished"}`},
+			{"/sse", "application/json; charset=utf-8", " [1, 2,\n3] ", "", `[1,2,3]`},
+			{"/sse", "Application/JSON", `"text"`, "", `"text"`},
+			{"/sse", "application/json", `null`, "", `null`},
+			{"/sse", "application/json", `1e400`, "", `1e400`},
+			{"/sse", "application/json", `{"message":"a\r\nid:forged\n\ndata:forged\u0000"}`, "", `{"message":"a\r\nid:forged\n\ndata:forged\u0000"}`},
+			{"/sse", "application/json", `"<b>&amp;</b>"`, "", `"\u003cb\u003e\u0026amp;\u003c/b\u003e"`},
+			{"/sse?event=deploy.done-1_x", "application/json", `{}`, "deploy.done-1_x", `{}`},
+			{"/sse?event=" + strings.Repeat("x", 64), "application/json", `{}`, strings.Repeat("x", 64), `{}`},
+			{"/sse?event=message", "application/json", `{}`, "message", `{}`},
+			{"/sse?event=", "application/json", `{}`, "", `{}`},
+			{"/sse", "application/json", `"` + strings.Repeat("x", maxBytes-2) + `"`, "", `"` + strings.Repeat("x", maxBytes-2) + `"`},
+			{"/sse", "application/x-www-form-urlencoded", "message=hello", "", `{"message":"hello"}`},
+			{"/sse", "application/x-www-form-urlencoded", "message=a%0D%0Ab%00&n=1&n=2", "", `{"message":"a\r\nb\u0000","n":["1","2"]}`},
+			{"/sse", "application/x-www-form-urlencoded", "message=%ff", "", `{"message":"\ufffd"}`},
+		} {
+			events := hub.New(10)
+			server := serve(t, fstest.MapFS{}, events)
+			stream, err := server.Client().Get(server.URL + "/sse")
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, fields := publish(t, server, test.path, authorized(test.contentType), test.body)
+			if response.StatusCode != http.StatusAccepted || len(fields) != 1 || fields["id"] == "" {
+				t.Errorf("%q: status %d and %v", test.body, response.StatusCode, fields)
+			}
+			events.Close()
+			name := ""
+			if test.name != "" {
+				name = "event:" + test.name + "\n"
+			}
+			want := "id:" + fields["id"] + "\n" + name + "data:" + test.data + "\n\n"
+			body, err := io.ReadAll(stream.Body)
+			stream.Body.Close()
+			if _, got, _ := strings.Cut(string(body), "event:position\ndata:{}\n\n"); err != nil || got != want {
+				t.Errorf("%q: the stream has %q and error %v, want %q", test.body, got, err, want)
+			}
 		}
-		response, fields := publish(t, server, test.path, authorized(test.contentType), test.body)
-		if response.StatusCode != http.StatusAccepted || len(fields) != 1 || fields["id"] == "" {
-			t.Errorf("%q: status %d and %v", test.body, response.StatusCode, fields)
-		}
-		events.Close()
-		name := ""
-		if test.name != "" {
-			name = "event:" + test.name + "\n"
-		}
-		want := "id:" + fields["id"] + "\n" + name + "data:" + test.data + "\n\n"
-		body, err := io.ReadAll(stream.Body)
-		stream.Body.Close()
-		if _, got, _ := strings.Cut(string(body), "event:position\ndata:{}\n\n"); err != nil || got != want {
-			t.Errorf("%q: the stream has %q and error %v, want %q", test.body, got, err, want)
-		}
-	}
+	})
 }
 
 func TestWhatCannotBePublishedIsRefusedWithAReason(t *testing.T) {
@@ -215,131 +218,135 @@ func TestKeyThatWasUsedHasTheSameAnswerAndSendsNothing(t *testing.T) {
 
 func TestLastEventIDComesFromTheHeaderOrElseTheAddress(t *testing.T) {
 	t.Parallel()
-	events := hub.New(10)
-	server := serve(t, fstest.MapFS{}, events)
-	var ids []string
-	for n := range 4 {
-		id, err := events.Send("", n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids = append(ids, id)
-	}
-	events.Close()
-	for _, test := range []struct {
-		query, header string
-		want          []string
-	}{
-		{"", "", nil},
-		{"", ids[1], []string{"2", "3"}},
-		{"?lastEventId=" + ids[0], "", []string{"1", "2", "3"}},
-		{"?lastEventId=" + ids[0], ids[2], []string{"3"}}, // an EventSource that reconnects has a newer one in the header
-		{"?lastEventId=" + url.QueryEscape("\r\n\x00"), "", []string{`{"missed":null}`, "0", "1", "2", "3"}},
-		{"", strings.Repeat("9", 10<<10), []string{`{"missed":null}`, "0", "1", "2", "3"}},
-	} {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/sse"+test.query, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if test.header != "" {
-			request.Header.Set("Last-Event-ID", test.header)
-		}
-		response, err := server.Client().Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for event, err := range sse.Read(response.Body, &sse.ReadConfig{MaxEventSize: 1 << 20}) {
+	onEveryProtocol(t, func(t *testing.T, serve func(*testing.T, fs.FS, *hub.Hub) *httptest.Server) {
+		events := hub.New(10)
+		server := serve(t, fstest.MapFS{}, events)
+		var ids []string
+		for n := range 4 {
+			id, err := events.Send("", n)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if event.Type != "position" {
-				got = append(got, event.Data)
+			ids = append(ids, id)
+		}
+		events.Close()
+		for _, test := range []struct {
+			query, header string
+			want          []string
+		}{
+			{"", "", nil},
+			{"", ids[1], []string{"2", "3"}},
+			{"?lastEventId=" + ids[0], "", []string{"1", "2", "3"}},
+			{"?lastEventId=" + ids[0], ids[2], []string{"3"}}, // an EventSource that reconnects has a newer one in the header
+			{"?lastEventId=" + url.QueryEscape("\r\n\x00"), "", []string{`{"missed":null}`, "0", "1", "2", "3"}},
+			{"", strings.Repeat("9", 10<<10), []string{`{"missed":null}`, "0", "1", "2", "3"}},
+		} {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/sse"+test.query, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.header != "" {
+				request.Header.Set("Last-Event-ID", test.header)
+			}
+			response, err := server.Client().Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for event, err := range sse.Read(response.Body, &sse.ReadConfig{MaxEventSize: 1 << 20}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if event.Type != "position" {
+					got = append(got, event.Data)
+				}
+			}
+			response.Body.Close()
+			if !slices.Equal(got, test.want) {
+				t.Errorf("%q with %.20q: got %q, want %q", test.query, test.header, got, test.want)
 			}
 		}
-		response.Body.Close()
-		if !slices.Equal(got, test.want) {
-			t.Errorf("%q with %.20q: got %q, want %q", test.query, test.header, got, test.want)
-		}
-	}
+	})
 }
 
 func TestManyPublishersToManySubscribersThatAreCutOffAndResume(t *testing.T) {
 	t.Parallel()
-	const publishers, each, subscribers = 16, 128, 16
-	events := hub.New(publishers * each)
-	server := serve(t, fstest.MapFS{}, events)
-	got := make([][]string, subscribers)
-	var reading, publishing, connected sync.WaitGroup
-	for i := range got {
-		connected.Add(1)
-		reading.Go(func() {
-			random := rand.New(rand.NewPCG(2, uint64(i)))
-			last := ""
-			for first := true; len(got[i]) < publishers*each; first = false {
-				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/sse", nil)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if !first {
-					request.Header.Set("Last-Event-ID", last)
-				}
-				response, err := server.Client().Do(request)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if first {
-					connected.Done()
-				}
-				left := random.IntN(50) // until it is cut off
-				for event, err := range sse.Read(response.Body, nil) {
+	onEveryProtocol(t, func(t *testing.T, serve func(*testing.T, fs.FS, *hub.Hub) *httptest.Server) {
+		const publishers, each, subscribers = 16, 128, 16
+		events := hub.New(publishers * each)
+		server := serve(t, fstest.MapFS{}, events)
+		got := make([][]string, subscribers)
+		var reading, publishing, connected sync.WaitGroup
+		for i := range got {
+			connected.Add(1)
+			reading.Go(func() {
+				random := rand.New(rand.NewPCG(2, uint64(i)))
+				last := ""
+				for first := true; len(got[i]) < publishers*each; first = false {
+					request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/sse", nil)
 					if err != nil {
 						t.Error(err)
 						return
 					}
-					last = event.LastEventID
-					switch event.Type {
-					case "":
-						got[i] = append(got[i], event.Data)
-					case "gap":
-						t.Errorf("subscriber %d was told of a gap: %s", i, event.Data)
+					if !first {
+						request.Header.Set("Last-Event-ID", last)
 					}
-					if left--; left < 0 || len(got[i]) == publishers*each {
-						break
+					response, err := server.Client().Do(request)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if first {
+						connected.Done()
+					}
+					left := random.IntN(50) // until it is cut off
+					for event, err := range sse.Read(response.Body, nil) {
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						last = event.LastEventID
+						switch event.Type {
+						case "":
+							got[i] = append(got[i], event.Data)
+						case "gap":
+							t.Errorf("subscriber %d was told of a gap: %s", i, event.Data)
+						}
+						if left--; left < 0 || len(got[i]) == publishers*each {
+							break
+						}
+					}
+					response.Body.Close()
+				}
+			})
+		}
+		connected.Wait()
+		for publisher := range publishers {
+			publishing.Go(func() {
+				for n := range each {
+					if response, fields := publish(t, server, "/sse", authorized("application/json"), fmt.Sprintf("[%d,%d]", publisher, n)); response.StatusCode != http.StatusAccepted {
+						t.Errorf("status %d: %v", response.StatusCode, fields)
 					}
 				}
-				response.Body.Close()
-			}
-		})
-	}
-	connected.Wait()
-	for publisher := range publishers {
-		publishing.Go(func() {
-			for n := range each {
-				if response, fields := publish(t, server, "/sse", authorized("application/json"), fmt.Sprintf("[%d,%d]", publisher, n)); response.StatusCode != http.StatusAccepted {
-					t.Errorf("status %d: %v", response.StatusCode, fields)
-				}
-			}
-		})
-	}
-	publishing.Wait()
-	reading.Wait()
+			})
+		}
+		publishing.Wait()
+		reading.Wait()
 
-	next := make([]int, publishers)
-	for _, data := range got[0] {
-		var publisher, n int
-		if _, err := fmt.Sscanf(data, "[%d,%d]", &publisher, &n); err != nil || n != next[publisher] {
-			t.Fatalf("unexpected %q, want number %d of publisher %d", data, next[publisher], publisher)
+		next := make([]int, publishers)
+		for _, data := range got[0] {
+			var publisher, n int
+			if _, err := fmt.Sscanf(data, "[%d,%d]", &publisher, &n); err != nil || n != next[publisher] {
+				t.Fatalf("unexpected %q, want number %d of publisher %d", data, next[publisher], publisher)
+			}
+			next[publisher]++
 		}
-		next[publisher]++
-	}
-	for i := range got {
-		if !slices.Equal(got[i], got[0]) {
-			t.Errorf("subscriber %d saw something else than subscriber 0", i)
+		for i := range got {
+			if !slices.Equal(got[i], got[0]) {
+				t.Errorf("subscriber %d saw something else than subscriber 0", i)
+			}
 		}
-	}
+	})
 }
 
 // Whatever is published, and with whatever id a client comes, another client sees whole events whose

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -94,37 +96,39 @@ func TestHeadAnswersWithTheHeadersAndEnds(t *testing.T) {
 
 func TestAnotherPeoplesClientSeesEveryTickInOrder(t *testing.T) {
 	t.Parallel()
-	events := hub.New(100)
-	server := serve(t, fstest.MapFS{}, events)
-	response, err := server.Client().Get(server.URL + "/sse")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-
-	start := time.Date(2026, 1, 2, 9, 59, 58, 0, time.UTC)
-	tick := handlers.SimulateData(events)
-	tick(start)
-	n, position := 0, ""
-	for event, err := range sse.Read(response.Body, nil) {
+	onEveryProtocol(t, func(t *testing.T, serve func(*testing.T, fs.FS, *hub.Hub) *httptest.Server) {
+		events := hub.New(100)
+		server := serve(t, fstest.MapFS{}, events)
+		response, err := server.Client().Get(server.URL + "/sse")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if event.Type == "position" {
-			position = event.LastEventID
-			continue
+		defer response.Body.Close()
+
+		start := time.Date(2026, 1, 2, 9, 59, 58, 0, time.UTC)
+		tick := handlers.SimulateData(events)
+		tick(start)
+		n, position := 0, ""
+		for event, err := range sse.Read(response.Body, nil) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if event.Type == "position" {
+				position = event.LastEventID
+				continue
+			}
+			if want := `{"message":"Server Time: ` + start.Add(time.Duration(n)*time.Second).Format("3:04:05 PM") + `"}`; event.Data != want || event.LastEventID != position || event.Type != "" {
+				t.Fatalf("event %d is %+v, want the data %s", n, event, want)
+			}
+			if n++; n == 100 {
+				break
+			}
+			tick(start.Add(time.Duration(n) * time.Second))
 		}
-		if want := `{"message":"Server Time: ` + start.Add(time.Duration(n)*time.Second).Format("3:04:05 PM") + `"}`; event.Data != want || event.LastEventID != position || event.Type != "" {
-			t.Fatalf("event %d is %+v, want the data %s", n, event, want)
+		if n != 100 {
+			t.Errorf("the stream ended after %d events", n)
 		}
-		if n++; n == 100 {
-			break
-		}
-		tick(start.Add(time.Duration(n) * time.Second))
-	}
-	if n != 100 {
-		t.Errorf("the stream ended after %d events", n)
-	}
+	})
 }
 
 // What is left behind shows in TestMain's check for leaks, and in a server that cannot be closed.
@@ -148,5 +152,13 @@ func TestClientsThatLeaveLeaveNothing(t *testing.T) {
 		}
 		conn.Close()
 	}
-	server.Close() // waits for every handler
+	eventually(t, func() string {
+		if err := events.Tick("tick"); err != nil {
+			t.Fatal(err)
+		}
+		if left := events.Stats().Subscribers; left > 0 {
+			return fmt.Sprintf("%d streams are left", left)
+		}
+		return ""
+	})
 }

@@ -72,6 +72,21 @@ func TestMaxClients(t *testing.T) {
 	}
 }
 
+func TestClientThatLeavesIsLetGoWithin30SecondsWithoutTicks(t *testing.T) {
+	t.Parallel()
+	a := start(t, "TICK_INTERVAL=0")
+	conn := a.raw("GET /sse HTTP/1.0\r\n\r\n")
+	readUntil(t, conn, "data:{}\n\n")
+	conn.Close()
+	begin := time.Now()
+	a.out.waitFor(t, `"/sse"`, 1, 40*time.Second)
+	took := time.Since(begin)
+	t.Logf("let go after %v", took)
+	if took > 31*time.Second {
+		t.Errorf("let go after %v", took)
+	}
+}
+
 func TestSlowOrEndlessHeadersAreCutOff(t *testing.T) {
 	t.Parallel()
 	a := start(t)
