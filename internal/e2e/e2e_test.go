@@ -89,9 +89,13 @@ func buildAndRun(m *testing.M) (code int, err error) {
 }
 
 // command prepares the program with nothing in its environment but env. It is killed if it runs for
-// longer than any test should.
+// longer than any test, or benchmark, should.
 func command(t testing.TB, env ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	limit := 8 * time.Minute
+	if _, ok := t.(*testing.B); ok {
+		limit = time.Hour // -benchtime may ask for much
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, binary)
 	cmd.Env = env
