@@ -172,6 +172,7 @@ func serve(cfg config) error {
 		return err
 	}
 	var requests sync.WaitGroup // net/http does not know of those that took their connection over
+	requests.Add(1)             // so that nobody waits before shutdown does
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			requests.Add(1)
@@ -231,6 +232,7 @@ func shutdown(server *http.Server, requests *sync.WaitGroup) {
 	ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
 	defer cancel()
 	err := server.Shutdown(ctx)
+	requests.Done()
 	ended := make(chan struct{})
 	go func() { // ends with the process, if not before
 		requests.Wait()

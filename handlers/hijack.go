@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -23,7 +24,7 @@ type hijacked struct {
 	buffers            *sync.Pool
 	chunked            bool
 	size               int
-	err                error // of the first write that failed; there is no other after it
+	err                error // of the first write that failed: there is none after it
 }
 
 // newBuffers makes what hijack takes: room for a chunk on its way, shared by streams as they write.
@@ -31,46 +32,39 @@ func newBuffers() *sync.Pool {
 	return &sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 4<<10) }}
 }
 
-// hijack takes a connection of HTTP/1.x from net/http, sends the head of the answer, and makes itself
-// the context's writer. For as long as a stream lasts, net/http would keep 10 KB of buffers and a
-// goroutine that reads. Without that one nobody sees the client leave, until a write fails.
+// hijack takes a connection of HTTP/1.x from net/http and sends the head of the answer. For as long as a
+// stream lasts, net/http would keep 10 KB of buffers and a goroutine that reads. Without that one nobody
+// sees the client leave, until a write fails.
 func hijack(c *gin.Context, buffers *sync.Pool) (*hijacked, error) {
-	conn, old, err := c.Writer.Hijack()
+	conn, left, err := c.Writer.Hijack()
 	if err != nil {
-		return nil, fmt.Errorf("take the connection over: %w", err)
+		return nil, err
 	}
-	*old.Reader, *old.Writer = bufio.Reader{}, bufio.Writer{} // net/http would keep what is in them
+	*left.Reader, *left.Writer = bufio.Reader{}, bufio.Writer{} // net/http would keep what is in them
 	h := &hijacked{ResponseWriter: c.Writer, conn: conn, buffers: buffers, chunked: c.Request.ProtoAtLeast(1, 1)}
-	if c.Request.Close {
-		c.Header("Connection", "close")
+	if h.err = conn.SetWriteDeadline(time.Now().Add(writeTimeout)); h.err == nil {
+		_, h.err = conn.Write(h.head(c.Request.Close))
 	}
-	if err := h.writeHead(); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("send the head: %w", err)
-	}
-	c.Writer = h
-	return h, nil
+	return h, nil // who writes next has the error
 }
 
-// writeHead sends what net/http would.
-func (h *hijacked) writeHead() error {
-	if err := h.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return err
+// head is what net/http would begin a stream with.
+func (h *hijacked) head(last bool) []byte {
+	var head bytes.Buffer
+	version, framing := "1.0", ""
+	if h.chunked {
+		version, framing = "1.1", "Transfer-Encoding: chunked\r\n"
+		if last {
+			framing += "Connection: close\r\n"
+		}
 	}
-	return h.buffered(func(w *bufio.Writer) {
-		version := "1.0"
-		if h.chunked {
-			version = "1.1"
-		}
-		fmt.Fprintf(w, "HTTP/%s %d %s\r\n", version, h.Status(), http.StatusText(h.Status()))
-		fmt.Fprintf(w, "Date: %s\r\n", time.Now().UTC().Format(http.TimeFormat))
-		if h.chunked {
-			_, _ = w.WriteString("Transfer-Encoding: chunked\r\n")
-		}
-		// HTTP/1.0 closes without a word.
-		_ = h.Header().WriteSubset(w, map[string]bool{"Connection": !h.chunked, "Date": true, "Transfer-Encoding": true})
-		_, _ = w.WriteString("\r\n")
+	fmt.Fprintf(&head, "HTTP/%s %d %s\r\n%s", version, h.Status(), http.StatusText(h.Status()), framing)
+	fmt.Fprintf(&head, "Date: %s\r\n", time.Now().UTC().Format(http.TimeFormat))
+	_ = h.Header().WriteSubset(&head, map[string]bool{ // a Buffer takes all
+		"Connection": last || !h.chunked, "Content-Length": true, "Date": true, "Transfer-Encoding": true,
 	})
+	head.WriteString("\r\n")
+	return head.Bytes()
 }
 
 // Write sends p at once, as a chunk of its own.
@@ -79,11 +73,7 @@ func (h *hijacked) Write(p []byte) (int, error) {
 		return 0, h.err
 	}
 	if h.chunked {
-		h.err = h.buffered(func(w *bufio.Writer) {
-			fmt.Fprintf(w, "%x\r\n", len(p))
-			_, _ = w.Write(p)
-			_, _ = w.WriteString("\r\n")
-		})
+		h.err = h.writeChunk(p)
 	} else {
 		_, h.err = h.conn.Write(p)
 	}
@@ -94,13 +84,14 @@ func (h *hijacked) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// buffered sends what write writes, in one piece if it is small. The buffer has its error.
-func (h *hijacked) buffered(write func(w *bufio.Writer)) error {
+func (h *hijacked) writeChunk(p []byte) error {
 	w := h.buffers.Get().(*bufio.Writer)
 	defer h.buffers.Put(w)
 	w.Reset(h.conn)
 	defer w.Reset(nil)
-	write(w)
+	fmt.Fprintf(w, "%x\r\n", len(p)) // Flush has the error of each
+	_, _ = w.Write(p)
+	_, _ = w.WriteString("\r\n")
 	return w.Flush()
 }
 
@@ -123,9 +114,12 @@ func (h *hijacked) end() {
 	if h.err == nil && h.chunked {
 		_, h.err = io.WriteString(h.conn, "0\r\n\r\n")
 	}
-	half, ok := h.conn.(interface{ CloseWrite() error })
-	if h.err != nil || !ok || half.CloseWrite() != nil || h.conn.SetReadDeadline(time.Now().Add(lingering)) != nil {
+	closer, ok := h.conn.(interface{ CloseWrite() error })
+	if h.err != nil || !ok || closer.CloseWrite() != nil {
 		return
 	}
-	_, _ = io.Copy(io.Discard, h.conn)
+	err := h.conn.SetReadDeadline(time.Now().Add(lingering))
+	for unread := make([]byte, 512); err == nil; { // small, as all streams end at the same time
+		_, err = h.conn.Read(unread)
+	}
 }

@@ -60,9 +60,11 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		if c.Request.ProtoMajor == 1 {
 			var err error
 			if stream, err = hijack(c, buffers); err != nil {
+				_ = c.Error(err) // for the log
 				return
 			}
 			defer stream.conn.Close()
+			c.Writer = stream
 			closed = context.Background() // a write that fails tells
 		}
 		// When to come back after an interruption: not everybody in the same instant.
