@@ -9,8 +9,8 @@ import (
 // third longer.
 const writeTimeout = 10 * time.Second
 
-// deadline cuts off a client that takes what it is sent too slowly, or not at all. It is set once in a few writes: setting it for every
-// one would be a tenth of what an event costs.
+// deadline cuts off a client that takes what it is sent too slowly, or not at all. It is set once in a few
+// writes: setting it for every one would be a tenth of what an event costs.
 type deadline struct {
 	connection *http.ResponseController
 	at         time.Time

@@ -1,6 +1,7 @@
 package handlers_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -81,6 +83,11 @@ func serveWith(t *testing.T, files fs.FS, events *hub.Hub, log io.Writer, start 
 	app.Match([]string{http.MethodGet, http.MethodHead}, "/limited", handlers.Limit(2), handlers.SSE(events))
 	app.NoRoute(handlers.NotFound)
 	app.NoMethod(handlers.MethodNotAllowed)
+	return run(t, app, events, start)
+}
+
+// run serves until the test ends, and then waits for every request.
+func run(t *testing.T, app http.Handler, events *hub.Hub, start func(*httptest.Server)) *httptest.Server {
 	var requests sync.WaitGroup
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requests.Add(1)
@@ -101,6 +108,25 @@ func serveWith(t *testing.T, files fs.FS, events *hub.Hub, log io.Writer, start 
 		requests.Wait()
 	})
 	return server
+}
+
+// readHead reads the head of an answer as it is on the wire, past what an HTTP client would tidy up, and
+// returns its lines without the date, in alphabetical order.
+func readHead(t *testing.T, wire *bufio.Reader) (head []string) {
+	t.Helper()
+	for {
+		line, err := wire.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line = strings.TrimSuffix(line, "\r\n"); line == "" {
+			slices.Sort(head)
+			return head
+		}
+		if !strings.HasPrefix(line, "Date: ") {
+			head = append(head, line)
+		}
+	}
 }
 
 // ask sends one request as it is written, follows no redirect, and returns the answer and its body.

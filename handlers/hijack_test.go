@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -42,18 +41,7 @@ func after(t *testing.T, events *hub.Hub, middleware ...gin.HandlerFunc) *httpte
 	app := gin.New()
 	app.Use(middleware...)
 	app.GET("/sse", handlers.SSE(events))
-	var requests sync.WaitGroup
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		requests.Add(1)
-		defer requests.Done()
-		app.ServeHTTP(w, r)
-	}))
-	t.Cleanup(func() {
-		events.Close()
-		server.Close()
-		requests.Wait()
-	})
-	return server
+	return run(t, app, events, (*httptest.Server).Start)
 }
 
 func TestHTTP10ClientHasAStreamWithoutChunksUntilTheConnectionIsClosed(t *testing.T) {
@@ -64,20 +52,7 @@ func TestHTTP10ClientHasAStreamWithoutChunksUntilTheConnectionIsClosed(t *testin
 		conn := connect(t, server)
 		fmt.Fprintf(conn, "GET /sse HTTP/1.0\r\n%s\r\n", header)
 		wire := bufio.NewReader(conn)
-		var head []string
-		for {
-			line, err := wire.ReadString('\n')
-			if err != nil {
-				t.Fatal(err)
-			}
-			if line == "\r\n" {
-				break
-			}
-			if !strings.HasPrefix(line, "Date: ") {
-				head = append(head, strings.TrimSuffix(line, "\r\n"))
-			}
-		}
-		slices.Sort(head)
+		head := readHead(t, wire)
 		if want := []string{"Cache-Control: no-cache", "Content-Type: text/event-stream", "HTTP/1.0 200 OK", "X-Accel-Buffering: no"}; !slices.Equal(head, want) {
 			t.Errorf("head %q, want %q", head, want)
 		}
@@ -124,19 +99,7 @@ func TestHeadOfAStreamIsAsNetHTTPWouldSendIt(t *testing.T) {
 		for i, server := range []*httptest.Server{server, plain} {
 			conn := connect(t, server)
 			fmt.Fprint(conn, request)
-			for lines := bufio.NewReader(conn); ; {
-				line, err := lines.ReadString('\n')
-				if err != nil {
-					t.Fatal(err)
-				}
-				if line == "\r\n" {
-					break
-				}
-				if !strings.HasPrefix(line, "Date: ") {
-					heads[i] = append(heads[i], line)
-				}
-			}
-			slices.Sort(heads[i])
+			heads[i] = readHead(t, bufio.NewReader(conn))
 		}
 		if !slices.Equal(heads[0], heads[1]) {
 			t.Errorf("%q is answered with %q, by net/http with %q", request, heads[0], heads[1])

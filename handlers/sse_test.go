@@ -29,28 +29,10 @@ func TestStreamHasTheTutorialsHeadersAndFrames(t *testing.T) {
 	tick := handlers.SimulateData(events)
 	tick(time.Date(2026, 1, 2, 14, 3, 25, 0, time.UTC))
 
-	// As written on the wire, past what an HTTP client would tidy up.
-	conn, err := net.Dial("tcp", server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	conn := connect(t, server)
 	fmt.Fprint(conn, "GET /sse HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	wire := bufio.NewReader(conn)
-	var head []string
-	for {
-		line, err := wire.ReadString('\n')
-		if err != nil {
-			t.Fatal(err)
-		}
-		if line = strings.TrimSuffix(line, "\r\n"); line == "" {
-			break
-		}
-		if !strings.HasPrefix(line, "Date: ") {
-			head = append(head, line)
-		}
-	}
-	slices.Sort(head)
+	head := readHead(t, wire)
 	if want := []string{
 		"Cache-Control: no-cache",
 		"Connection: keep-alive",
