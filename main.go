@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	_ "time/tzdata" // TZ works on machines and in containers without zone files
@@ -171,12 +172,11 @@ func serve(cfg config) error {
 	if err != nil {
 		return err
 	}
-	var requests sync.WaitGroup // net/http does not know of those that took their connection over
-	requests.Add(1)             // so that nobody waits before shutdown does
+	var requests atomic.Int64 // running: net/http does not count those that took their connection over
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			requests.Add(1)
-			defer requests.Done()
+			defer requests.Add(-1)
 			app.ServeHTTP(w, r)
 		}),
 		ReadTimeout:    10 * time.Second, // for a request to be all there
@@ -228,20 +228,16 @@ func serve(cfg config) error {
 }
 
 // shutdown lets every request end, and cuts off those that take too long for a polite stop.
-func shutdown(server *http.Server, requests *sync.WaitGroup) {
+func shutdown(server *http.Server, requests *atomic.Int64) {
 	ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
 	defer cancel()
 	err := server.Shutdown(ctx)
-	requests.Done()
-	ended := make(chan struct{})
-	go func() { // ends with the process, if not before
-		requests.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-ctx.Done():
-		err = ctx.Err()
+	for again := time.NewTicker(5 * time.Millisecond); err == nil && requests.Load() > 0; {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
 	}
 	if err != nil {
 		log.Printf("not all clients could be let go in time, cutting off the rest: %v", err)
