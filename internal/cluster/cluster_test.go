@@ -22,7 +22,7 @@ import (
 
 	"gin-sse/internal/cluster"
 	"gin-sse/internal/hub"
-	"gin-sse/internal/testport"
+	"gin-sse/internal/testnats"
 )
 
 // patience bounds each wait for something that takes milliseconds, or an election, on an idle machine.
@@ -36,52 +36,6 @@ func TestMain(m *testing.M) {
 		// The server's own, for the whole process.
 		goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.init.0.func1"),
 	)
-}
-
-// node is a NATS server in this process.
-type node struct {
-	*server.Server
-	options *server.Options
-}
-
-func options() *server.Options {
-	return &server.Options{
-		Host: "127.0.0.1", NoLog: true, NoSigs: true,
-		JetStream: true, JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 256 << 20,
-		DisableJetStreamBanner: true,
-	}
-}
-
-// start runs a server with JetStream until the test ends. Its port and its folder stay the same when it
-// is started again.
-func start(t testing.TB, change ...func(*server.Options)) *node {
-	t.Helper()
-	n := &node{options: options()}
-	n.options.Port = testport.Free(t)
-	n.options.StoreDir = t.TempDir()
-	for _, change := range change {
-		change(n.options)
-	}
-	n.run(t)
-	t.Cleanup(n.stop)
-	return n
-}
-
-func (n *node) run(t testing.TB) {
-	t.Helper()
-	var err error
-	if n.Server, err = server.NewServer(n.options.Clone()); err != nil {
-		t.Fatal(err)
-	}
-	n.Start()
-	if !n.ReadyForConnections(patience) {
-		t.Fatal("the NATS server does not start")
-	}
-}
-
-func (n *node) stop() {
-	n.Shutdown()
-	n.WaitForShutdown()
 }
 
 // await waits until it is so.
@@ -248,7 +202,7 @@ func direct(t testing.TB, url string) (*nats.Conn, jetstream.JetStream) {
 
 func TestMessageReachesEveryReplicaWithOneID(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := testnats.Start(t)
 	a, b := join(t, n.ClientURL()).ready(t), join(t, n.ClientURL()).ready(t)
 	one, two := a.client(""), b.client("")
 	first, err := a.Publish(t.Context(), "", "deploy.done", json.RawMessage(`{"n": 1}`))
@@ -269,7 +223,7 @@ func TestMessageReachesEveryReplicaWithOneID(t *testing.T) {
 
 func TestKeyThatWasUsedStoresNothing(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := testnats.Start(t)
 	a, b := join(t, n.ClientURL()).ready(t), join(t, n.ClientURL()).ready(t)
 	c := b.client("")
 	first := a.publish(t, "key", 1)
@@ -282,7 +236,7 @@ func TestKeyThatWasUsedStoresNothing(t *testing.T) {
 
 func TestWhateverPublishesToTheSubjectReachesSubscribersAndInjectsNothing(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := testnats.Start(t)
 	r := join(t, n.ClientURL()).ready(t)
 	c := r.client("")
 	nc, _ := direct(t, n.ClientURL())
@@ -324,7 +278,7 @@ func TestWhateverPublishesToTheSubjectReachesSubscribersAndInjectsNothing(t *tes
 
 func TestFreshReplicaHasTheLastMessagesOfTheStream(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := testnats.Start(t)
 	small := func(c *cluster.Config) { c.History = 5 }
 	a := join(t, n.ClientURL(), small).ready(t)
 	var ids []string
@@ -343,7 +297,7 @@ func TestFreshReplicaHasTheLastMessagesOfTheStream(t *testing.T) {
 
 func TestStreamOfAnOperatorIsLeftAsItIs(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := testnats.Start(t)
 	_, js := direct(t, n.ClientURL())
 	made, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ops", Subjects: []string{"all.>", "news"}, MaxMsgs: 7, Storage: jetstream.MemoryStorage})
 	if err != nil {
@@ -367,7 +321,7 @@ func TestStreamOfAnOperatorIsLeftAsItIs(t *testing.T) {
 
 func TestMissingStreamIsMadeAsConfigured(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := testnats.Start(t)
 	join(t, n.ClientURL(), func(c *cluster.Config) { c.History = 12 }).ready(t)
 	_, js := direct(t, n.ClientURL())
 	s, err := js.Stream(t.Context(), "sse")
@@ -381,7 +335,7 @@ func TestMissingStreamIsMadeAsConfigured(t *testing.T) {
 
 func TestMessageThatNATSDoesNotTakeIsTooLarge(t *testing.T) {
 	t.Parallel()
-	n := start(t, func(o *server.Options) { o.MaxPayload = 1000 })
+	n := testnats.Start(t, func(o *server.Options) { o.MaxPayload = 1000 })
 	_, js := direct(t, n.ClientURL())
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "sse", Subjects: []string{"sse"}, MaxMsgSize: 500}); err != nil {
 		t.Fatal(err)
@@ -396,11 +350,11 @@ func TestMessageThatNATSDoesNotTakeIsTooLarge(t *testing.T) {
 
 func TestReplicaWithoutNATSAtTheStartCatchesUp(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := testnats.Start(t)
 	a := join(t, n.ClientURL()).ready(t)
 	old := a.publish(t, "", "old")
 	a.stop()
-	n.stop()
+	n.Stop()
 
 	b, c := join(t, n.ClientURL()), join(t, n.ClientURL())
 	waiting, back, lost := b.client(""), b.client(old), b.client("other-1")
@@ -418,7 +372,7 @@ func TestReplicaWithoutNATSAtTheStartCatchesUp(t *testing.T) {
 	if _, err := b.Publish(t.Context(), "", "", "lost"); !errors.Is(err, cluster.ErrAway) || time.Since(begin) > 10*time.Second {
 		t.Errorf("without NATS: %v after %v", err, time.Since(begin))
 	}
-	n.run(t)
+	n.Run(t)
 	id := c.publish(t, "", "new") // b may not be there yet
 	want(t, waiting.until(t, 1), `data:"new"`)
 	want(t, back.until(t, 1), `data:"new"`)
@@ -453,14 +407,14 @@ func TestReplicaThatIsBehindNeitherRepeatsNorTellsOfAGap(t *testing.T) {
 
 func TestRestartOfNATSLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := testnats.Start(t)
 	a := join(t, n.ClientURL()).ready(t)
 	c := a.client("")
 	first := a.publish(t, "key", 1)
 	c.until(t, 1)
-	n.stop()
+	n.Stop()
 	await(t, "a replica that is not ready", func() bool { return a.Ready() != nil })
-	n.run(t)
+	n.Run(t)
 	if again := a.publish(t, "key", 1); again != first {
 		t.Errorf("the id is %q, then %q", first, again)
 	}
@@ -473,7 +427,7 @@ func TestRestartOfNATSLosesAndRepeatsNothing(t *testing.T) {
 
 func TestDeletedStreamIsMadeAnewAndClientsAreToldOfAGap(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := testnats.Start(t)
 	a, b := join(t, n.ClientURL()).ready(t), join(t, n.ClientURL()).ready(t)
 	one, two := a.client(""), b.client("")
 	for i := range 5 {
@@ -506,7 +460,7 @@ func TestDeletedStreamIsMadeAnewAndClientsAreToldOfAGap(t *testing.T) {
 
 func TestPurgedStreamIsForgottenAndGoesOn(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := testnats.Start(t)
 	a := join(t, n.ClientURL()).ready(t)
 	c := a.client("")
 	first := a.publish(t, "", 1)
@@ -550,22 +504,22 @@ func TestServerThatNeverAnswersHoldsNobodyUp(t *testing.T) {
 // As after a power cut, or when an operator puts an older copy back.
 func TestStreamThatLostMessagesGoesOn(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := testnats.Start(t)
 	r := join(t, n.ClientURL()).ready(t)
 	c := r.client("")
 	r.publish(t, "", 1)
-	n.stop()
+	n.Stop()
 	copied := t.TempDir()
-	if err := os.CopyFS(copied, os.DirFS(n.options.StoreDir)); err != nil {
+	if err := os.CopyFS(copied, os.DirFS(n.Options.StoreDir)); err != nil {
 		t.Fatal(err)
 	}
-	n.run(t)
+	n.Run(t)
 	r.publish(t, "", 2)
 	r.publish(t, "", 3)
 	c.until(t, 3)
-	n.stop()
-	n.options.StoreDir = copied
-	n.run(t)
+	n.Stop()
+	n.Options.StoreDir = copied
+	n.Run(t)
 	r.publish(t, "", "other")
 	want(t, c.until(t, 6), "data:1", "data:2", "data:3", `event:gap data:{"missed":null}`, "data:1", `data:"other"`)
 	r.ready(t)
@@ -592,8 +546,8 @@ func TestReplicaNeedsFewPermissions(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v in %s", err, config)
 	}
-	n := start(t, func(o *server.Options) { o.Accounts, o.Users = users.Accounts, users.Users })
-	host := fmt.Sprint("@127.0.0.1:", n.options.Port)
+	n := testnats.Start(t, func(o *server.Options) { o.Accounts, o.Users = users.Accounts, users.Users })
+	host := fmt.Sprint("@127.0.0.1:", n.Options.Port)
 	r := join(t, "nats://app:secret"+host).ready(t)
 	c := r.client("")
 	r.publish(t, "", 1)
@@ -611,8 +565,8 @@ func TestReplicaNeedsFewPermissions(t *testing.T) {
 
 func TestNoPasswordIsLogged(t *testing.T) {
 	t.Parallel()
-	n := start(t, func(o *server.Options) { o.Username, o.Password = "user", "right-secret" })
-	host := fmt.Sprint("127.0.0.1:", n.options.Port)
+	n := testnats.Start(t, func(o *server.Options) { o.Username, o.Password = "user", "right-secret" })
+	host := fmt.Sprint("127.0.0.1:", n.Options.Port)
 	good := join(t, "nats://user:right-secret@"+host).ready(t)
 	bad := join(t, "nats://user:wrong-secret@"+host)
 	await(t, "a line about the password", func() bool { return bad.log.has("Authorization Violation") > 0 })
@@ -628,9 +582,9 @@ func TestNoPasswordIsLogged(t *testing.T) {
 
 func TestStopIsQuickWhilePublishingWaits(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := testnats.Start(t)
 	r := join(t, n.ClientURL()).ready(t)
-	n.stop()
+	n.Stop()
 	var publishing sync.WaitGroup
 	for range 10 {
 		publishing.Go(func() {

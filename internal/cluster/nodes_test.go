@@ -19,15 +19,15 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"gin-sse/internal/cluster"
+	"gin-sse/internal/testnats"
 	"gin-sse/internal/testport"
 )
 
 // three is a cluster of three NATS servers: two in this process, and one of its own, which can be killed.
 type three struct {
-	url   string
-	nodes []*node
-	lone  setup
-	cmd   *exec.Cmd
+	url  string
+	lone setup
+	cmd  *exec.Cmd
 }
 
 // setup is what a node needs to know.
@@ -52,7 +52,7 @@ func runNode(config string) error {
 	if err := json.Unmarshal([]byte(config), &s); err != nil {
 		return err
 	}
-	o := options()
+	o := testnats.Options()
 	s.change(o)
 	n, err := server.NewServer(o)
 	if err != nil {
@@ -82,11 +82,7 @@ func startThree(t testing.TB) *three {
 			c.run(t)
 			break
 		}
-		n := &node{options: options()}
-		s.change(n.options)
-		n.run(t)
-		t.Cleanup(n.stop)
-		c.nodes = append(c.nodes, n)
+		testnats.Start(t, s.change)
 	}
 	return c
 }
@@ -271,10 +267,10 @@ func survives(t *testing.T, url string, nodes int, during func()) []*replica {
 
 func TestOneNodeRestartedFromDiskUnderLoadLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
-	n := start(t)
-	survives(t, fmt.Sprint("nats://127.0.0.1:", n.options.Port), 1, func() {
-		n.stop()
-		n.run(t)
+	n := testnats.Start(t)
+	survives(t, fmt.Sprint("nats://127.0.0.1:", n.Options.Port), 1, func() {
+		n.Stop()
+		n.Run(t)
 	})
 }
 

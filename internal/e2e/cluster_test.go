@@ -24,49 +24,18 @@ import (
 	"github.com/nats-io/nkeys"
 	"github.com/tmaxmax/go-sse"
 
-	"gin-sse/internal/testport"
+	"gin-sse/internal/testnats"
 )
 
-// natsServer is a NATS server in this process, on one port whenever it runs.
-type natsServer struct {
-	*server.Server
-	options server.Options
-	url     string
-}
-
-func startNATS(t testing.TB) *natsServer {
+func startNATS(t testing.TB) *testnats.Server {
 	t.Helper()
-	n := &natsServer{options: server.Options{
-		Host: "127.0.0.1", Port: testport.Free(t), NoLog: true, NoSigs: true, DisableJetStreamBanner: true,
-		JetStream: true, StoreDir: t.TempDir(), Username: "user", Password: "nats-secret",
-	}}
-	n.run(t)
-	t.Cleanup(n.stop)
-	return n
-}
-
-func (n *natsServer) run(t testing.TB) {
-	t.Helper()
-	var err error
-	if n.Server, err = server.NewServer(n.options.Clone()); err != nil {
-		t.Fatal(err)
-	}
-	n.Start()
-	if !n.ReadyForConnections(patience) {
-		t.Fatal("the NATS server does not start")
-	}
-	n.url = fmt.Sprint("nats://user:nats-secret@127.0.0.1:", n.options.Port)
-}
-
-func (n *natsServer) stop() {
-	n.Shutdown()
-	n.WaitForShutdown()
+	return testnats.Start(t, func(o *server.Options) { o.Username, o.Password = "user", "nats-secret" })
 }
 
 // startReplica starts the program as one of several.
-func startReplica(t testing.TB, n *natsServer, env ...string) *app {
+func startReplica(t testing.TB, n *testnats.Server, env ...string) *app {
 	t.Helper()
-	return start(t, append([]string{"PUBLISH_TOKEN=" + token, "TICK_INTERVAL=0", "HISTORY=100000", "NATS_URL=" + n.url}, env...)...)
+	return start(t, append([]string{"PUBLISH_TOKEN=" + token, "TICK_INTERVAL=0", "HISTORY=100000", fmt.Sprint("NATS_URL=nats://user:nats-secret@127.0.0.1:", n.Options.Port)}, env...)...)
 }
 
 // ready waits until clients may come.
@@ -113,7 +82,7 @@ func post(ctx context.Context, url, key, body string) (*http.Response, error) {
 func TestReplicaWithoutNATSSaysSoAndCatchesUp(t *testing.T) {
 	t.Parallel()
 	n := startNATS(t)
-	n.stop()
+	n.Stop()
 	a := startReplica(t, n, "TICK_INTERVAL=20ms")
 	stream := a.get("/sse").Body
 	readUntil(t, stream, "Server Time: ")
@@ -133,7 +102,7 @@ func TestReplicaWithoutNATSSaysSoAndCatchesUp(t *testing.T) {
 	if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" || time.Since(begin) > 10*time.Second {
 		t.Errorf("POST has status %d and Retry-After %q after %v", response.StatusCode, response.Header.Get("Retry-After"), time.Since(begin))
 	}
-	n.run(t)
+	n.Run(t)
 	a.ready()
 	a.publish(`"late"`)
 	readUntil(t, stream, `data:"late"`)
@@ -141,7 +110,7 @@ func TestReplicaWithoutNATSSaysSoAndCatchesUp(t *testing.T) {
 		t.Errorf("/healthz says %s", body)
 	}
 
-	n.stop() // and away again, with somebody waiting when it stops
+	n.Stop() // and away again, with somebody waiting when it stops
 	a.awaitStatus("/readyz", http.StatusServiceUnavailable)
 	readUntil(t, stream, "Server Time: ")
 	waiting := make(chan error, 1)
@@ -320,8 +289,8 @@ func TestClientsThatMoveBetweenReplicasGetAllOnceWhileEverythingIsRestarted(t *t
 			}
 			startReplica(t, n, "PORT="+old.port).ready()
 		}
-		n.stop()
-		n.run(t)
+		n.Stop()
+		n.Run(t)
 	})
 	reading.Wait()
 	complete(t, got[0], sent)
@@ -487,16 +456,13 @@ func TestReplicaSpeaksTLSAndHasCredentials(t *testing.T) {
 	if err := errors.Join(resolver.Store(public(t, account), accountJWT), resolver.Store(public(t, system), systemJWT)); err != nil {
 		t.Fatal(err)
 	}
-	n := &natsServer{options: server.Options{
-		Host: "127.0.0.1", Port: testport.Free(t), NoLog: true, NoSigs: true, DisableJetStreamBanner: true,
-		JetStream: true, StoreDir: t.TempDir(),
-		TrustedOperators: []*jwt.OperatorClaims{operatorClaims}, AccountResolver: resolver, SystemAccount: public(t, system),
-		TLS: true, TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, TLSTimeout: 10,
-	}}
-	n.run(t)
-	t.Cleanup(n.stop)
+	n := testnats.Start(t, func(o *server.Options) {
+		o.TrustedOperators, o.AccountResolver, o.SystemAccount = []*jwt.OperatorClaims{operatorClaims}, resolver, public(t, system)
+		o.TLS, o.TLSTimeout = true, 10
+		o.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	})
 
-	env := []string{"PUBLISH_TOKEN=" + token, "TICK_INTERVAL=0", fmt.Sprint("NATS_URL=tls://localhost:", n.options.Port)}
+	env := []string{"PUBLISH_TOKEN=" + token, "TICK_INTERVAL=0", fmt.Sprint("NATS_URL=tls://localhost:", n.Options.Port)}
 	a := start(t, append(env, "NATS_CREDS="+file, "SSL_CERT_FILE="+cert)...).ready()
 	stream := a.get("/sse").Body
 	readUntil(t, stream, "position")
