@@ -144,9 +144,3 @@ func fromForm(body []byte) (gin.H, error) {
 func isKey(key string) bool {
 	return len(key) <= 255 && !strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' })
 }
-
-// unavailable ends the request with an error that will pass.
-func unavailable(c *gin.Context, message string) {
-	c.Header("Retry-After", "5")
-	refuse(c, http.StatusServiceUnavailable, message)
-}

@@ -8,10 +8,25 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 
 	"github.com/gin-gonic/gin"
 )
+
+// Assets returns one of the embedded folders, so that the binary runs anywhere; or in Gin's debug mode the folder
+// of that name on disk if it has the given file, so that an edit shows on the next refresh.
+func Assets(embedded fs.FS, name, file string) fs.FS {
+	disk := os.DirFS(name)
+	if _, err := fs.Stat(disk, file); err == nil && gin.IsDebugging() {
+		return disk
+	}
+	folder, err := fs.Sub(embedded, name)
+	if err != nil {
+		panic(err) // only for a name that is no path
+	}
+	return folder
+}
 
 // Static serves files as express.static does, before any route: a file's own path, a folder's
 // index.html, nothing hidden, no listings. What is not a file there is left to the routes.

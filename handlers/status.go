@@ -4,15 +4,14 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"os"
-	"runtime/metrics"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/gin-gonic/gin"
+	"github.com/prometheus/procfs"
 
 	"gin-sse/internal/hub"
 )
@@ -23,10 +22,10 @@ const (
 	height = 40 // of the chart, in units of its own, as the template has it
 )
 
-// Status is how the server does: figures on a page, and a stream that keeps them up to date. Its
+// Status shows how the server is doing: figures on a page, and a stream that keeps them up to date. Its
 // methods may be called from any number of goroutines.
 type Status struct {
-	Viewers *hub.Hub // has the figures for who looks at the page; close it when the server stops
+	Viewers *hub.Hub // sends the figures to those who look at the page; close it when the server stops
 
 	events  *hub.Hub
 	started time.Time
@@ -52,18 +51,18 @@ func (s *Status) Page(c *gin.Context) {
 	c.HTML(http.StatusOK, "status.html", s.figures())
 }
 
-// Refresh goes before the stream of Viewers: the first to look in a while would get the figures of
-// when somebody last did.
+// Refresh goes before the stream of Viewers. Without it, the first to look in a while would get old figures
+// first.
 func (s *Status) Refresh(*gin.Context) {
 	if s.Viewers.Stats().Subscribers == 0 {
 		s.send()
 	}
 }
 
-// Tick takes note of the events of the last second, and sends the figures if anybody looks. It is
-// called at every half second of the clock, and does so halfway between two seconds: on the second
-// events are on their way, some of them counted and some not.
-func (s *Status) Tick(now time.Time) {
+// Update takes note of the events of the last second, and sends the figures if anybody looks. The clock calls it
+// every half second. It acts halfway between two seconds: on the second itself events are on their way, some of
+// them counted and some not.
+func (s *Status) Update(now time.Time) {
 	if now.Nanosecond() == 0 {
 		return
 	}
@@ -103,12 +102,12 @@ func (s *Status) figures() gin.H {
 	top := roundAbove(highest)
 	last := len(s.samples) - 1
 	return gin.H{
-		"subscribers": grouped(uint64(now.Subscribers)),
+		"subscribers": humanize.Comma(now.Subscribers),
 		"rate":        decimal(rate(s.samples[max(0, last-perBar)], s.samples[last])),
-		"delivered":   grouped(now.Delivered),
-		"kept":        grouped(uint64(now.Kept)),
-		"uptime":      duration(time.Since(s.started)),
-		"memory":      decimal(float64(resident())/1e6) + " MB",
+		"delivered":   humanize.Comma(int64(now.Delivered)),
+		"kept":        humanize.Comma(int64(now.Kept)),
+		"uptime":      time.Since(s.started).Truncate(time.Second).String(),
+		"memory":      memory(),
 		"top":         decimal(top),
 		"summary":     summary,
 		"chart":       draw(chart, top),
@@ -142,49 +141,23 @@ func roundAbove(value float64) float64 {
 	}
 }
 
-// grouped is a number with its thousands set apart: 1,234,567.
-func grouped(n uint64) string {
-	digits := strconv.FormatUint(n, 10)
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	return digits
-}
-
 // decimal is a number with one place after the point while that tells something: 0.4, 9.9, 10.
 func decimal(value float64) string {
-	if tenths := math.Round(value * 10); tenths < 100 {
-		return strconv.FormatFloat(tenths/10, 'f', -1, 64)
+	if value < 9.95 {
+		return humanize.FtoaWithDigits(math.Round(value*10)/10, 1)
 	}
-	return grouped(uint64(math.Round(value)))
+	return humanize.Comma(int64(math.Round(value)))
 }
 
-// duration is a time in the two largest of its units.
-func duration(d time.Duration) string {
-	s := uint64(d.Seconds())
-	switch {
-	case s < 60:
-		return fmt.Sprintf("%d s", s)
-	case s < 60*60:
-		return fmt.Sprintf("%d min %d s", s/60, s%60)
-	case s < 24*60*60:
-		return fmt.Sprintf("%d h %d min", s/60/60, s/60%60)
-	default:
-		return fmt.Sprintf("%s d %d h", grouped(s/60/60/24), s/60/60%24)
+// memory is what this process takes of the machine's, where the system tells.
+func memory() string {
+	self, err := procfs.Self()
+	if err != nil {
+		return "unknown"
 	}
-}
-
-// resident is the memory of this process, in bytes: what the system says on Linux, elsewhere what Go
-// has from the system.
-func resident() uint64 {
-	if statm, err := os.ReadFile("/proc/self/statm"); err == nil {
-		if fields := strings.Fields(string(statm)); len(fields) > 1 {
-			if pages, err := strconv.ParseUint(fields[1], 10, 64); err == nil {
-				return pages * uint64(os.Getpagesize())
-			}
-		}
+	stat, err := self.Stat()
+	if err != nil {
+		return "unknown"
 	}
-	memory := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
-	metrics.Read(memory)
-	return memory[0].Value.Uint64() - memory[1].Value.Uint64()
+	return humanize.Bytes(uint64(stat.ResidentMemory()))
 }

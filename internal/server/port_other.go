@@ -1,6 +1,6 @@
 //go:build !linux && !darwin
 
-package listener
+package server
 
 import "syscall"
 

@@ -1,0 +1,142 @@
+// Package config reads the settings: environment variables, parsed once and checked before anything starts.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+
+	"gin-sse/internal/cluster"
+)
+
+// Config has a field for each setting. Its tags are the variable, the default, and what Load accepts;
+// Load and Usage both work from them. A secret's value appears in no error.
+type Config struct {
+	Host           string        `env:"HOST" accepts:"the address to listen on, such as 127.0.0.1; empty for all addresses"`
+	Port           uint16        `env:"PORT" envDefault:"3000" accepts:"a port number, 0 to 65535; 0 takes any free port"`
+	TickInterval   time.Duration `env:"TICK_INTERVAL" envDefault:"1s" accepts:"0 for no ticks, or a duration of at least 10ms such as 1s"`
+	PublishToken   string        `env:"PUBLISH_TOKEN" accepts:"the secret that publishers send: letters, digits and signs without spaces; empty turns publishing off" secret:"true"`
+	MaxEventBytes  int64         `env:"MAX_EVENT_BYTES" envDefault:"65536" accepts:"a number of bytes, 1 or more"`
+	History        int           `env:"HISTORY" envDefault:"1000" accepts:"a number of messages, 0 or more"`
+	MaxClients     uint64        `env:"MAX_CLIENTS" envDefault:"0" accepts:"how many streams may be open at the same time, 0 for any number"`
+	Metrics        bool          `env:"METRICS" envDefault:"false" accepts:"true for the page /metrics, or false"`
+	AllowedOrigins list          `env:"ALLOWED_ORIGINS" accepts:"origins such as https://example.com or http://localhost:5173, without a path, separated by commas; or * alone for all"`
+	TrustedProxies list          `env:"TRUSTED_PROXIES" accepts:"addresses or networks such as 10.0.0.0/8, separated by commas"`
+	TLSCertFile    string        `env:"TLS_CERT_FILE" accepts:"the certificate's PEM file; it goes with TLS_KEY_FILE"`
+	TLSKeyFile     string        `env:"TLS_KEY_FILE" accepts:"the private key's PEM file; it goes with TLS_CERT_FILE"`
+	NATSURL        string        `env:"NATS_URL" accepts:"addresses such as nats://localhost:4222 or tls://user:password@nats.example.com, separated by commas" secret:"true"`
+	NATSStream     string        `env:"NATS_STREAM" envDefault:"sse" accepts:"a name of letters, digits, hyphens and underscores"`
+	NATSReplicas   int           `env:"NATS_REPLICAS" envDefault:"1" accepts:"on how many NATS servers each message is stored, 1 to 5"`
+	NATSCreds      string        `env:"NATS_CREDS" accepts:"the path of a credentials file that can be read"`
+	TZ             string        `env:"TZ" accepts:"a time zone such as Europe/Berlin or UTC; empty for the machine's"`
+	GinMode        string        `env:"GIN_MODE" envDefault:"debug" accepts:"debug, where an edit in public/ or templates/ shows on the next refresh, or release"`
+}
+
+// list is values separated by commas, with or without spaces.
+type list []string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *list) UnmarshalText(text []byte) error {
+	for value := range strings.SplitSeq(string(text), ",") {
+		if value = strings.TrimSpace(value); value != "" {
+			*l = append(*l, value)
+		}
+	}
+	return nil
+}
+
+// Load reads the environment, which has a value for each variable that is set. An error is one line
+// that names the variable, its value and what it accepts.
+func Load(environment map[string]string) (Config, error) {
+	cfg, err := env.ParseAsWithOptions[Config](env.Options{Environment: environment})
+	var unreadable env.ParseError
+	if errors.As(err, &unreadable) {
+		return cfg, unusable(unreadable.Name, environment)
+	}
+	if err != nil {
+		return cfg, fmt.Errorf("read the environment: %w", err)
+	}
+	for _, check := range []struct {
+		field string
+		ok    bool
+	}{
+		{"AllowedOrigins", areOrigins(cfg.AllowedOrigins)},
+		{"TrustedProxies", areNetworks(cfg.TrustedProxies)},
+		{"TLSCertFile", cfg.TLSCertFile != "" || cfg.TLSKeyFile == ""},
+		{"TLSKeyFile", cfg.TLSKeyFile != "" || cfg.TLSCertFile == ""},
+		{"MaxEventBytes", cfg.MaxEventBytes >= 1},
+		{"History", cfg.History >= 0},
+		{"NATSURL", cfg.NATSURL == "" || cluster.ValidURL(cfg.NATSURL)},
+		{"NATSStream", isStreamName(cfg.NATSStream)},
+		{"NATSReplicas", cfg.NATSReplicas >= 1 && cfg.NATSReplicas <= 5},
+		{"NATSCreds", cfg.NATSCreds == "" || isReadable(cfg.NATSCreds)},
+		{"PublishToken", !strings.ContainsFunc(cfg.PublishToken, func(r rune) bool { return r <= ' ' || r > '~' })},
+		{"TickInterval", cfg.TickInterval == 0 || cfg.TickInterval >= 10*time.Millisecond},
+		{"TZ", isZone(cfg.TZ)},
+	} {
+		if !check.ok {
+			return cfg, unusable(check.field, environment)
+		}
+	}
+	return cfg, nil
+}
+
+// unusable is the error for a field whose variable cannot be used.
+func unusable(name string, environment map[string]string) error {
+	field, _ := reflect.TypeFor[Config]().FieldByName(name)
+	variable, accepts := field.Tag.Get("env"), field.Tag.Get("accepts")
+	if field.Tag.Get("secret") != "" {
+		return fmt.Errorf("%s cannot be used: it accepts %s", variable, accepts)
+	}
+	return fmt.Errorf("%s=%q cannot be used: it accepts %s", variable, environment[variable], accepts)
+}
+
+// areOrigins tells whether browsers could send each of them, letter for letter, or it is * alone.
+func areOrigins(origins []string) bool {
+	for _, origin := range origins {
+		u, err := url.Parse(origin)
+		exact := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
+			origin == strings.ToLower(u.Scheme+"://"+u.Host) && !strings.Contains(origin, "*")
+		if !exact && !(origin == "*" && len(origins) == 1) {
+			return false
+		}
+	}
+	return true
+}
+
+func areNetworks(networks []string) bool {
+	for _, network := range networks {
+		if _, _, err := net.ParseCIDR(network); err != nil && net.ParseIP(network) == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// isStreamName tells whether NATS accepts the name for a stream and for a subject.
+func isStreamName(name string) bool {
+	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+	return name != "" && len(name) <= 64 && strings.Trim(name, plain) == ""
+}
+
+func isReadable(file string) bool {
+	_, err := os.ReadFile(file)
+	return err == nil
+}
+
+// isZone tells whether there is such a time zone, or a file that has one. Go itself would silently use UTC.
+func isZone(name string) bool {
+	name = strings.TrimPrefix(name, ":")
+	if strings.HasPrefix(name, "/") {
+		return isReadable(name)
+	}
+	_, err := time.LoadLocation(name)
+	return err == nil
+}

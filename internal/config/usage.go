@@ -1,0 +1,41 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"reflect"
+	"runtime/debug"
+	"text/tabwriter"
+)
+
+const commands = `gin-sse is the Express tutorial on server-sent events, on Gin.
+
+  gin-sse                    start the server
+  gin-sse healthcheck        ask the server on PORT whether it is well
+  gin-sse healthcheck ready  ask it whether clients should come to it
+  gin-sse --help             print this text
+  gin-sse --version          print what was built
+
+The settings are environment variables. Each is shown with its default and what it accepts.
+
+`
+
+// Usage prints the commands, and every setting with its default and what it accepts.
+func Usage(w io.Writer) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprint(table, commands)
+	for field := range reflect.TypeFor[Config]().Fields() {
+		fmt.Fprintf(table, "  %s\t%s\t%s\n", field.Tag.Get("env"), field.Tag.Get("envDefault"), field.Tag.Get("accepts"))
+	}
+	return table.Flush() // has the error of each write
+}
+
+// Version prints what was built, and with what.
+func Version(w io.Writer) error {
+	version := "of unknown version"
+	if build, ok := debug.ReadBuildInfo(); ok {
+		version = build.Main.Version + " " + build.GoVersion
+	}
+	_, err := fmt.Fprintln(w, "gin-sse", version)
+	return err
+}

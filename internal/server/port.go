@@ -1,0 +1,27 @@
+package server
+
+import (
+	"context"
+	"net"
+	"time"
+)
+
+// vanished is how long a client's machine may leave everything unacknowledged before its connection
+// counts as lost.
+const vanished = 40 * time.Second
+
+// openPort opens a TCP port such as ":3000". A client that vanishes without a word (its cable is pulled,
+// its battery is empty) loses its connection within 60 s. Where the platform cannot bound how long data stays
+// unacknowledged, that holds only for connections without data under way.
+func openPort(ctx context.Context, address string) (net.Listener, error) {
+	config := net.ListenConfig{
+		Control: control,
+		KeepAliveConfig: net.KeepAliveConfig{
+			Enable:   true,
+			Idle:     vanished / 3,
+			Interval: vanished / 3,
+			Count:    2,
+		},
+	}
+	return config.Listen(ctx, "tcp", address)
+}

@@ -1,0 +1,150 @@
+// Package server runs an http.Server that a stream can rely on: its protocols, its limits, its port and
+// its stop.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"gin-sse/internal/stream"
+)
+
+// stopTimeout is how long a stop waits for clients that are slow to take the rest.
+const stopTimeout = 1500 * time.Millisecond
+
+// Config is where the server listens.
+type Config struct {
+	Host              string // empty for all addresses
+	Port              uint16 // 0 for any free one
+	CertFile, KeyFile string // PEM; both or neither
+}
+
+// Run serves until ctx ends, and then stops politely: it takes no more connections, calls onStop, which must
+// make the streams end, and waits 1.5 s for them before it cuts off the rest. It prints the address to out
+// once the port is open. An error is about the port or the certificate, and says what to do.
+func Run(ctx context.Context, cfg Config, handler http.Handler, out io.Writer, onStop func()) error {
+	port, err := listen(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	streams, silent := stream.NewGroup(), newSilent()
+	server := &http.Server{
+		Handler:        handler,
+		ReadTimeout:    10 * time.Second, // for a whole request to arrive
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: 12 << 10, // net/http adds 4 KiB
+		Protocols:      new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			// The browsers behind a proxy share its connection, and a stream does not end. Some proxies do not
+			// open another connection when this one is full: their clients would wait forever.
+			MaxConcurrentStreams: 1000,
+			// A stream's own deadline cannot end it while the whole connection takes nothing. The write that
+			// fills the last buffer gets this time twice.
+			WriteByteTimeout: 5 * time.Second,
+			// A silent client is asked for a sign of life, even in the middle of a request.
+			SendPingTimeout: 15 * time.Second,
+			PingTimeout:     15 * time.Second,
+		},
+		BaseContext: func(net.Listener) context.Context { return streams.Context() },
+		ConnState:   silent.track,
+	}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true)            // over TLS
+	server.Protocols.SetUnencryptedHTTP2(true) // h2c, for proxies that are told to speak it
+	server.RegisterOnShutdown(func() {
+		silent.close()
+		onStop()
+		streams.Stop()
+	})
+
+	fmt.Fprintf(out, "Server running on %s\n", address(cfg, port.Addr().(*net.TCPAddr).Port))
+	serving := make(chan error, 1)
+	go func() { serving <- server.Serve(port) }()
+	select {
+	case err := <-serving:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	late, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err := errors.Join(server.Shutdown(late), streams.Shutdown(late)); err != nil {
+		log.Printf("some clients did not take the rest within %v and were cut off: %v", stopTimeout, context.Cause(late))
+		_ = server.Close() // the process ends anyway
+	}
+	<-serving
+	return nil
+}
+
+// listen opens the port, with TLS if there is a certificate for it.
+func listen(ctx context.Context, cfg Config) (net.Listener, error) {
+	encryption := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	if cfg.CertFile != "" {
+		certificate, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("TLS_CERT_FILE=%q with TLS_KEY_FILE=%q cannot be used: they accept the PEM files of a certificate and of its private key: %w", cfg.CertFile, cfg.KeyFile, err)
+		}
+		encryption.Certificates = []tls.Certificate{certificate}
+	}
+	port, err := openPort(ctx, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("port %d is taken by another program: stop that one, or choose another port, such as PORT=%d", cfg.Port, cfg.Port+1)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("PORT=%d is reserved for the system: choose one above 1023, such as PORT=3000", cfg.Port)
+	case err != nil:
+		return nil, fmt.Errorf("cannot listen on HOST=%q: it accepts an address or a name of this machine, or nothing for all: %w", cfg.Host, err)
+	case cfg.CertFile != "":
+		return tls.NewListener(port, encryption), nil
+	}
+	return port, nil
+}
+
+// address is where a browser on this machine finds the server.
+func address(cfg Config, port int) string {
+	host := cfg.Host
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	scheme := "http"
+	if cfg.CertFile != "" {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port))
+}
+
+// silent is the connections that have sent nothing yet. Browsers open such connections in advance, and
+// net/http would wait for them to send a request before it stops.
+type silent struct {
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+}
+
+func newSilent() *silent { return &silent{conns: map[net.Conn]struct{}{}} }
+
+func (s *silent) track(conn net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state == http.StateNew {
+		s.conns[conn] = struct{}{}
+	} else {
+		delete(s.conns, conn)
+	}
+}
+
+func (s *silent) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.conns {
+		_ = conn.Close() // nobody has asked for anything on it
+	}
+}

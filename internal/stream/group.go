@@ -1,0 +1,172 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/gin-gonic/gin"
+)
+
+// Group is the detached streams of one server. Its methods may be called from any number of goroutines.
+type Group struct {
+	buffers  *sync.Pool
+	stopping context.Context
+	stop     context.CancelFunc
+
+	mu      sync.Mutex
+	streams map[*detached]struct{}
+	shut    bool          // Shutdown was called
+	empty   chan struct{} // closed when it was, and no stream is left
+	looked  time.Time     // when freeGone last looked
+}
+
+// NewGroup returns an empty group.
+func NewGroup() *Group {
+	g := &Group{buffers: newBuffers(), streams: map[*detached]struct{}{}, empty: make(chan struct{})}
+	g.stopping, g.stop = context.WithCancel(context.Background())
+	return g
+}
+
+// Context returns a context for http.Server.BaseContext, from which Detach knows the group. Without it a
+// stream runs just the same, but nothing can wait for it.
+func (g *Group) Context() context.Context {
+	return context.WithValue(context.Background(), groupKey{}, g)
+}
+
+type groupKey struct{}
+
+func groupOf(ctx context.Context) *Group {
+	if g, ok := ctx.Value(groupKey{}).(*Group); ok {
+		return g
+	}
+	return NewGroup()
+}
+
+// Stop ends the context of every stream.
+func (g *Group) Stop() { g.stop() }
+
+// Shutdown stops all streams and waits until they have ended. Those that have not when ctx ends are cut off,
+// and the error is why ctx ended. No stream begins after Shutdown; call it once.
+func (g *Group) Shutdown(ctx context.Context) error {
+	g.stop()
+	g.mu.Lock()
+	g.shut = true
+	if len(g.streams) == 0 {
+		close(g.empty)
+	}
+	g.mu.Unlock()
+	select {
+	case <-g.empty:
+		return nil
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for s := range g.streams {
+		_ = s.w.conn.Close() // ends it at its next write
+	}
+	return context.Cause(ctx)
+}
+
+// FreeGone ends the streams of clients of this server that have closed their connection, which otherwise shows
+// only when a write fails. It asks the system about each connection, so it does nothing if it did so within
+// the last second. It is for middleware that runs out of places.
+func FreeGone(c *gin.Context) { groupOf(c.Request.Context()).freeGone() }
+
+func (g *Group) freeGone() {
+	g.mu.Lock()
+	var gone []*detached
+	if time.Since(g.looked) >= time.Second {
+		for s := range g.streams {
+			if hasClosed(s.w.conn) {
+				gone = append(gone, s)
+			}
+		}
+		g.looked = time.Now()
+	}
+	g.mu.Unlock()
+	for _, s := range gone {
+		s.cancel()
+		s.end()
+	}
+}
+
+// errStopped is why a stream cannot begin any more.
+var errStopped = errors.New("the server has stopped")
+
+// add tells whether the stream may begin.
+func (g *Group) add(s *detached) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.shut {
+		g.streams[s] = struct{}{}
+	}
+	return !g.shut
+}
+
+func (g *Group) remove(s *detached) {
+	s.end()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.streams, s)
+	if g.shut && len(g.streams) == 0 {
+		close(g.empty)
+	}
+}
+
+// detached is a stream that runs on a goroutine of its own.
+type detached struct {
+	w      *writer
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu    sync.Mutex
+	ended bool
+	ends  []func()
+}
+
+func newDetached(w *writer, parent context.Context) *detached {
+	s := &detached{w: w}
+	s.ctx, s.cancel = context.WithCancel(parent)
+	return s
+}
+
+// end releases what the stream holds. Calling it again does nothing.
+func (s *detached) end() {
+	s.cancel()
+	_ = s.w.conn.Close() // whatever it has to say, the stream is over
+	s.mu.Lock()
+	ends := s.ends
+	s.ended, s.ends = true, nil
+	s.mu.Unlock()
+	for _, f := range ends {
+		f()
+	}
+}
+
+// AtEnd calls f when the answer is complete: at once, or, if a handler of this request has detached a stream,
+// when that has ended. It is for middleware, after c.Next. By then c may serve another request, so f
+// must not use it.
+func AtEnd(c *gin.Context, f func()) {
+	value, _ := c.Get(key{})
+	s, ok := value.(*detached)
+	if ok && s.later(f) {
+		return
+	}
+	f()
+}
+
+// key is that of a request's detached stream.
+type key struct{}
+
+// later tells whether f will be called when the stream ends, or that has been.
+func (s *detached) later(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.ends = append(s.ends, f)
+	}
+	return !s.ended
+}

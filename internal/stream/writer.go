@@ -1,0 +1,227 @@
+package stream
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/gin-gonic/gin"
+)
+
+const (
+	// buffered is how many bytes wait for a Flush. More are sent at once.
+	buffered = 4 << 10
+
+	// lengthRoom is in front of them, for the length of the chunk.
+	lengthRoom = 8
+
+	// lingering is how long a client has to close its side of the connection after the end of a stream.
+	lingering = time.Second / 4
+)
+
+// writer is a gin.ResponseWriter on a connection that net/http has let go of. It belongs to the goroutine
+// of its stream.
+type writer struct {
+	conn     net.Conn
+	deadline Deadline
+	chunked  bool          // HTTP/1.1; in HTTP/1.0 the body ends with the connection
+	waiting  *bytes.Buffer // for a Flush, or nil
+	buffers  *sync.Pool    // of such buffers, shared by the streams that write at the moment
+	header   http.Header
+	status   int
+	size     int
+	err      error     // of the first write that failed; nothing is sent after it
+	gone     chan bool // closed with err
+}
+
+func newBuffers() *sync.Pool {
+	return &sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, lengthRoom+buffered+2)) }}
+}
+
+// hijack takes a connection of HTTP/1.x from net/http and sends the head of the answer. It sees nothing of
+// what the client does from then on; a failed write reports the disconnect.
+func hijack(c *gin.Context, buffers *sync.Pool) (*writer, error) {
+	conn, left, err := c.Writer.Hijack()
+	if err != nil {
+		return nil, err
+	}
+	// net/http's connection refers to its buffers for as long as it lives, so empty them.
+	*left.Reader, *left.Writer = bufio.Reader{}, bufio.Writer{}
+	w := &writer{
+		conn: conn, deadline: Deadline{Conn: conn}, chunked: c.Request.ProtoAtLeast(1, 1), buffers: buffers,
+		header: c.Writer.Header(), status: c.Writer.Status(), gone: make(chan bool),
+	}
+	_, _ = w.deadline.Write(w.head(c.Request.Close), w.send) // the next write has the error
+	w.header = http.Header{}                                 // the sent one is garbage
+	return w, nil
+}
+
+// head is what net/http would begin the answer with.
+func (w *writer) head(last bool) []byte {
+	var head bytes.Buffer
+	version, framing := "1.0", ""
+	if w.chunked {
+		version, framing = "1.1", "Transfer-Encoding: chunked\r\n"
+		if last {
+			framing += "Connection: close\r\n"
+		}
+	}
+	fmt.Fprintf(&head, "HTTP/%s %d %s\r\n%s", version, w.status, http.StatusText(w.status), framing)
+	fmt.Fprintf(&head, "Date: %s\r\n", time.Now().UTC().Format(http.TimeFormat))
+	_ = w.header.WriteSubset(&head, map[string]bool{ // a Buffer takes everything
+		"Connection": last || !w.chunked, "Content-Length": true, "Date": true, "Transfer-Encoding": true,
+		"Content-Encoding": true, // a middleware that compresses does not see what is written here
+	})
+	head.WriteString("\r\n")
+	return head.Bytes()
+}
+
+// Write keeps p until Flush if it is small, and sends it at once otherwise.
+func (w *writer) Write(p []byte) (int, error) {
+	if w.waiting != nil && w.waiting.Len()+len(p) > lengthRoom+buffered {
+		w.Flush()
+	}
+	if w.err != nil {
+		return 0, w.err
+	}
+	w.size += len(p)
+	if len(p) > buffered {
+		return w.deadline.Write(p, w.sendChunk)
+	}
+	if len(p) > 0 && w.waiting == nil {
+		w.waiting = w.buffers.Get().(*bytes.Buffer)
+		w.waiting.Reset()
+		w.waiting.Write(make([]byte, lengthRoom))
+	}
+	if len(p) > 0 {
+		w.waiting.Write(p)
+	}
+	return len(p), nil
+}
+
+// WriteString is Write.
+func (w *writer) WriteString(s string) (int, error) { return w.Write([]byte(s)) }
+
+// Flush sends what waits, as a chunk of its own.
+func (w *writer) Flush() {
+	if w.waiting == nil {
+		return
+	}
+	data := w.waiting.Bytes()[lengthRoom:]
+	if w.chunked {
+		length := strconv.FormatInt(int64(len(data)), 16) + "\r\n"
+		begin := lengthRoom - len(length)
+		w.waiting.WriteString("\r\n")
+		data = w.waiting.Bytes()[begin:]
+		copy(data, length)
+	}
+	_, _ = w.deadline.Write(data, w.send) // the next Write has the error
+	w.buffers.Put(w.waiting)
+	w.waiting = nil
+}
+
+// sendChunk sends a piece of something large as a chunk of its own, without a copy.
+func (w *writer) sendChunk(p []byte) (int, error) {
+	if !w.chunked {
+		return w.send(p)
+	}
+	chunk := net.Buffers{strconv.AppendInt(nil, int64(len(p)), 16), []byte("\r\n"), p, []byte("\r\n")}
+	if _, err := chunk.WriteTo(w.conn); err != nil {
+		return 0, w.fail(err)
+	}
+	return len(p), nil
+}
+
+func (w *writer) send(p []byte) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	n, err := w.conn.Write(p)
+	if err != nil {
+		return n, w.fail(err)
+	}
+	return n, nil
+}
+
+// fail keeps the first error.
+func (w *writer) fail(err error) error {
+	if w.err == nil {
+		w.err = err
+		close(w.gone)
+	}
+	return w.err
+}
+
+// end sends the rest and the last chunk, and waits a moment for the client to close the connection. If
+// something from the client was unread, such as another request, closing at once would make the system throw
+// away what is still on its way to the client.
+func (w *writer) end() {
+	w.Flush()
+	if w.chunked {
+		_, _ = w.deadline.Write([]byte("0\r\n\r\n"), w.send)
+	}
+	closer, ok := w.conn.(interface{ CloseWrite() error })
+	if w.err != nil || !ok || closer.CloseWrite() != nil {
+		return
+	}
+	err := w.conn.SetReadDeadline(time.Now().Add(lingering))
+	for unread := make([]byte, 512); err == nil; { // small, as all streams end at the same time
+		_, err = w.conn.Read(unread)
+	}
+}
+
+// CloseNotify returns a channel that is closed when a write has failed, so that the Stream of a
+// gin.Context ends even if its function ignores errors.
+func (w *writer) CloseNotify() <-chan bool { return w.gone }
+
+// Header returns a header that is not sent any more.
+func (w *writer) Header() http.Header { return w.header }
+
+// Status returns the status that was sent.
+func (w *writer) Status() int { return w.status }
+
+// Size returns the number of bytes written.
+func (w *writer) Size() int { return w.size }
+
+// Written returns true, as the head has been sent.
+func (w *writer) Written() bool { return true }
+
+// WriteHeader does nothing, as the head has been sent.
+func (w *writer) WriteHeader(int) {}
+
+// WriteHeaderNow does nothing, as the head has been sent.
+func (w *writer) WriteHeaderNow() {}
+
+// Pusher returns nil: HTTP/1.x has no push.
+func (w *writer) Pusher() http.Pusher { return nil }
+
+// Hijack fails: the connection has been taken over already.
+func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errHijacked }
+
+var errHijacked = errors.New("the connection has been taken over already")
+
+// sharedWriter is the writer of a stream on HTTP/2. It belongs to the goroutine of its request.
+type sharedWriter struct {
+	gin.ResponseWriter
+	deadline Deadline
+}
+
+// Write gives each piece of p its time.
+func (w *sharedWriter) Write(p []byte) (int, error) {
+	return w.deadline.Write(p, w.ResponseWriter.Write)
+}
+
+// WriteString is Write.
+func (w *sharedWriter) WriteString(s string) (int, error) { return w.Write([]byte(s)) }
+
+// Flush sends what was written; after it the stream may be silent for any time.
+func (w *sharedWriter) Flush() {
+	w.ResponseWriter.Flush()
+	w.deadline.clear()
+}
