@@ -2,6 +2,7 @@
 package handlers
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"time"
@@ -27,10 +28,10 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 
 		// Subscribe before the client sees an answer, so that it gets everything that is sent after that.
 		subscriber := events.Subscribe(lastEventID(c))
-		err := stream.Detach(c, func(c *gin.Context) {
+		err := stream.Detach(c, func(ctx context.Context, c *gin.Context) {
 			defer subscriber.Close()
 			c.Stream(func(w io.Writer) bool {
-				data, err := subscriber.Next(c.Request.Context())
+				data, err := subscriber.Next(ctx)
 				if err != nil {
 					return false
 				}

@@ -18,9 +18,8 @@ import (
 // maxBody is how much of a body is discarded before the request is refused.
 const maxBody = 64 << 10
 
-// Detach sends the head of the answer and runs send, which streams the rest of it with the Stream method
-// of the context that it is given. That context has a Writer, and a Request that has nothing but a Context,
-// which ends when the server stops or the client is known to have left.
+// Detach sends the head of the answer and runs send, which streams the rest with c.Stream. That c has a Writer
+// and nothing else of the request. ctx ends when the server stops or the client is known to have left.
 //
 // On HTTP/1.x Detach returns at once, and send runs on a goroutine of its own after the handler has
 // returned: everything that parsed the request becomes garbage, and a waiting client costs 9 KB instead
@@ -29,7 +28,7 @@ const maxBody = 64 << 10
 // When send returns, the answer is ended properly. If send panics, the answer is cut off, so that the
 // client does not take that for the end. An error means that the client has been answered with an error
 // instead, and that send was not run.
-func Detach(c *gin.Context, send func(c *gin.Context)) error {
+func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) error {
 	// net/http sends an answer only after the whole body, which a client might never send.
 	if _, err := io.Copy(io.Discard, http.MaxBytesReader(c.Writer, c.Request.Body, maxBody)); err != nil {
 		return fail(c, http.StatusBadRequest, "A request for a stream has no body.", fmt.Errorf("discard the body: %w", err))
@@ -42,7 +41,7 @@ func Detach(c *gin.Context, send func(c *gin.Context)) error {
 	if err != nil {
 		return fail(c, http.StatusInternalServerError, "This server cannot stream.", fmt.Errorf("take the connection over: %w", err))
 	}
-	s := newDetached(w, group.stopping)
+	s := newDetached(w)
 	c.Set(key{}, s)
 	if !group.add(s) {
 		s.end()
@@ -51,14 +50,14 @@ func Detach(c *gin.Context, send func(c *gin.Context)) error {
 	go func() {
 		defer group.remove(s)
 		defer logPanic()
-		send(newContext(s.ctx, w))
+		send(s, &gin.Context{Writer: w})
 		w.end()
 	}()
 	return nil
 }
 
 // inPlace is Detach for HTTP/2, where many streams share a connection, which net/http has to keep.
-func inPlace(c *gin.Context, group *Group, send func(c *gin.Context)) error {
+func inPlace(c *gin.Context, group *Group, send func(ctx context.Context, c *gin.Context)) error {
 	w := &sharedWriter{ResponseWriter: c.Writer, deadline: Deadline{Conn: http.NewResponseController(c.Writer)}}
 	// The server's time for a request would otherwise end the stream.
 	if err := errors.Join(w.deadline.Conn.SetReadDeadline(time.Time{}), w.deadline.Extend()); err != nil {
@@ -68,14 +67,9 @@ func inPlace(c *gin.Context, group *Group, send func(c *gin.Context)) error {
 	defer cancel()
 	defer context.AfterFunc(group.stopping, cancel)()
 	w.Flush()
-	send(newContext(ctx, w))
+	send(ctx, &gin.Context{Writer: w})
 	_ = w.deadline.Extend() // for the end of the answer, which may come long after the last event
 	return nil
-}
-
-// newContext returns a context that keeps nothing of the request alive.
-func newContext(ctx context.Context, w gin.ResponseWriter) *gin.Context {
-	return &gin.Context{Writer: w, Request: new(http.Request).WithContext(ctx)}
 }
 
 // fail answers with an error, and leaves the reason to the log.

@@ -36,8 +36,8 @@ type writer struct {
 	header   http.Header
 	status   int
 	size     int
-	err      error     // of the first write that failed; nothing is sent after it
-	gone     chan bool // closed with err
+	err      error // of the first write that failed; nothing is sent after it
+	told     bool  // that Write has returned err
 }
 
 func newBuffers() *sync.Pool {
@@ -55,10 +55,10 @@ func hijack(c *gin.Context, buffers *sync.Pool) (*writer, error) {
 	*left.Reader, *left.Writer = bufio.Reader{}, bufio.Writer{}
 	w := &writer{
 		conn: conn, deadline: Deadline{Conn: conn}, chunked: c.Request.ProtoAtLeast(1, 1), buffers: buffers,
-		header: c.Writer.Header(), status: c.Writer.Status(), gone: make(chan bool),
+		header: c.Writer.Header(), status: c.Writer.Status(),
 	}
 	_, _ = w.deadline.Write(w.head(c.Request.Close), w.send) // the next write has the error
-	w.header = http.Header{}                                 // the sent one is garbage
+	w.header = nil                                           // as the sent one can be garbage
 	return w, nil
 }
 
@@ -82,12 +82,17 @@ func (w *writer) head(last bool) []byte {
 	return head.Bytes()
 }
 
-// Write keeps p until Flush if it is small, and sends it at once otherwise.
+// Write keeps p until Flush if it is small, and sends it at once otherwise. If a write has failed, Write says
+// so once. Then it panics with http.ErrAbortHandler, which ends a stream whose function ignores errors.
 func (w *writer) Write(p []byte) (int, error) {
 	if w.waiting != nil && w.waiting.Len()+len(p) > lengthRoom+buffered {
 		w.Flush()
 	}
+	if w.told {
+		panic(http.ErrAbortHandler)
+	}
 	if w.err != nil {
+		w.told = true
 		return 0, w.err
 	}
 	w.size += len(p)
@@ -153,7 +158,6 @@ func (w *writer) send(p []byte) (int, error) {
 func (w *writer) fail(err error) error {
 	if w.err == nil {
 		w.err = err
-		close(w.gone)
 	}
 	return w.err
 }
@@ -176,12 +180,16 @@ func (w *writer) end() {
 	}
 }
 
-// CloseNotify returns a channel that is closed when a write has failed, so that the Stream of a
-// gin.Context ends even if its function ignores errors.
-func (w *writer) CloseNotify() <-chan bool { return w.gone }
+// CloseNotify returns nil: a failed write reports the disconnect.
+func (w *writer) CloseNotify() <-chan bool { return nil }
 
 // Header returns a header that is not sent any more.
-func (w *writer) Header() http.Header { return w.header }
+func (w *writer) Header() http.Header {
+	if w.header == nil {
+		w.header = http.Header{}
+	}
+	return w.header
+}
 
 // Status returns the status that was sent.
 func (w *writer) Status() int { return w.status }
