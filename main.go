@@ -24,6 +24,7 @@ import (
 	"gin-sse/internal/cluster"
 	"gin-sse/internal/config"
 	"gin-sse/internal/hub"
+	"gin-sse/internal/output"
 	"gin-sse/internal/server"
 )
 
@@ -57,7 +58,8 @@ type services struct {
 	ready     func() error
 }
 
-func newApp(cfg config.Config, s services) (http.Handler, error) {
+// newApp returns the routes behind what every request goes through. Requests are logged to out.
+func newApp(cfg config.Config, s services, out io.Writer) (http.Handler, error) {
 	gin.DebugPrintFunc = func(string, ...any) {} // a clean start has nothing to warn about
 	app := gin.New()
 	app.HandleMethodNotAllowed = true
@@ -65,25 +67,26 @@ func newApp(cfg config.Config, s services) (http.Handler, error) {
 		return nil, fmt.Errorf("TRUSTED_PROXIES: %w", err)
 	}
 	app.LoadHTMLFS(http.FS(handlers.Assets(assets, "templates", "error.html")), "*.html")
-	app.Use(handlers.Log(), gin.CustomRecovery(handlers.InternalError), handlers.WriteDeadline, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
+	app.Use(handlers.Log(out), gin.CustomRecoveryWithWriter(nil, handlers.InternalError))
+	app.Use(handlers.WriteDeadline, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
 	routes(app, cfg, s)
 	return app, nil
 }
 
 func main() {
-	if err := run(os.Args[1:], os.Stdout); err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "gin-sse:", err)
 		os.Exit(1)
 	}
 }
 
-func run(args []string, out io.Writer) error {
+func run(args []string) error {
 	command := strings.Join(args, " ")
 	switch command {
 	case "help", "-h", "--help":
-		return config.Usage(out)
+		return config.Usage(os.Stdout)
 	case "version", "--version":
-		return config.Version(out)
+		return config.Version(os.Stdout)
 	}
 	cfg, err := config.Load(env.ToMap(os.Environ()))
 	if err != nil {
@@ -92,7 +95,7 @@ func run(args []string, out io.Writer) error {
 	port := server.Config{Host: cfg.Host, Port: cfg.Port, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile}
 	switch command {
 	case "":
-		return serve(cfg, port, out)
+		return serve(cfg, port)
 	case "healthcheck":
 		return server.CheckHealth(port, "/healthz")
 	case "healthcheck ready":
@@ -102,7 +105,9 @@ func run(args []string, out io.Writer) error {
 }
 
 // serve runs the server until it is told to stop, and then ends every stream properly.
-func serve(cfg config.Config, port server.Config, out io.Writer) error {
+func serve(cfg config.Config, port server.Config) error {
+	out, closeLog := output.Standard()
+	defer closeLog()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer context.AfterFunc(ctx, stop)() // a second signal ends the process at once
 
@@ -122,7 +127,7 @@ func serve(cfg config.Config, port server.Config, out io.Writer) error {
 		s.publisher, s.ready = replica, replica.Ready
 	}
 	s.status = handlers.NewStatus(s.events)
-	app, err := newApp(cfg, s)
+	app, err := newApp(cfg, s, out)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,9 @@
 package handlers
 
 import (
+	"log"
 	"net/http"
+	"runtime/debug"
 
 	"github.com/gin-gonic/gin"
 )
@@ -16,8 +18,9 @@ func MethodNotAllowed(c *gin.Context) {
 	fail(c, http.StatusMethodNotAllowed, "This address takes "+c.Writer.Header().Get("Allow")+" only.")
 }
 
-// InternalError answers for a handler that panicked. The log has the reason.
-func InternalError(c *gin.Context, _ any) {
+// InternalError answers for a handler that panicked. The log has the reason, but nothing of the request.
+func InternalError(c *gin.Context, reason any) {
+	log.Printf("a request was ended by a panic: %v\n%s", reason, debug.Stack())
 	if c.Writer.Written() {
 		panic(http.ErrAbortHandler) // cut the connection, so that the client does not take this for the end
 	}

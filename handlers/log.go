@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
+
+	"gin-sse/internal/stream"
 )
 
 const (
@@ -19,11 +21,8 @@ const (
 )
 
 // Log writes a line to out for each request but those of probes, in Gin's format. Whatever a client sends is
-// escaped, and cut if it is long. Credentials in the query are left out.
-//
-// A request whose stream goes on after its handler has returned is logged when that ends: atEnd calls its
-// function then, and for other requests at once.
-func Log(out io.Writer, atEnd func(c *gin.Context, f func())) gin.HandlerFunc {
+// escaped, and cut if it is long. Credentials in the query are left out. The line of a stream comes when it ends.
+func Log(out io.Writer) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		start, target := time.Now(), c.Request.URL.Path
 		switch target {
@@ -35,7 +34,7 @@ func Log(out io.Writer, atEnd func(c *gin.Context, f func())) gin.HandlerFunc {
 		}
 		c.Next()
 		status, request := c.Writer.Status(), describe(c, target)
-		atEnd(c, func() {
+		stream.AtEnd(c, func() {
 			p := gin.LogFormatterParams{StatusCode: status, Latency: time.Since(start)}
 			fmt.Fprintf(out, "[GIN] %s |%s|%s| %s\n", time.Now().Format("2006/01/02 - 15:04:05"),
 				paint(p, p.StatusCodeColor(), fmt.Sprintf(" %3d ", status)),

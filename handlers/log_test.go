@@ -1,9 +1,13 @@
 package handlers_test
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -17,17 +21,15 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/handlers"
+	"gin-sse/internal/stream"
 )
-
-// atOnce is the end of an answer that is complete when its handler returns.
-func atOnce(_ *gin.Context, f func()) { f() }
 
 // logged serves one request with handle and returns what the log has of it.
 func logged(request *http.Request, handle gin.HandlerFunc) string {
 	gin.SetMode(gin.TestMode)
 	var log bytes.Buffer
 	app := gin.New()
-	app.Use(handlers.Log(&log, atOnce))
+	app.Use(handlers.Log(&log))
 	app.NoRoute(handle)
 	app.ServeHTTP(httptest.NewRecorder(), request)
 	return log.String()
@@ -157,18 +159,31 @@ func TestAStreamIsLoggedWhenItEndsAndItsRequestIsGarbageByThen(t *testing.T) {
 	gin.SetMode(gin.TestMode)
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		var ended func()
+		var request weak.Pointer[http.Request]
+		end := make(chan struct{})
 		app := gin.New()
-		app.Use(handlers.Log(&log, func(_ *gin.Context, f func()) { ended = f }))
-		app.POST("/sse", func(c *gin.Context) { c.Status(http.StatusAccepted) })
-		serve := func() weak.Pointer[http.Request] {
-			r := requestFor("POST", "/sse", "topic="+strings.Repeat("x", 1000))
-			r.RemoteAddr = "203.0.113.7:1234"
-			app.ServeHTTP(httptest.NewRecorder(), r)
-			return weak.Make(r)
+		app.Use(handlers.Log(&log))
+		app.GET("/sse", func(c *gin.Context) {
+			request = weak.Make(c.Request)
+			if err := stream.Detach(c, func(context.Context, *gin.Context) { <-end }); err != nil {
+				t.Error(err)
+			}
+		})
+		server := &http.Server{Handler: app}
+		port := make(pipe)
+		served := make(chan error, 1)
+		go func() { served <- server.Serve(port) }()
+		client, conn := net.Pipe()
+		defer client.Close()
+		port <- conn
+
+		fmt.Fprintf(client, "GET /sse?topic=%s HTTP/1.1\r\nHost: localhost\r\n\r\n", strings.Repeat("x", 1000))
+		response, err := http.ReadResponse(bufio.NewReader(client), nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		request := serve()
 		time.Sleep(75 * time.Minute)
+		synctest.Wait()
 		if log.Len() > 0 {
 			t.Errorf("the log has %q before the end", log.String())
 		}
@@ -176,12 +191,20 @@ func TestAStreamIsLoggedWhenItEndsAndItsRequestIsGarbageByThen(t *testing.T) {
 			runtime.GC()
 		}
 		if request.Value() != nil {
-			t.Error("the line keeps the request alive")
+			t.Error("the stream keeps the request alive")
 		}
-		ended()
-		want := fmt.Sprintf(`[GIN] %s | 202 |  1h15m0s |     203.0.113.7 | POST     "/sse?topic=`, time.Now().Format("2006/01/02 - 15:04:05"))
+		close(end)
+		if _, err := io.Copy(io.Discard, response.Body); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		want := fmt.Sprintf(`[GIN] %s | 200 |  1h15m0s |                 | GET      "/sse?topic=`, time.Now().Format("2006/01/02 - 15:04:05"))
 		if !strings.HasPrefix(log.String(), want) {
 			t.Errorf("the log has %q, want %q", log.String(), want)
 		}
+		if err := server.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		<-served
 	})
 }

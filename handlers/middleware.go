@@ -38,9 +38,10 @@ func CORS(origins []string) gin.HandlerFunc {
 // WriteDeadline cuts off a client that reads its answer too slowly, or not at all.
 func WriteDeadline(c *gin.Context) {
 	w := &timedWriter{ResponseWriter: c.Writer, deadline: stream.Deadline{Conn: http.NewResponseController(c.Writer)}}
-	if err := w.deadline.Extend(); err != nil { // also ends the one of the request before on this connection
-		_ = c.Error(err)
-		return
+	if c.Request.ProtoMajor == 1 { // replace the deadline of the request before on this connection
+		if err := w.deadline.Extend(); err != nil {
+			_ = c.Error(err)
+		}
 	}
 	c.Writer = w
 }

@@ -77,6 +77,9 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// Stopping returns a context that ends when the server of this request stops.
+func Stopping(c *gin.Context) context.Context { return groupOf(c.Request.Context()).stopping }
+
 // FreeGone ends the streams of clients of this server that have closed their connection, which otherwise shows
 // only when a write fails. It asks the system about each connection, so it does nothing if it did so within
 // the last second. It is for middleware that runs out of places.
