@@ -10,6 +10,9 @@ import (
 // Mistyped returns a warning for each variable that is probably a setting with a mistake in its name.
 func Mistyped(environment map[string]string) (warnings []string) {
 	for _, name := range slices.Sorted(maps.Keys(environment)) {
+		if name == "SSL_CERT_FILE" { // Go's own, close to TLS_CERT_FILE
+			continue
+		}
 		closest, least := "", 3
 		for field := range reflect.TypeFor[Config]().Fields() {
 			setting := field.Tag.Get("env")

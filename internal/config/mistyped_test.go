@@ -23,7 +23,7 @@ func TestASettingWithAMistakeInItsNameIsAWarning(t *testing.T) {
 func TestOtherProgramsVariablesAreNoMistakes(t *testing.T) {
 	t.Parallel()
 	others := map[string]string{}
-	for _, name := range []string{"HOME", "PATH", "USER", "TERM", "LANG", "PWD", "TMPDIR", "HOSTNAME", "HISTSIZE", "HISTFILE", "TS", "PS1", "SHELL", "HISTORY", "TZ", "GOFLAGS", "POD_IP", "METRICS_PORT", "HOST", "PORTS_OPEN", ""} {
+	for _, name := range []string{"HOME", "PATH", "USER", "TERM", "LANG", "PWD", "TMPDIR", "HOSTNAME", "HISTSIZE", "HISTFILE", "TS", "PS1", "SHELL", "HISTORY", "TZ", "GOFLAGS", "POD_IP", "METRICS_PORT", "HOST", "PORTS_OPEN", "SSL_CERT_FILE", ""} {
 		others[name] = "x"
 	}
 	if got := config.Mistyped(others); len(got) > 0 {
