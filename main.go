@@ -96,7 +96,7 @@ func run(args []string) error {
 	port := server.Config{Host: cfg.Host, Port: cfg.Port, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile}
 	switch command {
 	case "":
-		for _, warning := range config.Mistyped(environment) {
+		for _, warning := range cfg.Warnings(environment) {
 			log.Print(warning)
 		}
 		return serve(cfg, port)

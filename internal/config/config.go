@@ -14,6 +14,7 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"gin-sse/internal/cluster"
+	"gin-sse/internal/token"
 )
 
 // Config has a field for each setting. Its tags are the variable, the default, and what Load accepts;
@@ -26,7 +27,7 @@ type Config struct {
 	MaxEventBytes  int64         `env:"MAX_EVENT_BYTES" envDefault:"65536" accepts:"a number of bytes, 1 or more"`
 	History        int           `env:"HISTORY" envDefault:"1000" accepts:"how many messages are kept of each topic, 0 or more"`
 	HistoryBytes   int64         `env:"HISTORY_BYTES" envDefault:"67108864" accepts:"a number of bytes for the messages kept of all topics together, 0 or more"`
-	SubscribeKey   string        `env:"SUBSCRIBE_KEY" accepts:"the secret that signs the tokens for private topics, at least 32 bytes; empty closes private topics" secret:"true"`
+	SubscribeKey   string        `env:"SUBSCRIBE_KEY" accepts:"the secret that signs the tokens for private topics, at least 32 bytes without white space at its ends; empty closes private topics" secret:"true"`
 	MaxClients     uint64        `env:"MAX_CLIENTS" envDefault:"0" accepts:"how many streams may be open at the same time, 0 for any number"`
 	Metrics        bool          `env:"METRICS" envDefault:"false" accepts:"true for the page /metrics, or false"`
 	AllowedOrigins list          `env:"ALLOWED_ORIGINS" accepts:"origins such as https://example.com or http://localhost:5173, without a path, separated by commas; or * alone for all"`
@@ -76,7 +77,7 @@ func Load(environment map[string]string) (Config, error) {
 		{"MaxEventBytes", cfg.MaxEventBytes >= 1},
 		{"History", cfg.History >= 0},
 		{"HistoryBytes", cfg.HistoryBytes >= 0},
-		{"SubscribeKey", cfg.SubscribeKey == "" || len(cfg.SubscribeKey) >= 32},
+		{"SubscribeKey", cfg.SubscribeKey == "" || token.CheckKey([]byte(cfg.SubscribeKey)) == nil},
 		{"NATSURL", cfg.NATSURL == "" || cluster.ValidURL(cfg.NATSURL)},
 		{"NATSStream", isStreamName(cfg.NATSStream)},
 		{"NATSReplicas", cfg.NATSReplicas >= 1 && cfg.NATSReplicas <= 5},

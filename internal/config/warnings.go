@@ -7,8 +7,17 @@ import (
 	"slices"
 )
 
-// Mistyped returns a warning for each variable that is probably a setting with a mistake in its name.
-func Mistyped(environment map[string]string) (warnings []string) {
+// Warnings returns a line for each thing that can be used but is probably a mistake.
+func (cfg Config) Warnings(environment map[string]string) []string {
+	warnings := mistyped(environment)
+	if cfg.SubscribeKey != "" && slices.Contains(cfg.AllowedOrigins, "*") {
+		warnings = append(warnings, "ALLOWED_ORIGINS=* and SUBSCRIBE_KEY are both set: browsers send no cookie or token from other sites then. List the origins that need private topics.")
+	}
+	return warnings
+}
+
+// mistyped returns a warning for each variable that is probably a setting with a mistake in its name.
+func mistyped(environment map[string]string) (warnings []string) {
 	for _, name := range slices.Sorted(maps.Keys(environment)) {
 		if name == "SSL_CERT_FILE" { // Go's own, close to TLS_CERT_FILE
 			continue
