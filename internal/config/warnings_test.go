@@ -14,7 +14,7 @@ func TestASettingWithAMistakeInItsNameIsAWarning(t *testing.T) {
 		"PROT": "PORT", "NATS_ULR": "NATS_URL", "HISTORY_BYTE": "HISTORY_BYTES", "TICK_INTERVALL": "TICK_INTERVAL",
 	} {
 		want := []string{name + " is not a setting and is ignored. Did you mean " + setting + "?"}
-		if got := config.Config{}.Warnings(map[string]string{name: "5", "PATH": "/bin"}); !slices.Equal(got, want) {
+		if got := (config.Config{}).Warnings(map[string]string{name: "5", "PATH": "/bin"}); !slices.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
@@ -26,7 +26,7 @@ func TestOtherProgramsVariablesAreNoMistakes(t *testing.T) {
 	for _, name := range []string{"HOME", "PATH", "USER", "TERM", "LANG", "PWD", "TMPDIR", "HOSTNAME", "HISTSIZE", "HISTFILE", "TS", "PS1", "SHELL", "HISTORY", "TZ", "GOFLAGS", "POD_IP", "METRICS_PORT", "HOST", "PORTS_OPEN", "SSL_CERT_FILE", ""} {
 		others[name] = "x"
 	}
-	if got := config.Config{}.Warnings(others); len(got) > 0 {
+	if got := (config.Config{}).Warnings(others); len(got) > 0 {
 		t.Errorf("%q", got)
 	}
 }
