@@ -24,8 +24,10 @@ import (
 	"gin-sse/internal/cluster"
 	"gin-sse/internal/config"
 	"gin-sse/internal/hub"
+	"gin-sse/internal/memory"
 	"gin-sse/internal/output"
 	"gin-sse/internal/server"
+	"gin-sse/internal/token"
 )
 
 //go:embed all:public all:templates
@@ -36,8 +38,8 @@ func routes(app *gin.Engine, cfg config.Config, s services) {
 	app.Use(handlers.Static(handlers.Assets(assets, "public", "index.html")))
 
 	get := []string{http.MethodGet, http.MethodHead}
-	app.Match(get, "/sse", handlers.Limit(cfg.MaxClients), handlers.SSE(s.events))
-	app.POST("/sse", handlers.Authorize(cfg.PublishToken), handlers.Publish(s.publisher, cfg.MaxEventBytes))
+	app.Match(get, "/sse", handlers.Private(s.tokens), handlers.Limit(cfg.MaxClients), handlers.SSE(s.events))
+	app.POST("/sse", handlers.Authorize(cfg.PublishToken), handlers.Publish(s.log, cfg.MaxEventBytes))
 	app.Match(get, "/status", s.status.Page)
 	app.Match(get, "/status/sse", handlers.Limit(cfg.MaxClients), s.status.Refresh, handlers.SSE(s.status.Viewers))
 	app.Match(get, "/healthz", handlers.Health(s.ready))
@@ -52,10 +54,11 @@ func routes(app *gin.Engine, cfg config.Config, s services) {
 
 // services is what the routes serve.
 type services struct {
-	events    *hub.Hub
-	publisher handlers.Publisher
-	status    *handlers.Status
-	ready     func() error
+	events *hub.Hub
+	log    handlers.Log
+	tokens *token.Verifier
+	status *handlers.Status
+	ready  func() error
 }
 
 // newApp returns the routes behind what every request goes through. Requests are logged to out.
@@ -67,7 +70,7 @@ func newApp(cfg config.Config, s services, out io.Writer) (http.Handler, error) 
 		return nil, fmt.Errorf("TRUSTED_PROXIES: %w", err)
 	}
 	app.LoadHTMLFS(http.FS(handlers.Assets(assets, "templates", "error.html")), "*.html")
-	app.Use(handlers.Log(out), gin.CustomRecoveryWithWriter(nil, handlers.InternalError))
+	app.Use(handlers.RequestLog(out), gin.CustomRecoveryWithWriter(nil, handlers.InternalError))
 	app.Use(handlers.WriteDeadline, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
 	routes(app, cfg, s)
 	return app, nil
@@ -93,6 +96,9 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
+	if len(args) > 0 && args[0] == "token" {
+		return token.Command(args[1:], []byte(cfg.SubscribeKey), os.Stdout)
+	}
 	port := server.Config{Host: cfg.Host, Port: cfg.Port, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile}
 	switch command {
 	case "":
@@ -115,20 +121,28 @@ func serve(cfg config.Config, port server.Config) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer context.AfterFunc(ctx, stop)() // a second signal ends the process at once
 
-	events := hub.New(cfg.History)
-	s := services{events: events, publisher: events, ready: func() error { return nil }}
+	tokens, err := token.New([]byte(cfg.SubscribeKey))
+	if err != nil {
+		return err
+	}
+	s := services{tokens: tokens, ready: func() error { return nil }}
+	limits := hub.Limits{History: cfg.History, HistoryBytes: cfg.HistoryBytes}
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
-	if cfg.NATSURL != "" {
-		s.events = hub.NewReplica(cfg.History)
+	if cfg.NATSURL == "" {
+		s.events = hub.New(limits)
+		s.log = memory.New(s.events)
+	} else {
+		limits.Ahead = 100_000
+		s.events = hub.New(limits)
 		replica := cluster.New(cluster.Config{
 			URL: cfg.NATSURL, Credentials: cfg.NATSCreds, Stream: cfg.NATSStream,
 			Replicas: cfg.NATSReplicas, History: cfg.History, Log: log.Printf,
 		}, s.events)
 		defer replica.Close()
 		background.Go(func() { replica.Follow(ctx) })
-		s.publisher, s.ready = replica, replica.Ready
+		s.log, s.ready = replica, replica.Ready
 	}
 	s.status = handlers.NewStatus(s.events)
 	app, err := newApp(cfg, s, out)

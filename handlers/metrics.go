@@ -9,7 +9,7 @@ import (
 	"gin-sse/internal/hub"
 )
 
-// Metrics are the figures of the hub, the process and Go's runtime, in Prometheus's format.
+// Metrics shows the figures of the hub, the process and Go's runtime, in Prometheus's format.
 func Metrics(events *hub.Hub) gin.HandlerFunc {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
@@ -23,6 +23,14 @@ func Metrics(events *hub.Hub) gin.HandlerFunc {
 			Name: "gin_sse_events_delivered_total",
 			Help: "Events handed over to streams, each counted for each stream.",
 		}, func() float64 { return float64(events.Stats().Delivered) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "gin_sse_messages_published_total",
+			Help: "Messages published, to any topic.",
+		}, func() float64 { return float64(events.Stats().Published) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "gin_sse_topics",
+			Help: "Topics that have subscribers or messages.",
+		}, func() float64 { return float64(events.Stats().Topics) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "gin_sse_history_messages",
 			Help: "Messages kept for clients that reconnect.",

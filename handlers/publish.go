@@ -19,8 +19,8 @@ import (
 	"gin-sse/internal/hub"
 )
 
-// Authorize lets a request through that has the token as its bearer token. Without a token to ask for
-// nobody may.
+// Authorize lets a request through if it has the token as its bearer token. Without a token to ask for,
+// nobody may publish.
 func Authorize(token string) gin.HandlerFunc {
 	want := sha256.Sum256([]byte(token))
 	return func(c *gin.Context) {
@@ -32,73 +32,136 @@ func Authorize(token string) gin.HandlerFunc {
 		got := sha256.Sum256([]byte(strings.TrimSpace(given)))
 		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 			c.Header("WWW-Authenticate", `Bearer realm="gin-sse"`)
-			refuse(c, http.StatusUnauthorized, "This takes the server's PUBLISH_TOKEN, in a header: Authorization: Bearer TOKEN.")
+			refuse(c, http.StatusUnauthorized, "Publishing needs the server's PUBLISH_TOKEN, in a header: Authorization: Bearer TOKEN.")
 		}
 	}
 }
 
-// Publisher sends a message to every client: a hub, or a replica of several servers.
-type Publisher interface {
-	// Publish sends the data as JSON, under a name if that is not empty, and returns its id once it is
-	// kept. It sends nothing twice with the same key once, if that is not empty: the id is that of then.
-	Publish(ctx context.Context, once, name string, data any) (id string, err error)
+// Log gives messages their numbers and keeps them.
+type Log interface {
+	// Publish keeps the message and returns its id. A repeated key sends nothing and returns the original id; an empty
+	// key is none. The errors are those of package hub; any other will pass.
+	Publish(ctx context.Context, key string, m hub.Message) (id string, err error)
 }
 
-// Publish sends the body as an event to every client, under the name that ?event= gives, and answers
-// with its id. The body is any JSON value, or a form, of up to max bytes. A request that is sent again
-// with the same Idempotency-Key, as its answer was lost, sends nothing and has the same answer.
-func Publish(events Publisher, max int64) gin.HandlerFunc {
+// Publish sends the body to the topic that ?topic= names. JSON and a form are one event, of up to max bytes.
+// NDJSON and text are one event for each line. A request that is sent again with the same Idempotency-Key sends nothing
+// twice and has the same answer.
+func Publish(log Log, max int64) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		name, once := c.Query("event"), c.GetHeader("Idempotency-Key")
-		if err := hub.CheckName(name); err != nil {
-			refuse(c, http.StatusBadRequest, fmt.Sprintf("event=%v.", err))
+		m, err := addressed(c.Request.URL.RawQuery)
+		if err != nil {
+			refuse(c, http.StatusBadRequest, err.Error())
 			return
 		}
-		if !isKey(once) {
-			refuse(c, http.StatusBadRequest, "This Idempotency-Key is not taken. Send up to 255 letters, digits and signs, which no other event has, such as a UUID.")
+		key := c.GetHeader("Idempotency-Key")
+		if !isKey(key) {
+			refuse(c, http.StatusBadRequest, "This Idempotency-Key cannot be used. Send up to 255 letters, digits and signs that no other event has, such as a UUID.")
 			return
 		}
-		body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, max))
-		var tooLarge *http.MaxBytesError
-		switch {
-		case errors.As(err, &tooLarge):
-			refuse(c, http.StatusRequestEntityTooLarge, fmt.Sprintf("The event is too large: this server takes up to %d bytes (MAX_EVENT_BYTES).", max))
-			return
-		case err != nil:
-			refuse(c, http.StatusBadRequest, "The event did not arrive whole, or not in time.")
+		if encoding := c.GetHeader("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+			refuse(c, http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Encoding %q is not accepted. Send the body as it is.", cut(encoding, 100)))
 			return
 		}
-
-		var data any
-		switch strings.ToLower(c.ContentType()) {
+		switch kind := strings.ToLower(c.ContentType()); kind {
 		case gin.MIMEJSON:
-			data, err = fromJSON(body)
+			publishOne(c, log, key, m, max, fromJSON)
 		case gin.MIMEPOSTForm:
-			data, err = fromForm(body)
+			publishOne(c, log, key, m, max, fromForm)
+		case "application/x-ndjson":
+			publishLines(c, log, key, m, max, fromJSON)
+		case gin.MIMEPlain:
+			publishLines(c, log, key, m, max, fromText)
 		default:
-			c.Header("Accept-Post", gin.MIMEJSON+", "+gin.MIMEPOSTForm)
-			refuse(c, http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Type %q is not taken. Send JSON with Content-Type: application/json, or a form.", c.ContentType()))
-			return
+			const accepted = gin.MIMEJSON + ", " + gin.MIMEPOSTForm + ", application/x-ndjson, " + gin.MIMEPlain
+			c.Header("Accept-Post", accepted)
+			refuse(c, http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Type %q is not accepted. Send one of: %s.", cut(kind, 100), accepted))
+		}
+	}
+}
+
+// addressed returns an empty message with what the query of a POST says about it. A query with anything unknown in
+// it is an error: a mistyped topic must not become a message to everybody.
+func addressed(query string) (m hub.Message, err error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return m, fmt.Errorf("The query cannot be read: %w.", err)
+	}
+	for name, given := range values {
+		if len(given) > 1 {
+			return m, fmt.Errorf("%q is in the query twice. An event goes to one topic; send another request for another one.", cut(name, 100))
+		}
+		value := given[0]
+		switch {
+		case value == "":
+			err = fmt.Errorf("%q is empty in the query: give it a value, or leave it out", cut(name, 100))
+		case name == "topic":
+			m.Topic, err = value, hub.CheckTopic(value)
+		case name == "event":
+			m.Name, err = value, hub.CheckName(value)
+		case name == "end":
+			if m.End = value == "true"; !m.End {
+				err = fmt.Errorf("end=%q is unknown: it is end=true or left out", cut(value, 100))
+			}
+		default:
+			err = fmt.Errorf("%q is unknown in the query of a POST: it accepts topic, event and end", cut(name, 100))
 		}
 		if err != nil {
-			refuse(c, http.StatusBadRequest, "This cannot be sent: "+err.Error()+".")
-			return
+			return m, fmt.Errorf("%w.", err)
 		}
-
-		id, err := events.Publish(c.Request.Context(), once, name, data)
-		switch {
-		case errors.Is(err, hub.ErrTooLarge):
-			refuse(c, http.StatusRequestEntityTooLarge, "The event is too large for NATS, which stores the events: raise max_payload there, or the stream's max_msg_size.")
-			return
-		case errors.Is(err, hub.ErrClosed):
-			unavailable(c, "The server is stopping. Send the event again in a few seconds.")
-			return
-		case err != nil:
-			unavailable(c, "The event could not be stored: "+err.Error()+". Send it again in a few seconds; with an Idempotency-Key it arrives once, even if it was stored after all.")
-			return
-		}
-		c.JSON(http.StatusAccepted, gin.H{"id": id})
 	}
+	if m.End && m.Topic == "" {
+		return m, errors.New("end=true needs a topic: the stream at /sse alone does not end.")
+	}
+	return m, nil
+}
+
+// publishOne sends the whole body as one event.
+func publishOne(c *gin.Context, log Log, key string, m hub.Message, max int64, parse func([]byte) (json.RawMessage, error)) {
+	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, max))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		refuse(c, http.StatusRequestEntityTooLarge, tooLong(max))
+		return
+	case err != nil:
+		refuse(c, http.StatusBadRequest, "The event did not arrive whole, or not in time.")
+		return
+	}
+	if m.Data, err = parse(body); err != nil {
+		refuse(c, http.StatusBadRequest, "This cannot be sent: "+err.Error()+".")
+		return
+	}
+	id, err := log.Publish(c.Request.Context(), key, m)
+	if err != nil {
+		status, message := explain(err)
+		if status == http.StatusServiceUnavailable {
+			c.Header("Retry-After", "5")
+		}
+		refuse(c, status, message)
+		return
+	}
+	c.JSON(http.StatusAccepted, gin.H{"id": id})
+}
+
+// explain returns the answer for an event that the log did not accept.
+func explain(err error) (status int, message string) {
+	switch {
+	case errors.Is(err, hub.ErrEnded):
+		return http.StatusConflict, "This topic has ended. Publish to another topic, such as one with a number in its name."
+	case errors.Is(err, hub.ErrKeyReused):
+		return http.StatusUnprocessableEntity, "This Idempotency-Key was used for another event. Give each event a key of its own."
+	case errors.Is(err, hub.ErrTooLarge):
+		return http.StatusRequestEntityTooLarge, "The event is too large for NATS, which stores the events: raise max_payload there, or the stream's max_msg_size."
+	case errors.Is(err, hub.ErrClosed):
+		return http.StatusServiceUnavailable, "The server is stopping. Send the event again in a few seconds."
+	default:
+		return http.StatusServiceUnavailable, "The event could not be stored: " + err.Error() + ". Send it again in a few seconds; with an Idempotency-Key it arrives once, even if it was stored after all."
+	}
+}
+
+func tooLong(max int64) string {
+	return fmt.Sprintf("The event is too large: this server accepts up to %d bytes (MAX_EVENT_BYTES).", max)
 }
 
 // fromJSON returns the body as it is, if it is JSON that every client can read.
@@ -118,8 +181,8 @@ func fromJSON(body []byte) (json.RawMessage, error) {
 	return data, err
 }
 
-// fromForm returns the form's fields: message=hello is {"message":"hello"}.
-func fromForm(body []byte) (gin.H, error) {
+// fromForm returns the form's fields as JSON: message=hello is {"message":"hello"}.
+func fromForm(body []byte) (json.RawMessage, error) {
 	if start := bytes.TrimSpace(body); len(start) > 0 && strings.ContainsRune(`{["`, rune(start[0])) {
 		return nil, errors.New("it looks like JSON that was sent as a form; with curl, add -H 'Content-Type: application/json'")
 	}
@@ -137,10 +200,27 @@ func fromForm(body []byte) (gin.H, error) {
 			fields[name] = values
 		}
 	}
-	return fields, nil
+	return encode(fields)
 }
 
-// isKey tells whether that can be an Idempotency-Key: none, or printable ASCII, which NATS takes too.
+// fromText returns a line of text as JSON: hello is {"message":"hello"}.
+func fromText(line []byte) (json.RawMessage, error) {
+	if !utf8.Valid(line) {
+		return nil, errors.New("it is not UTF-8")
+	}
+	return encode(gin.H{"message": string(line)})
+}
+
+// encode returns the value as JSON. A < in it stays what it is, as nothing here ends up in HTML.
+func encode(value any) (json.RawMessage, error) {
+	var encoded bytes.Buffer
+	encoder := json.NewEncoder(&encoded)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(value)
+	return encoded.Bytes(), err
+}
+
+// isKey tells whether that can be an Idempotency-Key: none, or printable ASCII, which NATS accepts too.
 func isKey(key string) bool {
 	return len(key) <= 255 && !strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' })
 }

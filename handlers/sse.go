@@ -3,6 +3,7 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -13,11 +14,16 @@ import (
 	"gin-sse/internal/stream"
 )
 
-// SSE streams what is sent through the hub until the client leaves or the hub is closed.
-//
-// To use it in a program of your own, take internal/hub and internal/stream along.
+// SSE streams what is published to the topics that the client asks for, until it leaves or the hub is closed.
+// Without a topic that is the tutorial's stream. To use it in a program of your own, take internal/hub and
+// internal/stream along.
 func SSE(events *hub.Hub) gin.HandlerFunc {
 	return func(c *gin.Context) {
+		topics, after, err := subscription(c)
+		if err != nil {
+			refuse(c, http.StatusBadRequest, err.Error()+".")
+			return
+		}
 		c.Header("Content-Type", "text/event-stream")
 		c.Header("Cache-Control", "no-cache")
 		c.Header("Connection", "keep-alive")
@@ -26,9 +32,13 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 			return
 		}
 
-		// Subscribe before the client sees an answer, so that it gets everything that is sent after that.
-		subscriber := events.Subscribe(lastEventID(c))
-		err := stream.Detach(c, func(ctx context.Context, c *gin.Context) {
+		// Subscribe before the client sees an answer, so that it gets everything that is published after that.
+		subscriber, err := events.Subscribe(topics, after)
+		if errors.Is(err, hub.ErrEnded) {
+			c.Status(http.StatusNoContent) // an EventSource stops for good
+			return
+		}
+		err = stream.Detach(c, func(ctx context.Context, c *gin.Context) {
 			defer subscriber.Close()
 			c.Stream(func(w io.Writer) bool {
 				data, err := subscriber.Next(ctx)
@@ -43,15 +53,6 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 			subscriber.Close()
 		}
 	}
-}
-
-// lastEventID is the id of the last message that the client saw. A browser sends the header when it
-// reconnects; a new EventSource, which can send no header, has it in its address.
-func lastEventID(c *gin.Context) string {
-	if id := c.GetHeader("Last-Event-ID"); id != "" {
-		return id
-	}
-	return c.Query("lastEventId")
 }
 
 // SimulateData sends the server's time to every client. The clock calls it at every tick.

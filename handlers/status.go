@@ -42,7 +42,7 @@ type sample struct {
 // NewStatus returns the status of a server that starts now. Its figures are those of the hub.
 func NewStatus(events *hub.Hub) *Status {
 	now := time.Now()
-	return &Status{Viewers: hub.New(0), events: events, started: now, samples: []sample{{at: now}}}
+	return &Status{Viewers: hub.New(hub.Limits{}), events: events, started: now, samples: []sample{{at: now}}}
 }
 
 // Page shows the figures, with or without JavaScript.
@@ -106,12 +106,23 @@ func (s *Status) figures() gin.H {
 		"rate":        decimal(rate(s.samples[max(0, last-perBar)], s.samples[last])),
 		"delivered":   humanize.Comma(int64(now.Delivered)),
 		"kept":        humanize.Comma(int64(now.Kept)),
+		"topics":      humanize.Comma(int64(now.Topics)),
+		"busiest":     busiest(now.Busiest),
 		"uptime":      time.Since(s.started).Truncate(time.Second).String(),
 		"memory":      memory(),
 		"top":         decimal(top),
 		"summary":     summary,
 		"chart":       draw(chart, top),
 	}
+}
+
+// busiest are the topics that are followed by most, ready to be shown.
+func busiest(topics []hub.TopicCount) []gin.H {
+	shown := []gin.H{}
+	for _, t := range topics {
+		shown = append(shown, gin.H{"topic": t.Topic, "subscribers": humanize.Comma(int64(t.Subscribers))})
+	}
+	return shown
 }
 
 // rate is the events per second between two samples, which may be the same.

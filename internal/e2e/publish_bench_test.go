@@ -91,7 +91,11 @@ func share(messages, publishers, publisher int) int {
 }
 
 func publishTo(client *http.Client, url string, body []byte) error {
-	request, err := http.NewRequest(http.MethodPost, url+"/sse", bytes.NewReader(body))
+	return publishAt(client, url+"/sse", body)
+}
+
+func publishAt(client *http.Client, address string, body []byte) error {
+	request, err := http.NewRequest(http.MethodPost, address, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

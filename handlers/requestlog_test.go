@@ -29,7 +29,7 @@ func logged(request *http.Request, handle gin.HandlerFunc) string {
 	gin.SetMode(gin.TestMode)
 	var log bytes.Buffer
 	app := gin.New()
-	app.Use(handlers.Log(&log))
+	app.Use(handlers.RequestLog(&log))
 	app.NoRoute(handle)
 	app.ServeHTTP(httptest.NewRecorder(), request)
 	return log.String()
@@ -162,7 +162,7 @@ func TestAStreamIsLoggedWhenItEndsAndItsRequestIsGarbageByThen(t *testing.T) {
 		var request weak.Pointer[http.Request]
 		end := make(chan struct{})
 		app := gin.New()
-		app.Use(handlers.Log(&log))
+		app.Use(handlers.RequestLog(&log))
 		app.GET("/sse", func(c *gin.Context) {
 			request = weak.Make(c.Request)
 			if err := stream.Detach(c, func(context.Context, *gin.Context) { <-end }); err != nil {

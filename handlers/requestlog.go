@@ -20,9 +20,9 @@ const (
 	longestMethod = 16
 )
 
-// Log writes a line to out for each request but those of probes, in Gin's format. Whatever a client sends is
+// RequestLog writes a line to out for each request but those of probes, in Gin's format. Whatever a client sends is
 // escaped, and cut if it is long. Credentials in the query are left out. The line of a stream comes when it ends.
-func Log(out io.Writer) gin.HandlerFunc {
+func RequestLog(out io.Writer) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		start, target := time.Now(), c.Request.URL.Path
 		switch target {

@@ -1,0 +1,114 @@
+package handlers
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"gin-sse/internal/hub"
+	"gin-sse/internal/stream"
+)
+
+// errLineTooLong is why reading a line was given up.
+var errLineTooLong = errors.New("line too long")
+
+// publishLines sends each line of the body as an event as soon as it arrives. The request may last for
+// as long as the publisher likes, and be silent for as long. If m ends the topic, that happens when the body has ended.
+// With a key, each line has a key of its own, so that a whole body can be sent again.
+//
+// The answer has the number of events that were sent and the id of the last one, also if a line could not be
+// sent: then the error has the number of that line. The lines before it stay sent.
+func publishLines(c *gin.Context, log Log, key string, m hub.Message, max int64, parse func([]byte) (json.RawMessage, error)) {
+	connection := http.NewResponseController(c.Writer)
+	if err := connection.SetReadDeadline(time.Time{}); err != nil { // the server's time for a request
+		_ = c.Error(fmt.Errorf("clear the read deadline: %w", err))
+		refuse(c, http.StatusInternalServerError, "This server cannot read line by line.")
+		return
+	}
+	stopping := stream.Stopping(c)
+	defer context.AfterFunc(stopping, func() { _ = connection.SetReadDeadline(time.Now()) })() // a body that is already read needs none
+
+	body := bufio.NewReader(c.Request.Body)
+	send := func(number int, m hub.Message) (string, error) {
+		lineKey := key
+		if key != "" {
+			lineKey = fmt.Sprint(key, "/", number)
+		}
+		return log.Publish(c.Request.Context(), lineKey, m)
+	}
+	end := m.End
+	m.End = false
+	sent, id := 0, ""
+	answer := func(status int, message string) {
+		if status == http.StatusServiceUnavailable {
+			c.Header("Retry-After", "5")
+		}
+		result := gin.H{"events": sent, "id": id}
+		if message != "" {
+			result["error"] = message
+		}
+		c.AbortWithStatusJSON(status, result)
+	}
+	for number := 1; ; number++ {
+		line, err := readLine(body, max)
+		atEnd := errors.Is(err, io.EOF)
+		switch {
+		case errors.Is(err, errLineTooLong):
+			answer(http.StatusRequestEntityTooLarge, fmt.Sprintf("Line %d: %s", number, tooLong(max)))
+			return
+		case err != nil && !atEnd && stopping.Err() != nil:
+			answer(http.StatusServiceUnavailable, fmt.Sprintf("The server is stopping. Send the lines from number %d on again in a few seconds.", number))
+			return
+		case err != nil && !atEnd:
+			answer(http.StatusBadRequest, fmt.Sprintf("Line %d did not arrive whole.", number))
+			return
+		case atEnd && len(line) == 0:
+			if end {
+				id, err = send(number, hub.Message{Topic: m.Topic, End: true})
+			}
+			if end && err != nil {
+				answer(explain(err))
+				return
+			}
+			answer(http.StatusAccepted, "")
+			return
+		}
+		line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
+		if len(bytes.TrimSpace(line)) == 0 && c.ContentType() != gin.MIMEPlain {
+			continue // NDJSON may have empty lines
+		}
+		if m.Data, err = parse(line); err != nil {
+			answer(http.StatusBadRequest, fmt.Sprintf("Line %d cannot be sent: %v.", number, err))
+			return
+		}
+		lastID, err := send(number, m)
+		if err != nil {
+			status, message := explain(err)
+			answer(status, fmt.Sprintf("Line %d: %s", number, message))
+			return
+		}
+		sent, id = sent+1, lastID
+	}
+}
+
+// readLine returns the next line with its end. The error is io.EOF if it is the last one.
+func readLine(body *bufio.Reader, max int64) (line []byte, err error) {
+	for {
+		part, err := body.ReadSlice('\n')
+		line = append(line, part...)
+		if int64(len(bytes.TrimRight(line, "\r\n"))) > max {
+			return nil, errLineTooLong
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+	}
+}

@@ -1,0 +1,37 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"gin-sse/internal/token"
+)
+
+// Private lets a request for a stream through if its token opens every private topic that it asks for. The
+// stream then ends when the token expires. Public topics need no token.
+func Private(tokens *token.Verifier) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		topics, _, err := subscription(c)
+		if err != nil {
+			refuse(c, http.StatusBadRequest, err.Error()+".")
+			return
+		}
+		until, err := tokens.Check(c.Request, topics.Names())
+		var refused *token.Error
+		switch {
+		case errors.As(err, &refused):
+			if refused.Challenge != "" {
+				c.Header("WWW-Authenticate", refused.Challenge)
+			}
+			refuse(c, refused.Status, refused.Message)
+		case !until.IsZero():
+			ctx, cancel := context.WithDeadline(c.Request.Context(), until)
+			defer cancel()
+			c.Request = c.Request.WithContext(ctx)
+			c.Next()
+		}
+	}
+}
