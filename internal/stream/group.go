@@ -141,7 +141,14 @@ type detached struct {
 	ends  []func()
 }
 
-func newDetached(w *writer) *detached { return &detached{w: w, done: make(chan struct{})} }
+func newDetached(w *writer) *detached {
+	s := &detached{w: w, done: make(chan struct{})}
+	w.failed = s.cancel // or the function would wait for one more event before it learns that the client has left
+	if w.err != nil {
+		s.cancel()
+	}
+	return s
+}
 
 // Done implements context.Context.
 func (s *detached) Done() <-chan struct{} { return s.done }
