@@ -23,9 +23,13 @@ func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 	for data == nil { // what comes may have been seen
 		if len(s.missed) == 0 {
 			select {
-			case <-s.at.more:
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
+			case <-s.at.more: // first, or the end of ctx could hide what was sent before it
+			default:
+				select {
+				case <-s.at.more:
+				case <-ctx.Done():
+					return nil, context.Cause(ctx)
+				}
 			}
 			if s.at.next == nil {
 				return nil, ErrClosed
