@@ -61,9 +61,14 @@ type services struct {
 	ready  func() error
 }
 
+// close ends every stream.
+func (s services) close() {
+	s.events.Close()
+	s.status.Viewers.Close()
+}
+
 // newApp returns the routes behind what every request goes through. Requests are logged to out.
 func newApp(cfg config.Config, s services, out io.Writer) (http.Handler, error) {
-	gin.DebugPrintFunc = func(string, ...any) {} // a clean start has nothing to warn about
 	app := gin.New()
 	app.HandleMethodNotAllowed = true
 	if err := app.SetTrustedProxies(cfg.TrustedProxies); err != nil {
@@ -118,6 +123,7 @@ func run(args []string) error {
 func serve(cfg config.Config, port server.Config) error {
 	out, closeLog := output.Standard()
 	defer closeLog()
+	gin.DebugPrintFunc = func(string, ...any) {} // a clean start has nothing to warn about
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer context.AfterFunc(ctx, stop)() // a second signal ends the process at once
 
@@ -151,8 +157,5 @@ func serve(cfg config.Config, port server.Config) error {
 	}
 	background.Go(func() { clock.Run(ctx, cfg.TickInterval, handlers.SimulateData(s.events)) })
 	background.Go(func() { clock.Run(ctx, time.Second/2, s.status.Update) })
-	return server.Run(ctx, port, app, out, func() {
-		s.events.Close()
-		s.status.Viewers.Close()
-	})
+	return server.Run(ctx, port, app, out, s.close)
 }

@@ -1,17 +1,29 @@
 package handlers_test
 
 import (
+	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/fstest"
 
-	"gin-sse/internal/hub"
+	"github.com/gin-gonic/gin"
+
+	"gin-sse/handlers"
 )
+
+// static serves files alone.
+func static(t *testing.T, files fs.FS) *httptest.Server {
+	app := gin.New()
+	app.Use(handlers.Static(files))
+	app.NoRoute(handlers.NotFound)
+	return serve(t, app)
+}
 
 func TestStaticServesWhatExpressStaticServes(t *testing.T) {
 	t.Parallel()
-	server := serve(t, fstest.MapFS{
+	server := static(t, fstest.MapFS{
 		"index.html":     {Data: []byte("home")},
 		"app.js":         {Data: []byte("go()")},
 		"style.css":      {Data: []byte("p{}")},
@@ -24,7 +36,7 @@ func TestStaticServesWhatExpressStaticServes(t *testing.T) {
 		"empty/x.txt":    {Data: []byte("x")},
 		".env":           {Data: []byte("secret")},
 		"sub/.git/HEAD":  {Data: []byte("secret")},
-	}, hub.New(100))
+	})
 
 	for _, test := range []struct {
 		path     string
@@ -102,7 +114,7 @@ func TestStaticServesWhatExpressStaticServes(t *testing.T) {
 
 func TestStaticServesRanges(t *testing.T) {
 	t.Parallel()
-	server := serve(t, fstest.MapFS{"digits.txt": {Data: []byte("0123456789")}}, hub.New(100))
+	server := static(t, fstest.MapFS{"digits.txt": {Data: []byte("0123456789")}})
 	for _, test := range []struct {
 		ask    string
 		status int
@@ -122,7 +134,7 @@ func TestStaticServesRanges(t *testing.T) {
 func TestETagChangesWithTheContent(t *testing.T) {
 	t.Parallel()
 	files := fstest.MapFS{"a.txt": {Data: []byte("one")}, "b.txt": {Data: []byte("two")}, "c.txt": {Data: []byte("one")}}
-	server := serve(t, files, hub.New(100))
+	server := static(t, files)
 	tags := map[string]string{}
 	for name := range files {
 		response, _ := ask(t, server, http.MethodGet, "/"+name, nil)

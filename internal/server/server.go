@@ -61,7 +61,9 @@ func Run(ctx context.Context, cfg Config, handler http.Handler, out io.Writer, o
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetHTTP2(true)            // over TLS
 	server.Protocols.SetUnencryptedHTTP2(true) // h2c, for proxies that are told to speak it
+	told := make(chan struct{})
 	server.RegisterOnShutdown(func() {
+		defer close(told)
 		silent.close()
 		onStop()
 		streams.Stop()
@@ -77,7 +79,9 @@ func Run(ctx context.Context, cfg Config, handler http.Handler, out io.Writer, o
 	}
 	late, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	if err := errors.Join(server.Shutdown(late), streams.Shutdown(late)); err != nil {
+	err = server.Shutdown(late)
+	<-told // a stream that ended before could miss what onStop lets out
+	if err := errors.Join(err, streams.Shutdown(late)); err != nil {
 		log.Printf("some clients did not take the rest within %v and were cut off: %v", stopTimeout, context.Cause(late))
 		_ = server.Close() // the process ends anyway
 	}

@@ -17,6 +17,7 @@ type Group struct {
 
 	mu      sync.Mutex
 	streams map[*detached]struct{}
+	open    int           // those in streams, and those about to begin
 	shut    bool          // Shutdown was called
 	empty   chan struct{} // closed when it was, and no stream is left
 	looked  time.Time     // when freeGone last looked
@@ -60,7 +61,7 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	g.Stop()
 	g.mu.Lock()
 	g.shut = true
-	if len(g.streams) == 0 {
+	if g.open == 0 {
 		close(g.empty)
 	}
 	g.mu.Unlock()
@@ -106,28 +107,41 @@ func (g *Group) freeGone() {
 // errStopped is why a stream cannot begin any more.
 var errStopped = errors.New("the server has stopped")
 
-// add tells whether the stream may begin.
-func (g *Group) add(s *detached) bool {
+// reserve tells whether a stream may begin. If so, Shutdown waits until it is released: a client that has seen
+// the head of its answer must see its end as well.
+func (g *Group) reserve() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.shut {
-		return false
+	if !g.shut {
+		g.open++
 	}
+	return !g.shut
+}
+
+func (g *Group) release() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open--; g.shut && g.open == 0 {
+		close(g.empty)
+	}
+}
+
+// add takes in a stream that was reserved.
+func (g *Group) add(s *detached) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.streams[s] = struct{}{}
 	if g.stopping.Err() != nil {
 		s.cancel()
 	}
-	return true
 }
 
 func (g *Group) remove(s *detached) {
 	s.end()
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	delete(g.streams, s)
-	if g.shut && len(g.streams) == 0 {
-		close(g.empty)
-	}
+	g.mu.Unlock()
+	g.release()
 }
 
 // detached is a stream that runs on a goroutine of its own, and the context of its request: one of the
@@ -141,7 +155,14 @@ type detached struct {
 	ends  []func()
 }
 
-func newDetached(w *writer) *detached { return &detached{w: w, done: make(chan struct{})} }
+func newDetached(w *writer) *detached {
+	s := &detached{w: w, done: make(chan struct{})}
+	w.failed = s.cancel // or the function would wait for one more event before it learns that the client has left
+	if w.err != nil {
+		s.cancel()
+	}
+	return s
+}
 
 // Done implements context.Context.
 func (s *detached) Done() <-chan struct{} { return s.done }

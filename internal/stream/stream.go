@@ -38,16 +38,17 @@ func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) erro
 	if c.Request.ProtoMajor >= 2 {
 		return inPlace(c, group, send)
 	}
+	if !group.reserve() {
+		return fail(c, http.StatusServiceUnavailable, "The server is stopping.", errStopped)
+	}
 	w, err := hijack(c, group.buffers)
 	if err != nil {
+		group.release()
 		return fail(c, http.StatusInternalServerError, "This server cannot stream.", fmt.Errorf("take the connection over: %w", err))
 	}
 	s := newDetached(w)
 	c.Set(key{}, s)
-	if !group.add(s) {
-		s.end()
-		return errStopped
-	}
+	group.add(s)
 	if deadline, ok := c.Request.Context().Deadline(); ok {
 		s.atEnd(stopAt(deadline, s.cancel))
 	}

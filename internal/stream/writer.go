@@ -36,8 +36,9 @@ type writer struct {
 	header   http.Header
 	status   int
 	size     int
-	err      error // of the first write that failed; nothing is sent after it
-	told     bool  // that Write has returned err
+	err      error  // of the first write that failed; nothing is sent after it
+	told     bool   // that Write has returned err
+	failed   func() // called when err is set, if not nil
 }
 
 func newBuffers() *sync.Pool {
@@ -57,8 +58,8 @@ func hijack(c *gin.Context, buffers *sync.Pool) (*writer, error) {
 		conn: conn, deadline: Deadline{Conn: conn}, chunked: c.Request.ProtoAtLeast(1, 1), buffers: buffers,
 		header: c.Writer.Header(), status: c.Writer.Status(),
 	}
-	_, _ = w.deadline.Write(w.head(c.Request.Close), w.send) // the next write has the error
-	w.header = nil                                           // as the sent one can be garbage
+	_, _ = w.write(w.head(c.Request.Close), w.conn.Write) // the next write has the error
+	w.header = nil                                        // as the sent one can be garbage
 	return w, nil
 }
 
@@ -97,7 +98,7 @@ func (w *writer) Write(p []byte) (int, error) {
 	}
 	w.size += len(p)
 	if len(p) > buffered {
-		return w.deadline.Write(p, w.sendChunk)
+		return w.write(p, w.sendChunk)
 	}
 	if len(p) > 0 && w.waiting == nil {
 		w.waiting = w.buffers.Get().(*bytes.Buffer)
@@ -126,7 +127,7 @@ func (w *writer) Flush() {
 		data = w.waiting.Bytes()[begin:]
 		copy(data, length)
 	}
-	_, _ = w.deadline.Write(data, w.send) // the next Write has the error
+	_, _ = w.write(data, w.conn.Write) // the next Write has the error
 	w.buffers.Put(w.waiting)
 	w.waiting = nil
 }
@@ -134,32 +135,23 @@ func (w *writer) Flush() {
 // sendChunk sends a piece of something large as a chunk of its own, without a copy.
 func (w *writer) sendChunk(p []byte) (int, error) {
 	if !w.chunked {
-		return w.send(p)
+		return w.conn.Write(p)
 	}
 	chunk := net.Buffers{strconv.AppendInt(nil, int64(len(p)), 16), []byte("\r\n"), p, []byte("\r\n")}
 	if _, err := chunk.WriteTo(w.conn); err != nil {
-		return 0, w.fail(err)
+		return 0, err
 	}
 	return len(p), nil
 }
 
-func (w *writer) send(p []byte) (int, error) {
-	if w.err != nil {
-		return 0, w.err
-	}
-	n, err := w.conn.Write(p)
-	if err != nil {
-		return n, w.fail(err)
-	}
-	return n, nil
-}
-
-// fail keeps the first error.
-func (w *writer) fail(err error) error {
+// write sends p in pieces, each of which has its time, and keeps the first error.
+func (w *writer) write(p []byte, send func(p []byte) (int, error)) (n int, err error) {
 	if w.err == nil {
-		w.err = err
+		if n, w.err = w.deadline.Write(p, send); w.err != nil && w.failed != nil {
+			w.failed()
+		}
 	}
-	return w.err
+	return n, w.err
 }
 
 // end sends the rest and the last chunk, and waits a moment for the client to close the connection. If
@@ -168,7 +160,7 @@ func (w *writer) fail(err error) error {
 func (w *writer) end() {
 	w.Flush()
 	if w.chunked {
-		_, _ = w.deadline.Write([]byte("0\r\n\r\n"), w.send)
+		_, _ = w.write([]byte("0\r\n\r\n"), w.conn.Write)
 	}
 	closer, ok := w.conn.(interface{ CloseWrite() error })
 	if w.err != nil || !ok || closer.CloseWrite() != nil {

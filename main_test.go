@@ -1,0 +1,1246 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/tmaxmax/go-sse"
+	"go.uber.org/goleak"
+
+	"gin-sse/handlers"
+	"gin-sse/internal/config"
+	"gin-sse/internal/hub"
+	"gin-sse/internal/server"
+	"gin-sse/internal/testcert"
+	"gin-sse/internal/testlog"
+)
+
+// errorLog is what package log writes, from all tests.
+var errorLog testlog.Log
+
+func TestMain(m *testing.M) {
+	gin.SetMode(gin.TestMode)
+	gin.DebugPrintFunc = func(string, ...any) {}
+	log.SetOutput(&errorLog)
+	goleak.VerifyTestMain(m)
+}
+
+const (
+	// patience bounds each wait for something that takes milliseconds on an idle machine.
+	patience = 30 * time.Second
+
+	token = "s3cret"
+)
+
+// site is a server with the program's own routes, without its process, its clock and its signals.
+type site struct {
+	t      testing.TB
+	app    *gin.Engine
+	url    string
+	client *http.Client
+	out    *testlog.Log // what it prints
+	stop   func()       // stops it as a signal does, and waits
+	services
+}
+
+// protocol is one that a client may speak.
+type protocol struct {
+	name  string
+	proto string // as http.Response has it
+	tls   bool
+	set   func(*http.Protocols, bool)
+}
+
+var http1 = protocol{"HTTP1", "HTTP/1.1", false, (*http.Protocols).SetHTTP1}
+
+// onEveryProtocol runs a test with each writer that a stream may have: its own on HTTP/1.1, in clear text and
+// over TLS, and net/http's on HTTP/2.
+func onEveryProtocol(t *testing.T, test func(t *testing.T, p protocol)) {
+	for _, p := range []protocol{
+		http1,
+		{"HTTP1 over TLS", "HTTP/1.1", true, (*http.Protocols).SetHTTP1},
+		{"HTTP2", "HTTP/2.0", false, (*http.Protocols).SetUnencryptedHTTP2},
+		{"HTTP2 over TLS", "HTTP/2.0", true, (*http.Protocols).SetHTTP2},
+	} {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, p)
+		})
+	}
+}
+
+// start serves until the test ends. The settings are as in the environment, such as MAX_CLIENTS=1.
+func start(t testing.TB, settings ...string) *site { return http1.start(t, nil, settings...) }
+
+// start serves for clients that speak the protocol, with routes of the test's own added to the program's.
+func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...string) *site {
+	t.Helper()
+	environment := map[string]string{"HOST": "127.0.0.1", "PORT": "0", "PUBLISH_TOKEN": token}
+	var pool *x509.CertPool
+	if p.tls {
+		environment["TLS_CERT_FILE"], environment["TLS_KEY_FILE"], pool = testcert.Write(t)
+	}
+	for _, setting := range settings {
+		name, value, _ := strings.Cut(setting, "=")
+		environment[name] = value
+	}
+	cfg, err := config.Load(environment)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	s := &site{t: t, out: new(testlog.Log)}
+	s.events = hub.New(cfg.History)
+	s.publisher, s.status, s.ready = s.events, handlers.NewStatus(s.events), func() error { return nil }
+	app, err := newApp(cfg, s.services, s.out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.app = app.(*gin.Engine)
+	if more != nil {
+		more(s.app)
+	}
+	transport := &http.Transport{
+		Protocols:       new(http.Protocols),
+		TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "localhost"},
+	}
+	p.set(transport.Protocols, true)
+	s.client = &http.Client{Transport: transport}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- server.Run(ctx, server.Config{Host: cfg.Host, Port: cfg.Port, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile}, app, s.out, s.close)
+	}()
+	s.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		s.stop()
+		transport.CloseIdleConnections()
+	})
+	_, s.url, _ = strings.Cut(s.out.Wait(t, "Server running on "), "Server running on ")
+	return s
+}
+
+// tick sends an event that has no id to every client.
+func (s *site) tick(data any) {
+	s.t.Helper()
+	if err := s.events.Tick(data); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// send sends a message to every client, and returns its id.
+func (s *site) send(data any) (id string) {
+	s.t.Helper()
+	id, err := s.publisher.Publish(context.Background(), "", "", data)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return id
+}
+
+// afterFirst returns what a stream has after its first block, which says where it begins.
+func afterFirst(t testing.TB, stream string) string {
+	t.Helper()
+	first, rest, found := strings.Cut(stream, "\n\n")
+	if !found || !strings.Contains("\n"+first, "\nid:") {
+		t.Errorf("the stream begins with %q, want a block with an id", first)
+	}
+	return rest
+}
+
+// isFirst tells whether the event only says where its stream begins.
+func isFirst(event sse.Event) bool { return event.Type == "position" }
+
+// get asks for the path and returns the answer, whose body is closed when the test ends.
+func (s *site) get(path string) *http.Response {
+	s.t.Helper()
+	response, err := s.client.Get(s.url + path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { response.Body.Close() })
+	return response
+}
+
+// ask sends one request as it is written, follows no redirect, and returns the answer and its body.
+func (s *site) ask(method, target string, header http.Header, body string) (*http.Response, string) {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), method, s.url, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request.URL.Opaque = target // not cleaned, not encoded
+	maps.Copy(request.Header, header)
+	response, err := s.client.Transport.RoundTrip(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return response, string(text)
+}
+
+// publish posts a body and returns the answer and its fields.
+func (s *site) publish(path string, header http.Header, body string) (*http.Response, map[string]string) {
+	s.t.Helper()
+	response, text := s.ask(http.MethodPost, path, header, body)
+	var fields map[string]string
+	if err := json.Unmarshal([]byte(text), &fields); err != nil {
+		s.t.Fatalf("status %d, and an answer that is not JSON: %v", response.StatusCode, err)
+	}
+	return response, fields
+}
+
+func authorized(contentType string) http.Header {
+	return http.Header{"Authorization": {"Bearer " + token}, "Content-Type": {contentType}}
+}
+
+// raw sends bytes as they are and returns the connection, which is closed when the test ends.
+func (s *site) raw(text string) *net.TCPConn {
+	s.t.Helper()
+	_, address, _ := strings.Cut(s.url, "://")
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { conn.Close() })
+	if _, err := io.WriteString(conn, text); err != nil {
+		s.t.Fatal(err)
+	}
+	return conn.(*net.TCPConn)
+}
+
+// stream opens a stream by hand and returns its connection once the answer has begun.
+func (s *site) stream(path string) *net.TCPConn {
+	s.t.Helper()
+	conn := s.raw("GET " + path + " HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if _, err := io.ReadFull(conn, make([]byte, len("HTTP/1.1 200 OK"))); err != nil {
+		s.t.Fatal(err)
+	}
+	return conn
+}
+
+// readUntil reads whole lines until one has the text.
+func readUntil(t testing.TB, r io.Reader, text string) {
+	t.Helper()
+	for lines := bufio.NewReader(r); ; {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatalf("%v before %q", err, text)
+		}
+		if strings.Contains(line, text) {
+			return
+		}
+	}
+}
+
+// eventually waits until there is nothing to complain about.
+func eventually(t testing.TB, complaint func() string) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for complaint() != "" {
+		if time.Now().After(deadline) {
+			t.Fatal(complaint())
+		}
+		runtime.Gosched()
+	}
+}
+
+func TestStreamHasTheTutorialsHeadersAndFrames(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		tick := handlers.SimulateData(s.events)
+		tick(time.Date(2026, 1, 2, 14, 3, 25, 0, time.UTC))
+		head, nothing := s.ask(http.MethodHead, "/sse", nil, "")
+		stream := s.get("/sse")
+		for _, response := range []*http.Response{head, stream} {
+			if response.Proto != p.proto || response.StatusCode != http.StatusOK {
+				t.Errorf("%s is answered with %s %s, want %s 200 OK", response.Request.Method, response.Proto, response.Status, p.proto)
+			}
+			for name, want := range map[string]string{
+				"Content-Type":      "text/event-stream",
+				"Cache-Control":     "no-cache",
+				"X-Accel-Buffering": "no",
+				"Connection":        map[bool]string{true: "keep-alive"}[response.ProtoMajor == 1], // HTTP/2 forbids it
+			} {
+				if got := strings.Join(response.Header[name], ", "); got != want {
+					t.Errorf("%s: %s is %q, want %q", response.Request.Method, name, got, want)
+				}
+			}
+		}
+		if nothing != "" {
+			t.Errorf("HEAD is answered with the body %q", nothing)
+		}
+
+		tick(time.Date(2026, 1, 2, 0, 3, 26, 0, time.UTC))
+		s.stop()
+		text, err := io.ReadAll(stream.Body) // an error if the end is missing
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "data:{\"message\":\"Server Time: 2:03:25 PM\"}\n\ndata:{\"message\":\"Server Time: 12:03:26 AM\"}\n\n"
+		if got := afterFirst(t, string(text)); got != want {
+			t.Errorf("the stream has %q, want %q", got, want)
+		}
+	})
+}
+
+func TestAnotherPeoplesClientSeesEveryTickInOrder(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		begin := time.Date(2026, 1, 2, 9, 59, 58, 0, time.UTC)
+		tick := handlers.SimulateData(s.events)
+		tick(begin)
+		n := 0
+		for event, err := range sse.Read(s.get("/sse").Body, nil) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if isFirst(event) {
+				continue
+			}
+			want := `{"message":"Server Time: ` + begin.Add(time.Duration(n)*time.Second).Format("3:04:05 PM") + `"}`
+			if event.Data != want || event.Type != "" {
+				t.Fatalf("event %d is %+v, want the data %s", n, event, want)
+			}
+			if n++; n == 100 {
+				return
+			}
+			tick(begin.Add(time.Duration(n) * time.Second))
+		}
+		t.Errorf("the stream ended after %d events", n)
+	})
+}
+
+func TestPublishedEventReachesTheStream(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		const maxBytes = 1000
+		for _, test := range []struct{ path, contentType, body, name, data string }{
+			{"/sse", "application/json", `{"message":"Deploy finished"}`, "", `{"message":"Deploy finished"}`},
+			{"/sse", "application/json; charset=utf-8", " [1, 2,\n3] ", "", `[1,2,3]`},
+			{"/sse", "Application/JSON", `"text"`, "", `"text"`},
+			{"/sse", "application/json", `null`, "", `null`},
+			{"/sse", "application/json", `1e400`, "", `1e400`},
+			{"/sse", "application/json", `{"message":"a\r\nid:forged\n\ndata:forged\u0000"}`, "", `{"message":"a\r\nid:forged\n\ndata:forged\u0000"}`},
+			{"/sse", "application/json", `"<b>&amp;</b>"`, "", `"\u003cb\u003e\u0026amp;\u003c/b\u003e"`},
+			{"/sse?event=deploy.done-1_x", "application/json", `{}`, "deploy.done-1_x", `{}`},
+			{"/sse?event=" + strings.Repeat("x", 64), "application/json", `{}`, strings.Repeat("x", 64), `{}`},
+			{"/sse?event=message", "application/json", `{}`, "message", `{}`},
+			{"/sse", "application/json", `"` + strings.Repeat("x", maxBytes-2) + `"`, "", `"` + strings.Repeat("x", maxBytes-2) + `"`},
+			{"/sse", "application/x-www-form-urlencoded", "message=hello", "", `{"message":"hello"}`},
+			{"/sse", "application/x-www-form-urlencoded", "message=a%0D%0Ab%00&n=1&n=2", "", `{"message":"a\r\nb\u0000","n":["1","2"]}`},
+			{"/sse", "application/x-www-form-urlencoded", "message=%ff", "", `{"message":"\ufffd"}`},
+		} {
+			s := p.start(t, nil, fmt.Sprint("MAX_EVENT_BYTES=", maxBytes))
+			stream := s.get("/sse")
+			response, fields := s.publish(test.path, authorized(test.contentType), test.body)
+			if response.StatusCode != http.StatusAccepted || len(fields) != 1 || fields["id"] == "" {
+				t.Errorf("%q: status %d and %v", test.body, response.StatusCode, fields)
+			}
+			s.stop() // what was accepted before arrives
+			name := ""
+			if test.name != "" {
+				name = "event:" + test.name + "\n"
+			}
+			want := "id:" + fields["id"] + "\n" + name + "data:" + test.data + "\n\n"
+			text, err := io.ReadAll(stream.Body)
+			if got := afterFirst(t, string(text)); err != nil || got != want {
+				t.Errorf("%q: the stream has %q and error %v, want %q", test.body, got, err, want)
+			}
+		}
+	})
+}
+
+func TestWhatCannotBePublishedIsRefusedWithAReason(t *testing.T) {
+	t.Parallel()
+	const maxBytes = 1000
+	on, off := start(t, fmt.Sprint("MAX_EVENT_BYTES=", maxBytes)), start(t, "PUBLISH_TOKEN=")
+	ok := authorized("application/json")
+	with := func(name, value string) http.Header {
+		header := ok.Clone()
+		header.Set(name, value)
+		return header
+	}
+	for _, test := range []struct {
+		site   *site
+		path   string
+		header http.Header
+		body   string
+		status int
+		reason string
+	}{
+		{off, "/sse", ok, `{}`, 403, "Publishing is off. To turn it on, start the server with PUBLISH_TOKEN set to a secret."},
+		{on, "/sse", with("Authorization", ""), `{}`, 401, "This takes the server's PUBLISH_TOKEN, in a header: Authorization: Bearer TOKEN."},
+		{on, "/sse", with("Authorization", "Bearer"), `{}`, 401, "This takes"},
+		{on, "/sse", with("Authorization", "Bearer "), `{}`, 401, "This takes"},
+		{on, "/sse", with("Authorization", "Bearer "+token+"x"), `{}`, 401, "This takes"},
+		{on, "/sse", with("Authorization", "Bearer "+token[1:]), `{}`, 401, "This takes"},
+		{on, "/sse", with("Authorization", "Basic "+token), `{}`, 401, "This takes"},
+		{on, "/sse", with("Authorization", token), `{}`, 401, "This takes"},
+		{on, "/sse?token=" + token, with("Authorization", ""), `{}`, 401, "This takes"},
+		{on, "/sse", ok, ``, 400, "This cannot be sent: the body is not JSON: unexpected end of JSON input, at line 1, column 1."},
+		{on, "/sse", ok, "{\n  \"message\": hello\n}", 400, "This cannot be sent: the body is not JSON: invalid character 'h' looking for beginning of value, at line 2, column 14."},
+		{on, "/sse", ok, `{"a":1}{"b":2}`, 400, "This cannot be sent: the body is not JSON: invalid character '{' after top-level value, at line 1, column 8."},
+		{on, "/sse", ok, "\"a\nb\"", 400, "This cannot be sent: the body is not JSON: invalid character '\\n' in string literal, at line 1, column 3."},
+		{on, "/sse", ok, "\"\x00\"", 400, "This cannot be sent: the body is not JSON: invalid character '\\x00' in string literal, at line 1, column 2."},
+		{on, "/sse", ok, "\"\xff\"", 400, "This cannot be sent: the body is not JSON: it is not UTF-8."},
+		{on, "/sse", ok, `"` + strings.Repeat("x", maxBytes-1) + `"`, 413, "The event is too large: this server takes up to 1000 bytes (MAX_EVENT_BYTES)."},
+		{on, "/sse", with("Idempotency-Key", strings.Repeat("x", 256)), `{}`, 400, "This Idempotency-Key is not taken. Send up to 255 letters, digits and signs, which no other event has, such as a UUID."},
+		{on, "/sse", with("Idempotency-Key", "a\tb"), `{}`, 400, "This Idempotency-Key is not taken."},
+		{on, "/sse", with("Idempotency-Key", "é"), `{}`, 400, "This Idempotency-Key is not taken."},
+		{on, "/sse", with("Content-Type", "text/plain"), `{}`, 415, `Content-Type "text/plain" is not taken. Send JSON with Content-Type: application/json, or a form.`},
+		{on, "/sse", with("Content-Type", ""), `{}`, 415, `Content-Type "" is not taken.`},
+		{on, "/sse", with("Content-Type", "multipart/form-data; boundary=x"), `{}`, 415, `Content-Type "multipart/form-data" is not taken.`},
+		{on, "/sse", with("Content-Type", "application/x-www-form-urlencoded"), `{"message":"hello"}`, 400, "This cannot be sent: it looks like JSON that was sent as a form; with curl, add -H 'Content-Type: application/json'."},
+		{on, "/sse", with("Content-Type", "application/x-www-form-urlencoded"), ``, 400, "This cannot be sent: the form is empty; send a field, such as message=hello."},
+		{on, "/sse", with("Content-Type", "application/x-www-form-urlencoded"), `a=%zz`, 400, `This cannot be sent: the body is not a form: invalid URL escape "%zz".`},
+		{on, "/sse?event=a%20b", ok, `{}`, 400, `event="a b" is no name for an event: it takes 1 to 64 letters, digits, dots, underscores or hyphens, and none of open, error, gap`},
+		{on, "/sse?event=a%0Adata:forged", ok, `{}`, 400, `event="a\ndata:forged" is no name`},
+		{on, "/sse?event=" + strings.Repeat("x", 65), ok, `{}`, 400, `event="xxx`},
+		{on, "/sse?event=error", ok, `{}`, 400, `event="error" is no name`},
+		{on, "/sse?event=gap", ok, `{}`, 400, `event="gap" is no name`},
+		{on, "/sse?event=caf%C3%A9", ok, `{}`, 400, `event="café" is no name`},
+	} {
+		response, fields := test.site.publish(test.path, test.header, test.body)
+		if response.StatusCode != test.status || !strings.HasPrefix(fields["error"], test.reason) {
+			t.Errorf("%s, %q: status %d and %q, want %d and %q", test.path, test.body, response.StatusCode, fields["error"], test.status, test.reason)
+		}
+		if got := response.Header.Get("WWW-Authenticate"); (got == `Bearer realm="gin-sse"`) != (test.status == 401) {
+			t.Errorf("%s: status %d with WWW-Authenticate %q", test.path, test.status, got)
+		}
+		if kept := test.site.events.Stats().Kept; kept != 0 {
+			t.Fatalf("%s, %q was sent all the same", test.path, test.body)
+		}
+	}
+}
+
+func TestPublishingToAStoppingServerSaysTryAgain(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.close()
+	response, fields := s.publish("/sse", authorized("application/json"), `{}`)
+	if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" || fields["error"] == "" {
+		t.Errorf("status %d, Retry-After %q, %v", response.StatusCode, response.Header.Get("Retry-After"), fields)
+	}
+}
+
+func TestKeyThatWasUsedHasTheSameAnswerAndSendsNothing(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	header := authorized("application/json")
+	header.Set("Idempotency-Key", "8e03978e-40d5-43e8-bc93-6894a57f9324")
+	_, first := s.publish("/sse", header, `1`)
+	response, again := s.publish("/sse", header, `1`)
+	if response.StatusCode != http.StatusAccepted || again["id"] != first["id"] || first["id"] == "" {
+		t.Errorf("status %d and id %q, after %q", response.StatusCode, again["id"], first["id"])
+	}
+	header.Set("Idempotency-Key", strings.Repeat("~", 255))
+	if _, other := s.publish("/sse", header, `1`); other["id"] == first["id"] || other["id"] == "" {
+		t.Errorf("another key has id %q", other["id"])
+	}
+	if kept := s.events.Stats().Kept; kept != 2 {
+		t.Errorf("%d messages were sent, want 2", kept)
+	}
+}
+
+func TestLastEventIDComesFromTheHeaderOrElseTheAddress(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		var ids []string
+		for n := range 4 {
+			ids = append(ids, s.send(n))
+		}
+		s.close() // each stream ends after what it missed
+		for _, test := range []struct {
+			query, header string
+			want          []string
+		}{
+			{"", "", nil},
+			{"", ids[1], []string{"2", "3"}},
+			{"?lastEventId=" + ids[0], "", []string{"1", "2", "3"}},
+			{"?lastEventId=" + ids[0], ids[2], []string{"3"}}, // an EventSource that reconnects has a newer one in the header
+			{"?lastEventId=" + url.QueryEscape("\r\n\x00"), "", []string{`{"missed":null}`, "0", "1", "2", "3"}},
+			{"", strings.Repeat("9", 10<<10), []string{`{"missed":null}`, "0", "1", "2", "3"}},
+		} {
+			header := http.Header{}
+			if test.header != "" {
+				header.Set("Last-Event-ID", test.header)
+			}
+			_, text := s.ask(http.MethodGet, "/sse"+test.query, header, "")
+			var got []string
+			for event, err := range sse.Read(strings.NewReader(text), &sse.ReadConfig{MaxEventSize: 1 << 20}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !isFirst(event) {
+					got = append(got, event.Data)
+				}
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("%q with %.20q: got %q, want %q", test.query, test.header, got, test.want)
+			}
+		}
+	})
+}
+
+func TestManyPublishersToManySubscribersThatAreCutOffAndResume(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		const publishers, each, subscribers = 16, 128, 16
+		s := p.start(t, nil, fmt.Sprint("HISTORY=", publishers*each))
+		got := make([][]string, subscribers)
+		var reading, publishing, connected sync.WaitGroup
+		for i := range got {
+			connected.Add(1)
+			reading.Go(func() {
+				random := rand.New(rand.NewPCG(2, uint64(i)))
+				last := ""
+				for first := true; len(got[i]) < publishers*each; first = false {
+					request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/sse", nil)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if !first {
+						request.Header.Set("Last-Event-ID", last)
+					}
+					response, err := s.client.Do(request)
+					if first {
+						connected.Done()
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					left := random.IntN(50) // until it is cut off
+					for event, err := range sse.Read(response.Body, nil) {
+						if err != nil {
+							t.Error(err)
+							break
+						}
+						last = event.LastEventID
+						switch event.Type {
+						case "":
+							got[i] = append(got[i], event.Data)
+						case "gap":
+							t.Errorf("subscriber %d was told of a gap: %s", i, event.Data)
+						}
+						if left--; left < 0 || len(got[i]) == publishers*each {
+							break
+						}
+					}
+					response.Body.Close()
+				}
+			})
+		}
+		connected.Wait()
+		for publisher := range publishers {
+			publishing.Go(func() {
+				for n := range each {
+					if response, fields := s.publish("/sse", authorized("application/json"), fmt.Sprintf("[%d,%d]", publisher, n)); response.StatusCode != http.StatusAccepted {
+						t.Errorf("status %d: %v", response.StatusCode, fields)
+					}
+				}
+			})
+		}
+		publishing.Wait()
+		reading.Wait()
+
+		next := make([]int, publishers)
+		for _, data := range got[0] {
+			var publisher, n int
+			if _, err := fmt.Sscanf(data, "[%d,%d]", &publisher, &n); err != nil || n != next[publisher] {
+				t.Fatalf("unexpected %q, want number %d of publisher %d", data, next[publisher], publisher)
+			}
+			next[publisher]++
+		}
+		for i := range got {
+			if !slices.Equal(got[i], got[0]) {
+				t.Errorf("subscriber %d saw something else than subscriber 0", i)
+			}
+		}
+	})
+}
+
+// Whatever is published, and with whatever id a client comes, another client sees whole events whose data is the
+// JSON that was accepted, and no line that the server did not mean.
+func FuzzPublishInjectsNoLine(f *testing.F) {
+	f.Add(`{"message":"hello"}`, "application/json", "deploy", "x-1")
+	f.Add("message=a\r\nb\x00", "application/x-www-form-urlencoded", "", "\r\ndata:forged\x00")
+	f.Add("\"\u2028\r\"", "application/json", "a\nid:forged", strings.Repeat("9", 10<<10))
+	f.Add("[1,\n2]", "application/json", "\x00", "-")
+	f.Fuzz(func(t *testing.T, body, contentType, name, lastID string) {
+		s := start(t)
+		before := s.send([]string{"sent before"})
+		request := httptest.NewRequest(http.MethodPost, "/sse", strings.NewReader(body))
+		request.Header = authorized(contentType)
+		request.URL.RawQuery = url.Values{"event": {name}}.Encode()
+		answer := httptest.NewRecorder()
+		s.app.ServeHTTP(answer, request)
+		s.close()
+
+		accepted := answer.Code == http.StatusAccepted
+		if !accepted && (answer.Code < 400 || answer.Code >= 500) {
+			t.Errorf("status %d", answer.Code)
+		}
+		for _, id := range []string{before, lastID} {
+			if id == "" {
+				continue // a new client, which gets no message from before
+			}
+			_, stream := s.ask(http.MethodGet, "/sse?"+url.Values{"lastEventId": {id}}.Encode(), nil, "")
+			if !utf8.ValidString(stream) || strings.ContainsAny(stream, "\r\x00") {
+				t.Fatalf("the stream is not plain text: %q", stream)
+			}
+			messages := 0
+			for block := range strings.SplitSeq(strings.TrimSuffix(stream, "\n\n"), "\n\n") {
+				fields := map[string]string{}
+				for line := range strings.SplitSeq(block, "\n") {
+					field, value, ok := strings.Cut(line, ":")
+					if _, twice := fields[field]; !ok || twice {
+						t.Fatalf("unexpected line %q in %q", line, stream)
+					}
+					fields[field] = value
+				}
+				data, ok := fields["data"]
+				if ok && !json.Valid([]byte(data)) {
+					t.Fatalf("data %q is not JSON", data)
+				}
+				if ok && data != `["sent before"]` && fields["event"] != "gap" && !isFirst(sse.Event{Type: fields["event"]}) {
+					messages++
+				}
+			}
+			if (messages == 1) != accepted {
+				t.Errorf("status %d, and %d messages in %q", answer.Code, messages, stream)
+			}
+		}
+	})
+}
+
+func TestErrorsAreJSONUnlessHTMLIsAskedFor(t *testing.T) {
+	t.Parallel()
+	s := http1.start(t, func(app *gin.Engine) {
+		app.GET("/panic", func(*gin.Context) { panic("this one is intended") })
+	})
+	const (
+		chromium = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+		asJSON   = "application/json; charset=utf-8"
+		asHTML   = "text/html; charset=utf-8"
+	)
+	for _, test := range []struct {
+		method, path, accept string
+		status               int
+		typ, text            string
+	}{
+		{"GET", "/nope", "", 404, asJSON, `{"error":"There is nothing at this address."}`},
+		{"GET", "/nope", "*/*", 404, asJSON, `{"error":"There is nothing at this address."}`}, // curl
+		{"GET", "/nope", "application/json, text/plain, */*", 404, asJSON, `{"error":"There is nothing at this address."}`},
+		{"GET", "/nope", "text/event-stream", 404, asJSON, `{"error":"There is nothing at this address."}`},
+		{"POST", "/nope", "application/json", 404, asJSON, `{"error":"There is nothing at this address."}`},
+		{"GET", "/nope", chromium, 404, asHTML, "<h1>Not Found</h1>\n    <p>There is nothing at this address.</p>"},
+		{"GET", "/nope", "text/html", 404, asHTML, "<h1>Not Found</h1>\n    <p>There is nothing at this address.</p>"},
+		{"DELETE", "/sse", "", 405, asJSON, `{"error":"This address takes GET, HEAD, POST only."}`},
+		{"DELETE", "/sse", chromium, 405, asHTML, "<h1>Method Not Allowed</h1>\n    <p>This address takes GET, HEAD, POST only.</p>"},
+		{"POST", "/app.js", "*/*", 405, asJSON, `{"error":"This address takes GET, HEAD only."}`},
+		{"GET", "/panic", "", 500, asJSON, `{"error":"Something went wrong here. It is in the server's log."}`},
+		{"GET", "/panic", chromium, 500, asHTML, "<h1>Internal Server Error</h1>\n    <p>Something went wrong here. It is in the server&#39;s log.</p>"},
+	} {
+		header := http.Header{}
+		if test.accept != "" {
+			header.Set("Accept", test.accept)
+		}
+		response, body := s.ask(test.method, test.path, header, "")
+		exact := test.typ == asHTML || body == test.text
+		if response.StatusCode != test.status || response.Header.Get("Content-Type") != test.typ || !exact || !strings.Contains(body, test.text) {
+			t.Errorf("%s %s with Accept %q: status %d, type %q, body %q; want %d, %q, %q", test.method, test.path, test.accept,
+				response.StatusCode, response.Header.Get("Content-Type"), body, test.status, test.typ, test.text)
+		}
+		if got := response.Header.Get("Allow"); (got != "") != (test.status == http.StatusMethodNotAllowed) {
+			t.Errorf("%s %s: Allow is %q", test.method, test.path, got)
+		}
+		if got := response.Header.Get("Vary"); !strings.Contains(got, "Accept") {
+			t.Errorf("%s %s: Vary is %q, so a cache could show a page to a program", test.method, test.path, got)
+		}
+	}
+}
+
+func TestPanicEndsItsRequestAlone(t *testing.T) {
+	t.Parallel()
+	s := http1.start(t, func(app *gin.Engine) {
+		app.GET("/late-panic", func(c *gin.Context) {
+			c.String(http.StatusOK, "begun")
+			c.Writer.Flush()
+			panic("this one comes in the middle")
+		})
+	})
+	beside := s.stream("/sse")
+	if body, err := io.ReadAll(s.get("/late-panic").Body); string(body) != "begun" || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("after a panic in the middle: body %q and error %v, want it cut off", body, err)
+	}
+	errorLog.Wait(t, "this one comes in the middle")
+	s.tick("still here")
+	readUntil(t, beside, "still here")
+}
+
+// The tutorial's own page has its script and its style inline.
+func TestPageOfTheUsersOwnWorksAndAnEditShowsOnTheNextRefreshInDebugMode(t *testing.T) {
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const page = `<!DOCTYPE html><style>li { color: teal }</style><ul id="events"></ul><script>
+		new EventSource('/sse').onmessage = event => { document.getElementById('events').innerHTML += '<li>' + JSON.parse(event.data).message }
+	</script>`
+	html := http.Header{"Accept": {"text/html"}}
+	for _, mode := range []string{gin.DebugMode, gin.ReleaseMode} {
+		t.Run(mode, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			write("public/index.html", page)
+			write("templates/error.html", "<h1>{{.title}}</h1>")
+			write("secret.txt", "secret")
+			gin.SetMode(mode)
+			s := start(t)
+			gin.SetMode(gin.TestMode)
+			fromDisk := mode == gin.DebugMode
+
+			response, body := s.ask(http.MethodGet, "/", nil, "")
+			if (body == page) != fromDisk {
+				t.Errorf("the page is %q", body)
+			}
+			// A policy with one of these would block the page's script, its style or its EventSource.
+			policy := response.Header.Get("Content-Security-Policy")
+			for _, directive := range []string{"default-src", "script-src", "style-src", "connect-src", "sandbox", "require-trusted-types-for"} {
+				if strings.Contains(policy, directive) {
+					t.Errorf("the policy is %q, with a %s", policy, directive)
+				}
+			}
+			if _, body := s.ask(http.MethodGet, "/nope", html, ""); (body == "<h1>Not Found</h1>") != fromDisk {
+				t.Errorf("the error's page is %q", body)
+			}
+			write("public/index.html", "second")
+			write("templates/error.html", "<b>{{.title}}</b>")
+			if _, body := s.ask(http.MethodGet, "/", nil, ""); (body == "second") != fromDisk {
+				t.Errorf("after an edit the page is %q", body)
+			}
+			if _, body := s.ask(http.MethodGet, "/nope", html, ""); (body == "<b>Not Found</b>") != fromDisk {
+				t.Errorf("after an edit the error's page is %q", body)
+			}
+			for _, path := range []string{"/%2e%2e/secret.txt", "/..%2fsecret.txt", "/public/index.html", "/%00", "/index.html%00", "/main.go"} {
+				if response, _ := s.ask(http.MethodGet, path, nil, ""); response.StatusCode != http.StatusNotFound {
+					t.Errorf("%s is answered with %d", path, response.StatusCode)
+				}
+			}
+		})
+	}
+}
+
+func TestEveryAnswerHasTheSecurityHeaders(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	for _, path := range []string{"/", "/app.js", "/nope", "/healthz", "/readyz", "/sse", "/status", "/status/sse"} {
+		header := s.get(path).Header
+		for name, want := range map[string]string{
+			"Content-Security-Policy": "object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+			"X-Content-Type-Options":  "nosniff",
+			"X-Frame-Options":         "DENY",
+			"Referrer-Policy":         "same-origin",
+		} {
+			if got := header.Get(name); got != want {
+				t.Errorf("%s: %s is %q, want %q", path, name, got, want)
+			}
+		}
+	}
+}
+
+func TestAllowedOriginsMayOpenTheStream(t *testing.T) {
+	t.Parallel()
+	const dev, other, evil = "http://localhost:5173", "https://example.com", "https://evil.example"
+	for _, test := range []struct {
+		allowed, origin string
+		status          int
+		allow           string
+	}{
+		{"", dev, 200, ""},
+		{dev, dev, 200, dev},
+		{dev + ", " + other, other, 200, other},
+		{dev, evil, 403, ""},
+		{dev, dev + "0", 403, ""},
+		{dev, "null", 403, ""},
+		{dev, "", 200, ""},
+		{"*", evil, 200, "*"},
+	} {
+		s := start(t, "ALLOWED_ORIGINS="+test.allowed)
+		for _, method := range []string{http.MethodGet, http.MethodOptions} {
+			want := test.status
+			header := http.Header{}
+			if test.origin != "" {
+				header.Set("Origin", test.origin)
+			}
+			if method == http.MethodOptions {
+				if test.origin == "" || test.allowed == "" {
+					continue
+				}
+				header.Set("Access-Control-Request-Method", http.MethodGet)
+				header.Set("Access-Control-Request-Headers", "last-event-id")
+				if want == http.StatusOK {
+					want = http.StatusNoContent
+				}
+			}
+			request, err := http.NewRequest(method, s.url+"/sse", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header = header
+			response, err := s.client.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if got := response.Header.Get("Access-Control-Allow-Origin"); response.StatusCode != want || got != test.allow {
+				t.Errorf("ALLOWED_ORIGINS=%q, %s from %q: status %d, allowed %q; want %d, %q",
+					test.allowed, method, test.origin, response.StatusCode, got, want, test.allow)
+			}
+			credentials := response.Header.Get("Access-Control-Allow-Credentials") == "true"
+			if listed := test.allow != "" && test.allow != "*"; credentials != listed {
+				t.Errorf("ALLOWED_ORIGINS=%q, %s from %q: credentials allowed: %v", test.allowed, method, test.origin, credentials)
+			}
+		}
+	}
+}
+
+func TestNoOtherOriginMayPublishFromABrowser(t *testing.T) {
+	t.Parallel()
+	const evil = "https://evil.example"
+	for _, allowed := range []string{"", evil, "*"} {
+		s := start(t, "ALLOWED_ORIGINS="+allowed)
+		// With the token in a header, a browser asks first, and is not told that it may.
+		preflight, _ := s.ask(http.MethodOptions, "/sse", http.Header{
+			"Origin":                         {evil},
+			"Access-Control-Request-Method":  {http.MethodPost},
+			"Access-Control-Request-Headers": {"authorization,content-type"},
+		}, "")
+		methods, headers := preflight.Header.Get("Access-Control-Allow-Methods"), strings.ToLower(preflight.Header.Get("Access-Control-Allow-Headers"))
+		mayAuthorize := strings.Contains(headers, "authorization") // for private topics; the page would need the token as well
+		if strings.ContainsAny(methods+headers, "*") || strings.Contains(methods, http.MethodPost) || mayAuthorize != (allowed == evil) {
+			t.Errorf("ALLOWED_ORIGINS=%q: a browser may send %q with %q", allowed, methods, headers)
+		}
+		// What it sends without asking has no token.
+		for _, contentType := range []string{"application/x-www-form-urlencoded", "text/plain"} {
+			header := http.Header{"Origin": {evil}, "Content-Type": {contentType}, "Cookie": {"token=" + token}}
+			if response, _ := s.ask(http.MethodPost, "/sse", header, "message=forged"); response.StatusCode != http.StatusUnauthorized {
+				t.Errorf("ALLOWED_ORIGINS=%q: a form is answered with %d", allowed, response.StatusCode)
+			}
+		}
+	}
+}
+
+func TestTrustedProxiesTellWhoTheClientIs(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ trusted, logged string }{
+		{"", "127.0.0.1"},
+		{"10.0.0.0/8", "127.0.0.1"},
+		{"127.0.0.1", "203.0.113.7"},
+		{"10.0.0.0/8, 127.0.0.0/8", "203.0.113.7"},
+	} {
+		s := start(t, "TRUSTED_PROXIES="+test.trusted)
+		s.ask(http.MethodHead, "/", http.Header{"X-Forwarded-For": {"203.0.113.7"}}, "")
+		if line := s.out.Wait(t, "HEAD"); !strings.Contains(line, " "+test.logged+" ") {
+			t.Errorf("TRUSTED_PROXIES=%q: the log says %q, want %s", test.trusted, line, test.logged)
+		}
+	}
+}
+
+func TestEachRequestIsOneLogLineAndAStreamsComesWhenItEnds(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		s.ask(http.MethodGet, "/healthz", nil, "")
+		stream := s.get("/sse")
+		begin := time.Now()
+		s.ask(http.MethodGet, "/style.css", nil, "")
+		s.out.Wait(t, `GET      "/style.css"`)
+		if lines := s.out.Lines(`"/sse"`); len(lines) > 0 {
+			t.Errorf("while the stream is open the log has %q", lines)
+		}
+		took := time.Since(begin)
+		stream.Body.Close()
+		s.tick("tick") // on HTTP/1.1 a failed write reports the disconnect
+		eventually(t, func() string {
+			if len(s.out.Lines(`"/sse"`)) == 0 {
+				s.tick("tick")
+				return "the stream of a client that left is not logged"
+			}
+			return ""
+		})
+		line := s.out.Lines(`"/sse"`)[0]
+		found := regexp.MustCompile(`\| 200 \| +([\d.]+(?:µs|ms|s)) \| +127\.0\.0\.1 \| GET`).FindStringSubmatch(line)
+		if found == nil {
+			t.Fatalf("unexpected log line %q", line)
+		}
+		if lasted, err := time.ParseDuration(found[1]); err != nil || lasted < took.Truncate(10*time.Microsecond) {
+			t.Errorf("the log says that the stream lasted %s, want at least %v", found[1], took)
+		}
+		s.stop()
+		if lines := s.out.Lines("[GIN]"); len(lines) != 2 {
+			t.Errorf("the log has %q, want two lines", lines)
+		}
+	})
+}
+
+func TestLimitSendsTheNextClientAwayUntilThereIsRoom(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil, "MAX_CLIENTS=2")
+		first := s.get("/sse")
+		s.get("/sse")
+		for range 3 {
+			response, body := s.ask(http.MethodGet, "/sse", nil, "")
+			if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") != "5" ||
+				body != `{"error":"All places are taken. Try again in a few seconds."}` {
+				t.Errorf("third client: status %d, Retry-After %q, body %q", response.StatusCode, response.Header.Get("Retry-After"), body)
+			}
+		}
+		if response, _ := s.ask(http.MethodGet, "/", nil, ""); response.StatusCode != http.StatusOK {
+			t.Errorf("the page: status %d", response.StatusCode)
+		}
+		// Nothing is sent, so no write reports that the client has left: its place is free all the same.
+		first.Body.Close()
+		eventually(t, func() string {
+			if response, _ := s.ask(http.MethodHead, "/sse", nil, ""); response.StatusCode != http.StatusOK {
+				return fmt.Sprintf("status %d after a client left", response.StatusCode)
+			}
+			return ""
+		})
+	})
+}
+
+func TestClientThatLeavesIsNoticedWithinTwoTicks(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"1.0", "1.1"} {
+		s := start(t)
+		conn := s.raw("GET /sse HTTP/" + version + "\r\nHost: localhost\r\n\r\n")
+		s.tick("tick")
+		for lines := bufio.NewReader(conn); ; { // to the end, as with something unread the system would reset the connection
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(line, `data:"tick"`) {
+				_, _ = lines.Discard(lines.Buffered())
+				break
+			}
+		}
+		conn.Close()
+		begin := time.Now()
+		clock := time.NewTicker(time.Second / 2)
+		for range 2 {
+			<-clock.C
+			s.tick("tick")
+		}
+		clock.Stop()
+		eventually(t, func() string {
+			if n := s.events.Stats().Subscribers; n > 0 {
+				return fmt.Sprintf("HTTP/%s: %d streams after two ticks", version, n)
+			}
+			return ""
+		})
+		if took := time.Since(begin); took > 14*time.Second { // a comment against silence would come after 15
+			t.Errorf("HTTP/%s: it took %v", version, took)
+		}
+	}
+}
+
+// Not parallel: it counts what the whole process holds.
+func TestThousandsComingAndGoingLeaveNothing(t *testing.T) {
+	idle := runtime.NumGoroutine() // those of parallel tests that wait are among them
+	s := start(t)
+	churn := func(n int) {
+		for i := range n {
+			conn := s.stream("/sse")
+			if i%2 == 0 {
+				_ = conn.SetLinger(0) // RST, as after a crash
+			}
+			conn.Close()
+			s.tick(i)
+		}
+	}
+	held := func() (goroutines, descriptors int, heap uint64) {
+		runtime.GC()
+		var memory runtime.MemStats
+		runtime.ReadMemStats(&memory)
+		open, err := os.ReadDir("/proc/self/fd") // Linux's; elsewhere the descriptors go uncounted
+		if err != nil && runtime.GOOS == "linux" {
+			t.Fatal(err)
+		}
+		return runtime.NumGoroutine(), len(open), memory.HeapAlloc
+	}
+
+	churn(100) // what is made once is there now
+	var goroutines, descriptors int
+	var heap uint64
+	eventually(t, func() string {
+		goroutines, descriptors, heap = held()
+		if goroutines > idle+10 {
+			return fmt.Sprintf("still %d goroutines after the first 100", goroutines)
+		}
+		return ""
+	})
+	n := 5000
+	if testing.Short() {
+		n = 500
+	}
+	churn(n)
+	logged := uint64(n) * 200 // bytes for each line that s.out keeps, with room to grow
+	cleanups := uint64(n) * 500
+	eventually(t, func() string {
+		g, d, h := held()
+		if g > goroutines || d > descriptors || h > heap+logged+cleanups+2<<20 {
+			return fmt.Sprintf("%d goroutines, %d descriptors, %d bytes; before it was %d, %d, %d", g, d, h, goroutines, descriptors, heap)
+		}
+		return ""
+	})
+}
+
+func TestThousandStalledClientsAreCutOffAndHoldNobodyUp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes more than 10 s")
+	}
+	t.Parallel()
+	const stalled = 1000
+	s := start(t)
+	for range stalled {
+		_ = s.stream("/sse").SetReadBuffer(4 << 10) // and then never read
+	}
+	healthy := bufio.NewReader(s.get("/sse").Body)
+	filler := strings.Repeat("x", 32<<10)
+	begin, timeout := time.Now(), time.After(2*time.Minute)
+	ticks := time.NewTicker(20 * time.Millisecond)
+	defer ticks.Stop()
+	for n := 0; ; n++ {
+		s.tick(map[string]string{"filler": filler, "number": fmt.Sprint(n)})
+		// The healthy client has this one before the next is sent.
+		for want := fmt.Sprintf(`"number":"%d"`, n); ; {
+			line, err := healthy.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(line, want) {
+				break
+			}
+		}
+		left := s.events.Stats().Subscribers - 1
+		select {
+		case <-ticks.C:
+			if left == 0 {
+				t.Logf("%d stalled clients were cut off within %v", stalled, time.Since(begin))
+				return
+			}
+		case <-timeout:
+			t.Fatalf("%d of %d stalled clients are not cut off", left, stalled)
+		}
+	}
+}
+
+// busy gives a site a message that it keeps and two clients, which have each seen three events: what they
+// missed, a tick and the message.
+func (s *site) busy() {
+	s.t.Helper()
+	s.tick("tick")
+	s.send("message")
+	for range 2 {
+		readUntil(s.t, s.get("/sse?lastEventId=unknown").Body, `data:"message"`)
+	}
+}
+
+func TestStatusPageShowsTheFiguresWithoutJavaScript(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.busy()
+	response, page := s.ask(http.MethodGet, "/status", nil, "")
+	if got := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || got != "text/html; charset=utf-8" {
+		t.Errorf("status %d, type %q", response.StatusCode, got)
+	}
+	if got := response.Header.Get("Cache-Control"); got != "no-cache" {
+		t.Errorf("Cache-Control %q: the figures of earlier could be shown", got)
+	}
+	want := map[string]string{
+		"subscribers": "2", "rate": `\d+(\.\d)?`, "delivered": "6", "kept": "1", "uptime": `(\d+m)?\d+s`, "memory": `\d+(\.\d)? MB`,
+		"top": `\d+`, "summary": "Nothing to show yet.",
+	}
+	for id, value := range want {
+		if !regexp.MustCompile(` id="` + id + `">` + value + `</`).MatchString(page) {
+			t.Errorf("%s is not %s in %s", id, value, page)
+		}
+	}
+	if strings.Contains(page, "{{") || strings.Contains(page, "<no value>") || strings.Contains(page, "127.0.0.1") || strings.Contains(page, token) {
+		t.Errorf("a place that is not filled in, an address, or a secret, in %s", page)
+	}
+
+	sent := s.figures()
+	want["chart"] = ""
+	for id := range maps.Keys(sent) {
+		if !strings.Contains(page, ` id="`+id+`"`) {
+			t.Errorf("%q is sent, and no element of the page has that id", id)
+		}
+	}
+	if len(sent) != len(want) || sent["subscribers"] != "2" || sent["delivered"] != "6" || sent["kept"] != "1" {
+		t.Errorf("sent are %v", sent)
+	}
+}
+
+// figures returns what the stream of the status page sends first, by name.
+func (s *site) figures() (figures map[string]string) {
+	s.t.Helper()
+	for event, err := range sse.Read(s.get("/status/sse").Body, nil) {
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if !isFirst(event) {
+			if err := json.Unmarshal([]byte(event.Data), &figures); err != nil {
+				s.t.Fatalf("%q: %v", event.Data, err)
+			}
+			return figures
+		}
+	}
+	s.t.Fatal("the stream ended without figures")
+	return nil
+}
+
+func TestFirstViewerInAWhileGetsTheFiguresOfNow(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.status.Refresh(nil) // somebody looked before
+	s.busy()
+	if got := s.figures()["kept"]; got != "1" {
+		t.Errorf("%s messages are kept, says what is sent first, want 1", got)
+	}
+}
+
+func TestStatusIsOpenWhenAllPlacesAreTaken(t *testing.T) {
+	t.Parallel()
+	s := start(t, "MAX_CLIENTS=1")
+	s.get("/sse")
+	if response := s.get("/sse"); response.StatusCode != http.StatusServiceUnavailable {
+		t.Fatalf("a second client is answered with %d", response.StatusCode)
+	}
+	for _, path := range []string{"/status", "/status/sse"} { // the places of the two streams are counted apart
+		if response := s.get(path); response.StatusCode != http.StatusOK {
+			t.Errorf("%s is answered with %d", path, response.StatusCode)
+		}
+	}
+}
+
+func TestMetricsAreWhatPrometheusExpects(t *testing.T) {
+	t.Parallel()
+	s := start(t, "METRICS=true")
+	s.busy()
+	response, text := s.ask(http.MethodGet, "/metrics", nil, "")
+	if got := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || !strings.HasPrefix(got, "text/plain; version=0.0.4") {
+		t.Errorf("status %d, type %q", response.StatusCode, got)
+	}
+	for _, want := range []string{
+		"# TYPE gin_sse_subscribers gauge\ngin_sse_subscribers 2\n",
+		"# TYPE gin_sse_events_delivered_total counter\ngin_sse_events_delivered_total 6\n",
+		"# TYPE gin_sse_history_messages gauge\ngin_sse_history_messages 1\n",
+		"\ngo_goroutines ", "\nprocess_start_time_seconds ", "\nprocess_resident_memory_bytes ",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %s", want, text)
+		}
+	}
+	problems, err := promlint.New(strings.NewReader(text)).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range problems {
+		if strings.HasPrefix(problem.Metric, "gin_sse_") {
+			t.Errorf("%s: %s", problem.Metric, problem.Text)
+		}
+	}
+	for line := range strings.Lines(text) {
+		if !regexp.MustCompile(`^(# (HELP|TYPE) )?(gin_sse|go|process)_`).MatchString(line) {
+			t.Errorf("something else is exposed: %s", line)
+		}
+	}
+}
+
+func TestMetricsAreOffUnlessAskedFor(t *testing.T) {
+	t.Parallel()
+	for setting, want := range map[string]int{"METRICS=": 404, "METRICS=false": 404, "METRICS=true": 200} {
+		if response := start(t, setting).get("/metrics"); response.StatusCode != want {
+			t.Errorf("with %s /metrics is answered with %d, want %d", setting, response.StatusCode, want)
+		}
+	}
+}
+
+func TestStopEndsEveryKindOfStreamProperly(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		s.tick("tick")
+		streams := []*http.Response{s.get("/sse"), s.get("/status/sse"), s.get("/sse")}
+		s.stop()
+		for _, stream := range streams {
+			if text, err := io.ReadAll(stream.Body); err != nil || !bytes.HasSuffix(text, []byte("\n\n")) {
+				t.Errorf("%s ended with %v after %q", stream.Request.URL.Path, err, text)
+			}
+		}
+	})
+}
+
+func TestEmbeddedFilesAreServed(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	for _, name := range []string{"index.html", "app.js", "style.css", "favicon.svg"} {
+		want, err := assets.ReadFile("public/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, got := s.ask(http.MethodGet, "/"+name, nil, ""); got != string(want) {
+			t.Errorf("/%s is not public/%s", name, name)
+		}
+	}
+}
