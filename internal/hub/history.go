@@ -96,6 +96,21 @@ func (k *histories) add(m Message, frame []byte) {
 	}
 }
 
+// end ends a topic after its last message: a client that has that one has seen the end. The number is that of
+// the end itself, for a topic without messages.
+func (k *histories) end(topic string, number uint64) {
+	t := k.open(topic)
+	switch n := len(t.messages); {
+	case n > 0:
+		t.ended = t.messages[n-1].number
+	case t.gone > 0:
+		t.ended = t.gone
+	default:
+		t.ended = number
+	}
+	k.settle(t)
+}
+
 // oldest returns the message with the lowest number, if any is kept.
 func (k *histories) oldest() *message {
 	for len(k.all) > 0 && k.all[0].frame == nil {

@@ -41,9 +41,12 @@ type Message struct {
 	Number uint64          // given by the log: 1 or more, rising over all topics, maybe with holes
 	Topic  string          // empty is the default topic
 	Name   string          // of the event, or empty
-	Data   json.RawMessage // JSON
+	Data   json.RawMessage // JSON; nothing if the message only ends its topic
 	End    bool            // it ends its topic
 }
+
+// endsSilently tells whether the message ends its topic without an event.
+func (m Message) endsSilently() bool { return m.End && len(m.Data) == 0 }
 
 // Limits bound what a hub keeps, and what it believes.
 type Limits struct {
@@ -120,9 +123,12 @@ func (h *Hub) Begin(epoch string, last, seen uint64) {
 // were sent before. A number that is not above the last one is ignored. A message on a topic that has
 // ended opens it again. It is an error if the data is not JSON, or ErrClosed. Append waits for no subscriber.
 func (h *Hub) Append(m Message) error {
-	frame, err := encodeMessage(h.ID(m.Number), m) // its epoch cannot change until Append returns
-	if err != nil {
-		return err
+	var frame []byte
+	if !m.endsSilently() {
+		var err error
+		if frame, err = encodeMessage(h.ID(m.Number), m); err != nil { // its epoch cannot change until Append returns
+			return err
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -133,12 +139,18 @@ func (h *Hub) Append(m Message) error {
 		return nil
 	}
 	h.last = m.Number
-	h.published++
-	h.histories.add(m, frame)
+	if frame == nil {
+		h.histories.end(m.Topic, m.Number)
+	} else {
+		h.published++
+		h.histories.add(m, frame)
+	}
 	own := len(frame)
 	for c := range h.followers(m.Topic) {
-		h.add(c, m.Number, frame, own)
-		own = 0
+		if frame != nil {
+			h.add(c, m.Number, frame, own)
+			own = 0
+		}
 		if m.End && h.end(c) > 0 {
 			h.breakOff(c)
 		}

@@ -43,13 +43,11 @@ type Subscriber struct {
 // subscriber should have had are lost, an event called gap is in their place, which says how many, or null
 // if that is unknown. After an id of another epoch the gap comes first, then everything that is kept.
 //
-// The error is ErrEnded if after is not before the end of all these topics, or ErrClosed.
+// The error is ErrEnded if after is not before the end of all these topics. From a closed hub the subscriber gets
+// what it missed, then ErrClosed.
 func (h *Hub) Subscribe(topics Topics, after string) (*Subscriber, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed {
-		return nil, ErrClosed
-	}
 	s := &Subscriber{hub: h, chain: h.join(topics), after: after, ticked: topics != Topics{}}
 	end := h.end(s.chain)
 	switch {
@@ -95,8 +93,12 @@ func (h *Hub) place(s *Subscriber) (gap []byte) {
 	return gap
 }
 
-// attach puts the subscriber to the end of its chain.
-func (s *Subscriber) attach() { s.at = s.chain.end }
+// attach puts the subscriber to the end of its chain. In a closed hub nothing comes there.
+func (s *Subscriber) attach() {
+	if !s.hub.closed {
+		s.at = s.chain.end
+	}
+}
 
 // attachNew is attach for one that missed nothing: it gets the latest tick first.
 func (s *Subscriber) attachNew() {
@@ -130,8 +132,20 @@ func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 		select {
 		case <-s.at.sent:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			if !s.at.isSent() { // what was sent before a stop still goes out
+				return nil, context.Cause(ctx)
+			}
 		}
+	}
+}
+
+// isSent tells whether there is a batch, or will be none.
+func (l *link) isSent() bool {
+	select {
+	case <-l.sent:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -15,16 +15,16 @@ import (
 // comment is sent when nothing else was for some time. Clients ignore it.
 var comment = []byte(":\n\n")
 
-// start is the first block of a stream: how long to wait before reconnecting, and the id where the
-// stream begins. It has no data, so it is no event, but an EventSource remembers its id: a client that
-// is cut off before any message came has an id to resume from. Zero and the empty string are left out.
+// start is the first block of a stream: how long to wait before reconnecting, and the id where the stream
+// begins, so that a client that is cut off before any message came has an id to resume from. An id would need no
+// event, but Firefox and WebKit forget one that comes without. Zero and the empty string are left out.
 func start(retry int, id string) []byte {
 	var b []byte
 	if retry > 0 {
 		b = fmt.Appendf(b, "retry:%d\n", retry)
 	}
 	if id != "" {
-		b = fmt.Appendf(b, "id:%s\n", id)
+		b = fmt.Appendf(b, "id:%s\nevent:position\ndata:{}\n", id)
 	}
 	return append(b, '\n')
 }
