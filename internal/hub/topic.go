@@ -1,0 +1,109 @@
+package hub
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+)
+
+const (
+	maxTopics  = 20  // that one subscriber follows
+	maxTopic   = 200 // bytes of a topic's name
+	maxName    = 64  // bytes of an event's name
+	private    = "private/"
+	nameBytes  = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+	topicBytes = nameBytes + "/"
+)
+
+// CheckName returns an error that says what is wrong with an event's name, or nil. The names that
+// EventSource and the hub use for events of their own are refused, because a page could not tell the
+// two apart. An empty name means that the event has none.
+func CheckName(name string) error {
+	reserved := []string{"open", "error", "gap", "position"}
+	if len(name) > maxName || strings.Trim(name, nameBytes) != "" || slices.Contains(reserved, name) {
+		return fmt.Errorf("%q is no name for an event: it takes 1 to %d letters, digits, dots, underscores or hyphens, and none of %s", name, maxName, strings.Join(reserved, ", "))
+	}
+	return nil
+}
+
+// CheckTopic returns an error that says what is wrong with the name of a topic to publish to, or nil.
+// The empty name is the default topic.
+func CheckTopic(name string) error {
+	if name != "" && !isTopic(name) {
+		return fmt.Errorf("%q is no topic: it takes 1 to %d letters, digits, dots, underscores, hyphens or slashes, and no empty part between slashes", name, maxTopic)
+	}
+	return nil
+}
+
+func isTopic(name string) bool {
+	return len(name) <= maxTopic && strings.Trim(name, topicBytes) == "" && !slices.Contains(strings.Split(name, "/"), "")
+}
+
+// Topics is a set of topics to follow. The zero value is the default topic alone. Two sets are equal if
+// they match the same topics.
+type Topics struct {
+	joined string // the sorted names, a line each; none is covered by another one
+}
+
+// ParseTopics returns the set with these names, at most 20. A name whose last part is * stands for all
+// topics below, at any depth; * alone stands for every topic but the default one and private ones. No
+// names at all are the default topic.
+func ParseTopics(names []string) (Topics, error) {
+	if len(names) > maxTopics {
+		return Topics{}, fmt.Errorf("%d topics are too many: one subscriber follows up to %d", len(names), maxTopics)
+	}
+	for _, name := range names {
+		if !isTopic(strings.TrimSuffix(name, "/*")) && name != "*" || len(name) > maxTopic {
+			return Topics{}, fmt.Errorf("%q is no topic to follow: it takes 1 to %d letters, digits, dots, underscores, hyphens or slashes, no empty part between slashes, and * only as the last part", name, maxTopic)
+		}
+	}
+	names = slices.Clone(names)
+	slices.Sort(names)
+	names = slices.Compact(names)
+	names = slices.DeleteFunc(names, func(name string) bool {
+		return slices.ContainsFunc(names, func(other string) bool { return other != name && covers(other, name) })
+	})
+	return Topics{strings.Join(names, "\n")}, nil
+}
+
+// Names returns the set's names, sorted, without those that another one covers. The default topic is
+// the empty name.
+func (t Topics) Names() []string { return strings.Split(t.joined, "\n") }
+
+// covers tells whether everything that a name matches is matched by a pattern as well.
+func covers(pattern, name string) bool {
+	for key := range keys(name) {
+		if key == indexKey(pattern) {
+			return true
+		}
+	}
+	return false
+}
+
+// indexKey is what a name of a set is found under, among the keys of a topic: itself, or for a wildcard
+// what is before its *. The wildcard * alone is its own, because the empty name is the default topic.
+func indexKey(name string) string {
+	if strings.HasSuffix(name, "/*") {
+		return name[:len(name)-1]
+	}
+	return name
+}
+
+// keys yields what a topic's subscribers may have asked for: its own name, then every wildcard that
+// matches it, as indexKey has it.
+func keys(topic string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if !yield(topic) {
+			return
+		}
+		if topic != "" && topic != "*" && !strings.HasPrefix(topic, private) && !yield("*") {
+			return
+		}
+		for i := range len(topic) {
+			if topic[i] == '/' && !yield(topic[:i+1]) {
+				return
+			}
+		}
+	}
+}
