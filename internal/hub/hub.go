@@ -1,43 +1,295 @@
-// Package hub sends events to any number of subscribers.
+// Package hub sends events to any number of subscribers, each of which follows a set of topics.
+//
+// What is sent to one set of topics forms a chain of batches. A subscriber is a position in such a chain,
+// so there is no queue for each client: nothing to size, nothing that overflows, nobody to drop. A client
+// that was away, or falls too far behind, reads what it missed from the histories, which keep the latest
+// messages of each topic, and then goes on in its chain.
+//
+// There are two kinds of event. A tick is worth nothing once there is a newer one; it has no id. A
+// message has an id, whose number a log has given it, and is kept for a while.
 package hub
 
 import (
-	"context"
+	"cmp"
+	"container/list"
 	"encoding/json"
 	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 )
 
 var (
-	ErrClosed    = errors.New("hub closed")
-	ErrEnded     = errors.New("topic ended")
-	ErrTooLarge  = errors.New("message too large")
+	// ErrClosed is what a closed hub answers.
+	ErrClosed = errors.New("hub closed")
+
+	// ErrEnded says that a topic has ended, or all topics of a set have.
+	ErrEnded = errors.New("topic ended")
+
+	// ErrTooLarge says that a log cannot keep a message of this size, however often it is sent.
+	ErrTooLarge = errors.New("message too large")
+
+	// ErrKeyReused says that an idempotency key belongs to another message.
 	ErrKeyReused = errors.New("key used for another message")
 )
 
 // Message is what a log brings.
 type Message struct {
-	Number uint64          // given by the log: 1 or more, rising over all topics
+	Number uint64          // given by the log: 1 or more, rising over all topics, maybe with holes
 	Topic  string          // empty is the default topic
 	Name   string          // of the event, or empty
 	Data   json.RawMessage // JSON
 	End    bool            // it ends its topic
 }
 
-// Limits bound what a hub keeps.
+// Limits bound what a hub keeps, and what it believes.
 type Limits struct {
-	History      int    // messages kept for each topic
-	HistoryBytes int64  // of all histories together
-	Ahead        uint64 // by how much an id may be above the last number, because another replica got there first; 0 if the log has no replicas
+	History      int    // messages for each topic
+	HistoryBytes int64  // of all histories together, with all that it takes to keep them
+	Ahead        uint64 // by how much an id may be above the last number, as another replica may be ahead; 0 if there are none
+}
+
+// Hub is where messages and ticks come in. Its methods may be called from any number of goroutines, but
+// for those that a log calls: Begin, Append, Lost and LostAll come one after the other.
+type Hub struct {
+	mu        sync.Mutex
+	limits    Limits
+	epoch     string
+	begins    int    // how often Begin was called
+	last      uint64 // number of the latest message
+	seen      uint64 // number of the last message from before the log's start
+	histories *histories
+	tick      []byte // the latest one, for those who come between two ticks
+	published uint64
+	closed    bool
+
+	chains      map[Topics]*chain
+	topics      map[string]*topic // by indexKey
+	subscribers int64
+	delivered   atomic.Uint64
+
+	started time.Time
+	sent    []sent // links that slow subscribers may still be at, the oldest first
+	behind  int    // bytes of them
+	waiting []*chain
+	paced   time.Duration // when the pacer last sent something
+	pacer   *time.Timer   // flushes the waiting chains
+	silent  *list.List    // of all chains, the longest silent one first
+	quiet   *time.Timer   // breaks their silence
+}
+
+// New returns a hub within these limits. Close frees what it holds.
+func New(limits Limits) *Hub {
+	h := &Hub{
+		limits:    limits,
+		histories: newHistories(limits, 0),
+		chains:    map[Topics]*chain{},
+		topics:    map[string]*topic{},
+		started:   time.Now(),
+		silent:    list.New(),
+	}
+	h.mu.Lock() // the timers' goroutines have to see the timers
+	defer h.mu.Unlock()
+	h.quiet = time.AfterFunc(silence, h.comment)
+	h.pacer = time.AfterFunc(pace, h.flushWaiting)
+	return h
+}
+
+// Begin begins an epoch: all that is kept is dropped, ids of other epochs are unknown, and the next
+// message has a number above last. Subscribers get a gap, unless they have waited for the first epoch:
+// until then they get ticks alone. Those that asked for no id get the messages after seen, the last one
+// from before the start of the log, which may be one that is still to be loaded.
+func (h *Hub) Begin(epoch string, last, seen uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
+	}
+	for _, c := range h.chains {
+		h.breakOff(c)
+	}
+	h.begins++
+	h.epoch, h.last, h.seen = epoch, last, seen
+	h.histories = newHistories(h.limits, last)
+}
+
+// Append keeps a message and sends it to all that follow its topic, at once or within 40 ms of what they
+// were sent before. A number that is not above the last one is ignored. A message on a topic that has
+// ended opens it again. It is an error if the data is not JSON, or ErrClosed. Append waits for no subscriber.
+func (h *Hub) Append(m Message) error {
+	frame, err := encodeMessage(h.ID(m.Number), m) // its epoch cannot change until Append returns
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return ErrClosed
+	}
+	if m.Number <= h.last {
+		return nil
+	}
+	h.last = m.Number
+	h.published++
+	h.histories.add(m, frame)
+	own := len(frame)
+	for c := range h.followers(m.Topic) {
+		h.add(c, m.Number, frame, own)
+		own = 0
+		if m.End && h.end(c) > 0 {
+			h.breakOff(c)
+		}
+	}
+	return nil
+}
+
+// Lost tells that the messages of a topic up to that number are gone, and that those of them which have not come
+// never will. In that case its subscribers get a gap.
+func (h *Hub) Lost(topic string, number uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || h.begins == 0 {
+		return
+	}
+	h.histories.dropUpTo(topic, number)
+	if number <= h.last {
+		return
+	}
+	for c := range h.followers(topic) { // with the last id, as messages of other topics may come that are older
+		h.flush(c)
+		h.send(c, h.gap(h.last))
+	}
+}
+
+// LostAll is Lost for all topics, and returns how many messages were still kept.
+func (h *Hub) LostAll(number uint64) (dropped int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || h.begins == 0 {
+		return 0
+	}
+	if number <= h.last {
+		return h.histories.dropAllUpTo(number)
+	}
+	dropped = h.histories.kept
+	h.histories = newHistories(h.limits, number)
+	h.last = number
+	for _, c := range h.chains {
+		h.flush(c)
+		b := h.gap(number)
+		b.first, b.last = number, number
+		h.send(c, b)
+	}
+	return dropped
+}
+
+// gap is a batch that tells of messages lost, nobody knows how many.
+func (h *Hub) gap(number uint64) *batch {
+	frame := encodeGap(h.id(number), 0, false)
+	return &batch{data: frame, events: 1, own: len(frame)}
+}
+
+// Tick sends an event to the subscribers of the default topic. It has no id and is not kept, except that a
+// new subscriber gets the latest one at once. The data is sent as JSON; it is an error if it cannot be, or
+// ErrClosed. Tick waits for no subscriber.
+func (h *Hub) Tick(data any) error {
+	frame, err := encodeTick(data)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return ErrClosed
+	}
+	h.tick = frame
+	if c := h.chains[Topics{}]; c != nil {
+		h.flush(c)
+		h.send(c, &batch{data: frame, events: 1, own: len(frame)})
+	}
+	return nil
+}
+
+// beforeKept is the number before the first message that is kept of a set.
+func (h *Hub) beforeKept(c *chain) uint64 {
+	before := h.last
+	for _, f := range c.follows {
+		first := h.histories.of(f.topic.key).first()
+		if isWildcard(f.topic.key) {
+			first = h.histories.oldest()
+		}
+		if first != nil {
+			before = min(before, first.number-1)
+		}
+	}
+	return before
+}
+
+// Ended tells whether a topic has ended, as far as that is still remembered.
+func (h *Hub) Ended(topic string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.histories.of(topic).ended > 0
+}
+
+// end is the number of the message that ended the last topic of a set, or 0 if one of them goes on. A
+// wildcard never ends.
+func (h *Hub) end(c *chain) uint64 {
+	var last uint64
+	for _, f := range c.follows {
+		ended := h.histories.of(f.topic.key).ended
+		if ended == 0 {
+			return 0
+		}
+		last = max(last, ended)
+	}
+	return last
+}
+
+// ID is the id of the message with that number.
+func (h *Hub) ID(number uint64) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.id(number)
+}
+
+func (h *Hub) id(number uint64) string { return h.epoch + "-" + strconv.FormatUint(number, 10) }
+
+// number is what an id of this epoch says, unless there cannot be such an id.
+func (h *Hub) number(id string) (number uint64, known bool) {
+	digits, ours := strings.CutPrefix(id, h.epoch+"-")
+	number, err := strconv.ParseUint(digits, 10, 64)
+	highest := max(h.last, h.seen)
+	return number, ours && err == nil && (number <= highest || number-highest <= h.limits.Ahead)
+}
+
+// Close ends every subscription: subscribers get what was sent before, then ErrClosed.
+// Calling it again does nothing.
+func (h *Hub) Close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
+	}
+	for _, c := range h.chains {
+		h.breakOff(c)
+	}
+	h.closed = true
+	h.quiet.Stop()
+	h.pacer.Stop()
 }
 
 // Stats are figures of a hub.
 type Stats struct {
-	Subscribers int64
-	Delivered   uint64
-	Published   uint64
-	Kept        int
-	Topics      int
-	Busiest     []TopicCount
+	Subscribers int64        // now
+	Delivered   uint64       // events handed over to subscribers so far, each counted for each of them
+	Published   uint64       // messages so far
+	Kept        int          // messages in the histories
+	Topics      int          // that are followed by their names, or have messages
+	Busiest     []TopicCount // the five most followed of those that are not private, the first one first
 }
 
 // TopicCount is how many subscribers follow a topic by its name.
@@ -46,21 +298,26 @@ type TopicCount struct {
 	Subscribers int
 }
 
-type Hub struct{}
-
-type Subscriber struct{}
-
-func New(limits Limits) *Hub                                              { return &Hub{} }
-func (h *Hub) Begin(epoch string, last, seen uint64)                      {}
-func (h *Hub) Append(m Message) error                                     { return nil }
-func (h *Hub) Lost(topic string, number uint64)                           {}
-func (h *Hub) LostAll(number uint64) (dropped int)                        { return 0 }
-func (h *Hub) Tick(data any) error                                        { return nil }
-func (h *Hub) Ended(topic string) bool                                    { return false }
-func (h *Hub) ID(number uint64) string                                    { return "" }
-func (h *Hub) Subscribe(topics Topics, after string) (*Subscriber, error) { return nil, nil }
-func (h *Hub) Stats() Stats                                               { return Stats{} }
-func (h *Hub) Close()                                                     {}
-
-func (s *Subscriber) Next(ctx context.Context) ([]byte, error) { return nil, nil }
-func (s *Subscriber) Close()                                   {}
+// Stats returns the figures of this moment.
+func (h *Hub) Stats() Stats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := Stats{Subscribers: h.subscribers, Delivered: h.delivered.Load(), Published: h.published, Kept: h.histories.kept, Topics: h.histories.busy()}
+	for key, t := range h.topics {
+		if isWildcard(key) {
+			continue
+		}
+		if len(h.histories.of(key).messages) == 0 {
+			s.Topics++
+		}
+		if strings.HasPrefix(key, private) || len(s.Busiest) == 5 && t.subscribers < s.Busiest[4].Subscribers {
+			continue
+		}
+		s.Busiest = append(s.Busiest, TopicCount{key, t.subscribers})
+		slices.SortFunc(s.Busiest, func(a, b TopicCount) int {
+			return cmp.Or(cmp.Compare(b.Subscribers, a.Subscribers), cmp.Compare(a.Topic, b.Topic))
+		})
+		s.Busiest = s.Busiest[:min(5, len(s.Busiest))]
+	}
+	return s
+}

@@ -58,13 +58,16 @@ func ParseTopics(names []string) (Topics, error) {
 			return Topics{}, fmt.Errorf("%q is no topic to follow: it takes 1 to %d letters, digits, dots, underscores, hyphens or slashes, no empty part between slashes, and * only as the last part", name, maxTopic)
 		}
 	}
-	names = slices.Clone(names)
-	slices.Sort(names)
-	names = slices.Compact(names)
-	names = slices.DeleteFunc(names, func(name string) bool {
-		return slices.ContainsFunc(names, func(other string) bool { return other != name && covers(other, name) })
-	})
-	return Topics{strings.Join(names, "\n")}, nil
+	var set []string
+	for _, name := range names {
+		covered := slices.ContainsFunc(names, func(other string) bool { return other != name && covers(other, name) })
+		if !covered {
+			set = append(set, name)
+		}
+	}
+	slices.Sort(set)
+	set = slices.Compact(set)
+	return Topics{strings.Join(set, "\n")}, nil
 }
 
 // Names returns the set's names, sorted, without those that another one covers. The default topic is
@@ -89,6 +92,8 @@ func indexKey(name string) string {
 	}
 	return name
 }
+
+func isWildcard(key string) bool { return key == "*" || strings.HasSuffix(key, "/") }
 
 // keys yields what a topic's subscribers may have asked for: its own name, then every wildcard that
 // matches it, as indexKey has it.

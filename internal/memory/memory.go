@@ -1,19 +1,102 @@
-// Package memory is the log of a server without a disk.
+// Package memory is the log of a server that works alone and keeps nothing on a disk: it numbers messages
+// and brings them to the hub, which keeps the latest ones.
 package memory
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
 
 	"gin-sse/internal/hub"
 )
 
-// Log numbers messages.
-type Log struct{}
+// A publisher that got no answer sends again with the same key. For this long, and for that many keys, the
+// log remembers what it was used for.
+const (
+	remembered = 2 * time.Minute
+	maxKeys    = 100_000
+)
 
-// New returns a log that brings its messages to the hub.
-func New(events *hub.Hub) *Log { return &Log{} }
+// Log numbers messages. Its methods may be called from any number of goroutines.
+type Log struct {
+	events *hub.Hub
 
-// Publish keeps a message and returns its id.
-func (l *Log) Publish(ctx context.Context, key string, m hub.Message) (id string, err error) {
-	return "", nil
+	mu     sync.Mutex
+	number uint64 // of the latest message
+	uses   map[string]use
+	order  []keyUse // the oldest first
+}
+
+// use is what a key was used for.
+type use struct {
+	message [sha256.Size]byte
+	id      string
+}
+
+type keyUse struct {
+	key string
+	at  time.Time
+}
+
+// New returns a log that brings its messages to the hub, in an epoch of its own: a number may have been given
+// before a restart.
+func New(events *hub.Hub) *Log {
+	events.Begin(strings.ToLower(rand.Text()[:8]), 0, 0)
+	return &Log{events: events, uses: map[string]use{}}
+}
+
+// Publish gives a message its number, brings it to the hub and returns its id. The error is hub.ErrEnded if its
+// topic has ended, hub.ErrClosed, or about data that is not JSON.
+//
+// A key that was used in the last two minutes, unless 100,000 others were since, sends nothing and returns the
+// id of then. It is hub.ErrKeyReused if that was another message. An empty key is none.
+func (l *Log) Publish(_ context.Context, key string, m hub.Message) (id string, err error) {
+	var message [sha256.Size]byte
+	if key != "" {
+		message = digest(m)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	l.forget(now)
+	if used, ok := l.uses[key]; ok {
+		if used.message != message {
+			return "", hub.ErrKeyReused
+		}
+		return used.id, nil
+	}
+	if l.events.Ended(m.Topic) {
+		return "", hub.ErrEnded
+	}
+	m.Number = l.number + 1
+	if err := l.events.Append(m); err != nil {
+		return "", err
+	}
+	l.number = m.Number
+	id = l.events.ID(m.Number)
+	if key != "" {
+		l.uses[key] = use{message, id}
+		l.order = append(l.order, keyUse{key, now})
+	}
+	return id, nil
+}
+
+// forget makes room for one more key.
+func (l *Log) forget(now time.Time) {
+	for len(l.order) > 0 && (len(l.order) >= maxKeys || now.Sub(l.order[0].at) > remembered) {
+		delete(l.uses, l.order[0].key)
+		l.order[0], l.order = keyUse{}, l.order[1:]
+	}
+}
+
+// digest tells messages apart.
+func digest(m hub.Message) [sha256.Size]byte {
+	d := sha256.New()
+	fmt.Fprintf(d, "%q %q %t ", m.Topic, m.Name, m.End)
+	d.Write(m.Data)
+	return [sha256.Size]byte(d.Sum(nil))
 }

@@ -1,0 +1,296 @@
+package hub
+
+import (
+	"container/list"
+	"slices"
+	"sync/atomic"
+	"time"
+	"weak"
+)
+
+const (
+	// silence is how long a chain sends nothing before a comment goes out, which keeps connections from
+	// looking dead to proxies.
+	silence = 15 * time.Second
+
+	// pace is the least time between two batches of messages on a chain. A write to each client costs
+	// far more than a few messages more in it. A message after a pause goes out at once.
+	pace = 40 * time.Millisecond
+
+	// maxBatch is how many bytes of messages go out together, unless a single one is larger.
+	maxBatch = 16 << 10
+
+	// maxBehind is how many bytes the hub sends before subscribers that have not taken the first of
+	// them must read the histories instead. Without it, a client that stalls would keep all that was sent
+	// since in memory.
+	maxBehind = 32 << 20
+
+	linkCost = 320 // bytes that a link takes beside the data
+)
+
+// link is where a batch will be found once it is sent. Subscribers that are up to date wait at the last one.
+type link struct {
+	sent  chan struct{}         // closed once batch is set
+	batch atomic.Pointer[batch] // set once, but for links that are cut off
+}
+
+// batch is encoded events that go out together: either messages, or what has no number.
+type batch struct {
+	data   []byte
+	events int
+	first  uint64 // number of the first message, 0 if there is none
+	last   uint64
+	starts []begin // of the messages after the first one
+	own    int     // bytes of data that no other batch shares
+	next   *link   // nil sends the subscriber to the histories
+}
+
+// begin is where in a batch a message begins.
+type begin struct {
+	number uint64
+	offset int
+}
+
+// after is the part of a batch that a subscriber needs which has all messages up to that number.
+func (b *batch) after(number uint64) (data []byte, events int) {
+	switch {
+	case b.first == 0 || b.first > number:
+		return b.data, b.events
+	case b.last <= number:
+		return nil, 0
+	}
+	i := slices.IndexFunc(b.starts, func(s begin) bool { return s.number > number })
+	return b.data[b.starts[i].offset:], len(b.starts) - i
+}
+
+// chain is what is sent to the subscribers of one set of topics.
+type chain struct {
+	topics      Topics
+	follows     []follow // one for each name of the set
+	subscribers int
+	end         *link  // where the next batch will be
+	pending     *batch // messages that wait for their pace
+	waiting     bool   // for the pacer
+	paced       time.Duration
+	active      time.Duration // when it sent something
+	silent      *list.Element // in the order of active
+}
+
+// topic is what leads from a name to the chains that have it in their sets.
+type topic struct {
+	key         string
+	chains      []following
+	subscribers int
+}
+
+// follow and following are the two ends of a connection. Each knows where the other one is, so that it
+// can be cut at once where ten thousand chains follow the same topic.
+type follow struct {
+	topic *topic
+	index int // in topic.chains
+}
+
+type following struct {
+	chain *chain
+	index int // in chain.follows
+}
+
+// sent is a link that the hub can cut off. A weak pointer does not keep it: once all subscribers have passed
+// a link it is garbage.
+type sent struct {
+	link weak.Pointer[link]
+	size int
+}
+
+func newLink() *link { return &link{sent: make(chan struct{})} }
+
+// join returns the chain of that set with one more subscriber.
+func (h *Hub) join(topics Topics) *chain {
+	c := h.chains[topics]
+	if c == nil {
+		c = &chain{topics: topics, end: newLink(), paced: -pace, active: h.now()}
+		names := topics.Names()
+		c.follows = make([]follow, len(names))
+		for i, name := range names {
+			key := indexKey(name)
+			t := h.topics[key]
+			if t == nil {
+				t = &topic{key: key}
+				h.topics[key] = t
+			}
+			c.follows[i] = follow{t, len(t.chains)}
+			t.chains = append(t.chains, following{c, i})
+		}
+		h.chains[topics] = c
+		c.silent = h.silent.PushBack(c)
+	}
+	c.subscribers++
+	for _, f := range c.follows {
+		f.topic.subscribers++
+	}
+	h.subscribers++
+	return c
+}
+
+// leave takes a subscriber off its chain, which goes with the last one.
+func (h *Hub) leave(c *chain) {
+	h.subscribers--
+	c.subscribers--
+	for _, f := range c.follows {
+		t := f.topic
+		t.subscribers--
+		if c.subscribers > 0 {
+			continue
+		}
+		last := t.chains[len(t.chains)-1]
+		t.chains[f.index] = last
+		last.chain.follows[last.index].index = f.index
+		t.chains[len(t.chains)-1] = following{}
+		if t.chains = t.chains[:len(t.chains)-1]; len(t.chains) == 0 {
+			delete(h.topics, t.key)
+		}
+	}
+	if c.subscribers == 0 {
+		delete(h.chains, c.topics)
+		h.silent.Remove(c.silent)
+	}
+}
+
+// followers yields the chains whose sets have that topic.
+func (h *Hub) followers(topic string) func(yield func(*chain) bool) {
+	return func(yield func(*chain) bool) {
+		for key := range keys(topic) {
+			if t := h.topics[key]; t != nil {
+				for _, f := range t.chains {
+					if !yield(f.chain) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// has tells whether the chain's set has that topic.
+func (c *chain) has(topic string) bool {
+	for key := range keys(topic) {
+		for _, f := range c.follows {
+			if f.topic.key == key {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// add sends a message to a chain, at once or within its pace. own is how many bytes of the frame to count
+// for it, as all chains share it.
+func (h *Hub) add(c *chain, number uint64, frame []byte, own int) {
+	if b := c.pending; b != nil && len(b.data)+len(frame) > maxBatch {
+		h.flush(c)
+	}
+	if b := c.pending; b != nil {
+		b.starts = append(b.starts, begin{number, len(b.data)})
+		b.data = append(b.data, frame...) // copies the first one, which has no room
+		b.own = cap(b.data)
+		b.events++
+		b.last = number
+		return
+	}
+	c.pending = &batch{data: frame, events: 1, first: number, last: number, own: own}
+	now := h.now()
+	if now >= c.paced+pace {
+		h.flush(c)
+		return
+	}
+	if len(h.waiting) == 0 {
+		h.pacer.Reset(max(c.paced, h.paced) + pace - now)
+	}
+	if !c.waiting {
+		c.waiting = true
+		h.waiting = append(h.waiting, c)
+	}
+}
+
+// flush sends what is pending on a chain.
+func (h *Hub) flush(c *chain) {
+	if b := c.pending; b != nil {
+		c.pending = nil
+		h.send(c, b)
+		c.paced = c.active
+	}
+}
+
+// flushWaiting sends what waits for its pace. The pacer calls it.
+func (h *Hub) flushWaiting() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.paced = h.now()
+	for i, c := range h.waiting {
+		h.flush(c)
+		c.waiting = false
+		h.waiting[i] = nil
+	}
+	h.waiting = h.waiting[:0]
+}
+
+// send sends a batch to a chain. It costs the sender only waking the waiting subscribers.
+func (h *Hub) send(c *chain, b *batch) {
+	l := c.end
+	c.end = newLink()
+	b.data = slices.Clip(b.data) // subscribers share it: appending to it must copy it
+	b.next = c.end
+	l.batch.Store(b)
+	close(l.sent)
+	c.active = h.now()
+	h.silent.MoveToBack(c.silent)
+	h.bound(l, linkCost+b.own)
+}
+
+// bound cuts off the oldest links once what was sent after them is too much.
+func (h *Hub) bound(l *link, size int) {
+	h.sent = append(h.sent, sent{weak.Make(l), size})
+	h.behind += size
+	for len(h.sent) > 1 {
+		oldest := h.sent[0].link.Value()
+		if h.behind-h.sent[0].size <= maxBehind && oldest != nil {
+			break
+		}
+		if oldest != nil {
+			oldest.batch.Store(&batch{})
+		}
+		h.behind -= h.sent[0].size
+		h.sent[0], h.sent = sent{}, h.sent[1:]
+	}
+}
+
+// breakOff makes all subscribers of a chain ask the histories how to go on, once they have what was sent
+// until now.
+func (h *Hub) breakOff(c *chain) {
+	h.flush(c)
+	l := c.end
+	c.end = newLink()
+	l.batch.Store(&batch{})
+	close(l.sent)
+}
+
+// comment breaks the silence of chains. A timer calls it.
+func (h *Hub) comment() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
+	}
+	now, wait := h.now(), silence
+	for e := h.silent.Front(); e != nil; e = h.silent.Front() {
+		c := e.Value.(*chain)
+		if wait = c.active + silence - now; wait > 0 {
+			break
+		}
+		wait = silence
+		h.send(c, &batch{data: comment})
+	}
+	h.quiet.Reset(wait)
+}
+
+func (h *Hub) now() time.Duration { return time.Since(h.started) }

@@ -1,0 +1,237 @@
+package hub
+
+import (
+	"cmp"
+	"container/list"
+	"slices"
+	"strings"
+)
+
+const (
+	messageCost = 96   // bytes that a message takes beside its frame
+	historyCost = 256  // bytes that a history takes beside its key and its messages
+	maxLost     = 1000 // numbers of lost messages that a history remembers
+)
+
+// message is one that is kept.
+type message struct {
+	number  uint64
+	frame   []byte   // shared, never changed; nil once the message is lost
+	history *history // that it belongs to
+}
+
+// history is what is kept of one topic, and what is known of its lost messages. A wildcard has a history
+// too, once it lost a message: without one, resuming a wildcard would have to look at all topics.
+type history struct {
+	key      string     // the topic's name, or the wildcard's indexKey
+	messages []*message // those that are kept, in the order of their numbers
+	ended    uint64     // number of the message that ended the topic, or 0
+	gone     uint64     // the highest number of a lost message
+	losses   uint64     // the counter of losses when gone was set
+	lost     []uint64   // numbers of the latest lost messages, rising, the last one being gone
+	unknown  uint64     // lost messages up to this number are not in lost
+	cost     int64      // bytes that are counted for it, without its messages
+	grave    *list.Element
+}
+
+// histories are the kept messages of all topics. The hub's lock guards them.
+type histories struct {
+	limits Limits
+	topics map[string]*history
+	other  *history   // stands for the topics that are not in the map: it has what must be assumed of them
+	all    []*message // of all topics, in the order of their numbers, with lost ones in between
+	kept   int        // how many of them are not lost
+	bytes  int64      // what everything here takes
+	losses uint64     // counts losses: who was told of the first n need not be told again
+	empty  *list.List // histories without messages, the longest unchanged one first
+	buried int64      // bytes of those
+}
+
+func newHistories(limits Limits, gone uint64) *histories {
+	return &histories{
+		limits: limits,
+		topics: map[string]*history{},
+		other:  &history{gone: gone, unknown: gone, losses: 1},
+		losses: 1,
+		empty:  list.New(),
+	}
+}
+
+// of returns the history with that key, or the one that stands for the forgotten.
+func (k *histories) of(key string) *history {
+	if t := k.topics[key]; t != nil {
+		return t
+	}
+	return k.other
+}
+
+// open returns the history with that key, which is created if there is none. settle has to follow.
+func (k *histories) open(key string) *history {
+	t := k.topics[key]
+	if t == nil {
+		t = &history{key: strings.Clone(key), gone: k.other.gone, unknown: k.other.unknown, losses: k.other.losses}
+		k.topics[t.key] = t
+	}
+	return t
+}
+
+// add keeps a message, whose number is the highest, and drops what exceeds the limits.
+func (k *histories) add(m Message, frame []byte) {
+	t := k.open(m.Topic)
+	t.ended = 0
+	if m.End {
+		t.ended = m.Number
+	}
+	kept := &message{m.Number, frame, t}
+	t.messages = append(t.messages, kept)
+	k.all = append(k.all, kept)
+	k.kept++
+	k.bytes += messageCost + int64(len(frame))
+	k.settle(t)
+	if len(t.messages) > k.limits.History {
+		k.drop(t)
+	}
+	for k.bytes > k.limits.HistoryBytes && k.kept > 0 {
+		k.drop(k.oldest().history)
+	}
+}
+
+// oldest returns the message with the lowest number, if any is kept.
+func (k *histories) oldest() *message {
+	for len(k.all) > 0 && k.all[0].frame == nil {
+		k.all[0], k.all = nil, k.all[1:]
+	}
+	if len(k.all) == 0 {
+		return nil
+	}
+	return k.all[0]
+}
+
+// drop loses the first message of a history.
+func (k *histories) drop(t *history) {
+	m := t.messages[0]
+	t.messages[0], t.messages = nil, t.messages[1:]
+	if len(t.messages) == 0 {
+		t.messages = nil
+	}
+	k.kept--
+	k.bytes -= messageCost + int64(len(m.frame))
+	m.frame = nil
+	if k.oldest(); len(k.all) > 64 && k.kept < len(k.all)/2 {
+		k.all = slices.DeleteFunc(k.all, func(m *message) bool { return m.frame == nil })
+	}
+	if len(t.lost) >= maxLost {
+		t.unknown, t.lost = t.lost[0], t.lost[1:]
+	}
+	t.lost = append(t.lost, m.number)
+	k.lose(t, m.number)
+}
+
+// lose notes that the topic's messages up to that number are gone.
+func (k *histories) lose(topic *history, number uint64) {
+	k.losses++
+	for key := range keys(topic.key) {
+		t := topic
+		if key != topic.key {
+			t = k.open(key)
+		}
+		if number > t.gone {
+			t.gone, t.losses = number, k.losses
+		}
+		if n := len(t.lost); n == 0 || t.lost[n-1] < t.gone {
+			t.unknown, t.lost = t.gone, nil
+		}
+		k.settle(t)
+	}
+}
+
+// dropUpTo loses the messages of a topic up to that number, whether or not they ever came.
+func (k *histories) dropUpTo(topic string, number uint64) {
+	t := k.open(topic)
+	for len(t.messages) > 0 && t.messages[0].number <= number {
+		k.drop(t)
+	}
+	k.lose(k.open(topic), number) // as dropping its last message may have removed it
+}
+
+// dropAllUpTo loses the messages of all topics up to that number, and returns how many those were.
+func (k *histories) dropAllUpTo(number uint64) int {
+	before := k.kept
+	for m := k.oldest(); m != nil && m.number <= number; m = k.oldest() {
+		k.drop(m.history)
+	}
+	return before - k.kept
+}
+
+// settle counts what a history takes after it changed, and files it under the empty ones if it is. Those
+// take an eighth of all at most: beyond that the longest unchanged ones are forgotten.
+func (k *histories) settle(t *history) {
+	k.uncount(t)
+	if len(t.messages) == 0 && t.ended == 0 && t.gone <= k.other.gone {
+		delete(k.topics, t.key) // nothing to remember
+		return
+	}
+	t.cost = historyCost + int64(len(t.key)+8*cap(t.lost))
+	k.bytes += t.cost
+	if len(t.messages) > 0 {
+		return
+	}
+	t.grave = k.empty.PushBack(t)
+	k.buried += t.cost
+	for k.buried > k.limits.HistoryBytes/8 {
+		forgotten := k.empty.Front().Value.(*history)
+		k.uncount(forgotten)
+		delete(k.topics, forgotten.key)
+		if forgotten.gone > k.other.gone {
+			k.losses++
+			k.other.gone, k.other.unknown, k.other.losses = forgotten.gone, forgotten.gone, k.losses
+		}
+	}
+}
+
+func (k *histories) uncount(t *history) {
+	k.bytes -= t.cost
+	if t.grave != nil {
+		k.buried -= t.cost
+		k.empty.Remove(t.grave)
+		t.grave = nil
+	}
+	t.cost = 0
+}
+
+// after is the part of the messages after that number.
+func after(messages []*message, number uint64) []*message {
+	i, _ := slices.BinarySearchFunc(messages, number+1, func(m *message, n uint64) int { return cmp.Compare(m.number, n) })
+	return messages[i:]
+}
+
+// first is the history's oldest message, if there is one.
+func (t *history) first() *message {
+	if len(t.messages) == 0 {
+		return nil
+	}
+	return t.messages[0]
+}
+
+// between returns how many messages with numbers above from and up to to are lost, and whether that is
+// known.
+func (t *history) between(from, to uint64) (n int, known bool) {
+	if to <= from || t.gone <= from {
+		return 0, true
+	}
+	first, _ := slices.BinarySearch(t.lost, from+1)
+	end, _ := slices.BinarySearch(t.lost, to+1)
+	return end - first, t.unknown <= from
+}
+
+// busy is how many topics have messages.
+func (k *histories) busy() int { return len(k.topics) - k.empty.Len() }
+
+// lostBelow returns the last lost number below a limit, 0 if that is not known.
+func (t *history) lostBelow(limit uint64) uint64 {
+	i, _ := slices.BinarySearch(t.lost, limit)
+	if i == 0 {
+		return 0
+	}
+	return t.lost[i-1]
+}

@@ -1,0 +1,185 @@
+package hub
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// maxPiece is how many bytes a subscriber is handed at once, unless a single event is larger.
+	maxPiece = 16 << 10
+
+	// patience is how long a subscriber waits for this replica to get as far as another one.
+	patience = 5 * time.Second
+
+	// earliest asks for everything that is kept.
+	earliest = "earliest"
+
+	// foreign is an id of no epoch.
+	foreign = "-"
+)
+
+// Subscriber is one client's position among what was sent. It belongs to one goroutine, which closes it.
+type Subscriber struct {
+	hub    *Hub
+	chain  *chain
+	at     *link     // where the next batch will be; nil while it reads the histories
+	cursor uint64    // messages up to this number were handed over, or it was told that they are lost
+	head   []byte    // goes before all else
+	heads  int       // events in it
+	ticked bool      // it had the latest tick to begin with, or needs none
+	after  string    // what the client asked for, until the hub knows where that is
+	epoch  int       // h.begins when the cursor was set, or 0
+	pardon uint64    // losses that were counted up to here are no gap
+	passed int       // lost messages up to the cursor that it is still to be told of, -1 if unknown
+	ahead  time.Time // until when the cursor may be above the hub's last number
+}
+
+// Subscribe returns a subscriber that gets all that is sent to these topics from now on, until it is
+// closed. If after is the id of the last message that it saw, it first gets every message since; if it is
+// "earliest", every message that is kept.
+//
+// The stream begins with a block that is no event, but has the id where it begins. If messages that the
+// subscriber should have had are lost, an event called gap is in their place, which says how many, or null
+// if that is unknown. After an id of another epoch the gap comes first, then everything that is kept.
+//
+// The error is ErrEnded if after is not before the end of all these topics, or ErrClosed.
+func (h *Hub) Subscribe(topics Topics, after string) (*Subscriber, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, ErrClosed
+	}
+	s := &Subscriber{hub: h, chain: h.join(topics), after: after, ticked: topics != Topics{}}
+	end := h.end(s.chain)
+	switch {
+	case h.begins == 0:
+		s.head = start(retry(), "")
+		s.attachNew()
+		return s, nil
+	case after == "" && end == 0:
+		s.epoch = h.begins
+		s.cursor = max(h.last, h.seen)
+		s.head = start(retry(), h.id(s.cursor))
+		s.attachNew()
+		return s, nil
+	case after == "":
+		s.after = earliest
+	}
+	gap := h.place(s)
+	if s.pardon == 0 && end > 0 && end <= s.cursor && s.cursor <= h.last {
+		h.leave(s.chain)
+		return nil, ErrEnded
+	}
+	s.head = append(start(retry(), h.id(s.cursor)), gap...)
+	if gap != nil {
+		s.heads++
+	}
+	return s, nil
+}
+
+// place sets where the subscriber goes on in this epoch, and returns the gap that comes first, if there is one.
+func (h *Hub) place(s *Subscriber) (gap []byte) {
+	number, known := h.number(s.after)
+	if known {
+		s.cursor, s.pardon = number, 0
+		s.ahead = time.Now().Add(patience)
+	} else {
+		s.cursor, s.pardon = h.beforeKept(s.chain), h.histories.losses
+		s.ahead = time.Time{}
+		if s.after != earliest {
+			gap = encodeGap(h.id(s.cursor), 0, false)
+		}
+	}
+	s.epoch, s.after, s.passed = h.begins, foreign, 0
+	return gap
+}
+
+// attach puts the subscriber to the end of its chain.
+func (s *Subscriber) attach() { s.at = s.chain.end }
+
+// attachNew is attach for one that missed nothing: it gets the latest tick first.
+func (s *Subscriber) attachNew() {
+	s.attach()
+	if !s.ticked && len(s.hub.tick) > 0 {
+		s.head = append(s.head, s.hub.tick...)
+		s.heads++
+	}
+	s.ticked = true
+}
+
+// Next waits until there is something for this subscriber and returns as much of it as makes one write of
+// at most 16 KiB, unless a single event is larger. The bytes are shared and must not be changed. Its error
+// is ErrClosed, ErrEnded once all topics of the set have ended and all was handed over, or the reason that ctx
+// ended.
+func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
+	for {
+		data, events, err := s.take()
+		switch {
+		case len(data) > 0:
+			s.hub.delivered.Add(uint64(events))
+			return data, nil
+		case err != nil:
+			return nil, err
+		case s.at == nil: // there is more to look through in the histories
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			continue
+		}
+		select {
+		case <-s.at.sent:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// take returns what there is now, with the number of events in it.
+func (s *Subscriber) take() (data []byte, events int, err error) {
+	data, events = s.head, s.heads
+	s.head, s.heads = nil, 0
+	if s.at == nil {
+		missed, n, failed := s.catchUp()
+		data, events, err = concat(data, missed), events+n, failed
+	}
+	for s.at != nil {
+		b := s.at.batch.Load()
+		if b == nil {
+			break
+		}
+		if b.next == nil {
+			s.at = nil
+			break
+		}
+		more, n := b.after(s.cursor)
+		if len(data) > 0 && len(data)+len(more) > maxPiece {
+			break
+		}
+		s.at = b.next
+		if b.last > s.cursor {
+			s.cursor, s.ahead = b.last, time.Time{}
+		}
+		data = concat(data, more)
+		events += n
+		if s.overdue() {
+			s.at = nil // the hub should have got there by now
+		}
+	}
+	return data, events, err
+}
+
+// concat is append, but copies nothing if there is just one. Frames have no room, so they are not written to.
+func concat(data, more []byte) []byte {
+	if len(data) == 0 {
+		return more
+	}
+	return append(data, more...)
+}
+
+// Close tells the hub that this subscriber is gone. It must be called once.
+func (s *Subscriber) Close() {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	s.hub.leave(s.chain)
+}

@@ -1,0 +1,72 @@
+package hub
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gin-contrib/sse"
+)
+
+// comment is sent when nothing else was for some time. Clients ignore it.
+var comment = []byte(":\n\n")
+
+// start is the first block of a stream: how long to wait before reconnecting, and the id where the
+// stream begins. It has no data, so it is no event, but an EventSource remembers its id: a client that
+// is cut off before any message came has an id to resume from. Zero and the empty string are left out.
+func start(retry int, id string) []byte {
+	var b []byte
+	if retry > 0 {
+		b = fmt.Appendf(b, "retry:%d\n", retry)
+	}
+	if id != "" {
+		b = fmt.Appendf(b, "id:%s\n", id)
+	}
+	return append(b, '\n')
+}
+
+// retry is a number of milliseconds from 2000 to 4999, so that a restart does not bring all clients
+// back in the same instant.
+func retry() int { return 2000 + rand.IntN(3000) }
+
+// encodeTick returns the frame of an event without an id.
+func encodeTick(data any) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(data); err != nil {
+		return nil, fmt.Errorf("encode tick: %w", err)
+	}
+	return encode(sse.Event{Data: strings.TrimSuffix(b.String(), "\n")}), nil
+}
+
+// encodeMessage returns the frame of a message with that id.
+func encodeMessage(id string, m Message) ([]byte, error) {
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, m.Data); err != nil {
+		return nil, fmt.Errorf("encode message: %w", err)
+	}
+	return encode(sse.Event{Id: id, Event: m.Name, Data: compact.String()}), nil
+}
+
+// encodeGap returns the frame that tells how many messages up to that id are lost.
+func encodeGap(id string, missed int, known bool) []byte {
+	number := "null"
+	if known {
+		number = strconv.Itoa(missed)
+	}
+	return encode(sse.Event{Id: id, Event: "gap", Data: `{"missed":` + number + `}`})
+}
+
+// encode returns the frame of an event whose data is compact JSON. It is passed as a string, because
+// the encoder would escape anything else for HTML.
+func encode(e sse.Event) []byte {
+	var b bytes.Buffer
+	b.Grow(len(e.Id) + len(e.Event) + len(e.Data.(string)) + len("id:\nevent:\ndata:\n\n"))
+	_ = sse.Encode(&b, e)         // a buffer takes everything
+	return slices.Clip(b.Bytes()) // frames are shared: appending to one must copy it
+}
