@@ -1,12 +1,14 @@
-// Package cluster makes what one replica of the server publishes reach the subscribers of all, in one
-// order and with the same ids, through a stream of NATS JetStream. Each replica follows the stream into
-// its own hub.
+// Package cluster is the log of messages that several replicas of the server share: a stream of NATS
+// JetStream. What one replica publishes reaches the subscribers of all, in one order and with the same
+// ids. Each replica follows the stream into its own hub.
 //
-// A message in the stream is JSON, on the stream's subject, with the event's name in the header Event:
-// whatever publishes so reaches every subscriber. What is not JSON is sent as a string.
+// A message in the stream is JSON, on the subject of its topic, with the event's name in the header
+// Event, and the header End: true if it ends its topic. Whatever is published so reaches every
+// subscriber of the topic. What is not JSON is sent as a string.
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,8 +34,11 @@ const (
 	stopWait    = time.Second            // for publishing to end when the replica stops
 )
 
-// nameHeader has the event's name.
-const nameHeader = "Event"
+// Headers of a message.
+const (
+	nameHeader = "Event" // the event's name
+	endHeader  = "End"   // "true": the message ends its topic
+)
 
 // ErrAway is why a message could not be stored: NATS cannot be reached, or has no leader at the moment,
 // or the replica is stopping. It may be stored all the same, if the answer was lost.
@@ -43,9 +48,9 @@ var ErrAway = errors.New("NATS did not store it in time")
 type Config struct {
 	URL         string // of one or more servers, separated by commas
 	Credentials string // file, or empty
-	Stream      string // name of the stream, and its subject
+	Stream      string // name of the stream; its subjects are this one and those below
 	Replicas    int    // nodes that store the stream
-	History     int    // messages that the stream keeps, and that are loaded at the start
+	History     int    // messages that the stream keeps for each topic
 
 	Log func(format string, args ...any) // is told of what an operator should know, a line each
 }
@@ -56,16 +61,20 @@ type Replica struct {
 	cfg     Config
 	events  *hub.Hub
 	started time.Time
-	nc      *nats.Conn // both are set by Follow, before subject and problem change
+	nc      *nats.Conn // both are set by Follow, before problem changes
 	js      jetstream.JetStream
 
 	// These belong to Follow.
-	run    string    // of the stream that is followed
-	next   uint64    // number of its next message
-	behind time.Time // since when it has fewer messages than the hub
+	created time.Time             // the stream that is followed
+	epoch   marker                // its epoch
+	at      uint64                // number of the last message that came
+	stamp   time.Time             // when that one was stored, if it is known
+	looked  jetstream.StreamState // what was in the stream when it was last looked at
+	oldest  string                // subject of its first message then, or empty
+	behind  time.Time             // since when it has fewer messages than came
+	holes   *holes                // numbers that did not come, and why is not decided yet
 
 	mu       sync.Mutex
-	subject  string          // to publish to; empty until the stream was loaded
 	problem  string          // why the stream is not followed, or empty
 	told     map[string]bool // problems that were logged since all was well
 	lost     func()          // ends following when the connection is lost
@@ -167,15 +176,19 @@ func (r *Replica) Ready() error {
 	return nil
 }
 
-// Publish stores a message in the stream, under a name if that is not empty, and returns its id. If the
-// key was used in the last two minutes (more precisely, in the stream's duplicate window), nothing is
-// stored, and the id is that of then. The data is stored as JSON. It takes 5 s at most: then the error is
-// ErrAway, or hub.ErrTooLarge at once.
-func (r *Replica) Publish(ctx context.Context, once, name string, data any) (id string, err error) {
-	payload, err := json.Marshal(data)
+// Publish stores a message in the stream and returns its id. A message that has the End mark and no data
+// ends its topic without an event.
+//
+// If the key was used in the last two minutes (more precisely, in the stream's duplicate window), nothing
+// is stored, and the id is that of then; if that was another message, the error is hub.ErrKeyReused. An
+// empty key is none. If the topic has ended, as far as this replica knows, the error is hub.ErrEnded. It is
+// hub.ErrTooLarge if NATS does not take a message of this size, and after 5 s without success ErrAway.
+func (r *Replica) Publish(ctx context.Context, key string, m hub.Message) (id string, err error) {
+	message, err := encode(r.cfg.Stream, m)
 	if err != nil {
-		return "", fmt.Errorf("encode message: %w", err)
+		return "", err
 	}
+	once := key
 	if once == "" {
 		once = nuid.Next() // a message that is sent again, as the answer was lost, must not be doubled
 	}
@@ -183,21 +196,28 @@ func (r *Replica) Publish(ctx context.Context, once, name string, data any) (id 
 	defer cancel()
 	defer context.AfterFunc(r.stopping, func() { time.AfterFunc(stopWait, cancel) })()
 
-	for {
-		r.mu.Lock()
-		subject := r.subject
-		r.mu.Unlock()
-		ack, err := r.store(ctx, subject, once, name, payload)
+	for tried, ended := false, false; ; {
+		following := r.following()
+		if err = errNotFollowed; following {
+			if !tried { // afterwards, this very message may have ended it
+				ended = r.events.Ended(m.Topic)
+			}
+			if ended && key == "" {
+				return "", hub.ErrEnded
+			}
+			tried = true
+			id, err = r.store(ctx, once, message, ended)
+		}
 		var refused *jetstream.APIError
 		switch {
-		case err == nil:
-			return r.events.ID(ack.Sequence), nil
+		case err == nil, errors.Is(err, hub.ErrEnded) && key != "", errors.Is(err, hub.ErrKeyReused):
+			return id, err
 		case errors.Is(err, nats.ErrMaxPayload), errors.As(err, &refused) && refused.ErrorCode == tooLarge:
 			return "", hub.ErrTooLarge
 		}
 		select {
 		case <-ctx.Done():
-			if subject != "" && r.nc.IsConnected() && errors.Is(ctx.Err(), context.DeadlineExceeded) { // the client waits
+			if following && r.nc.IsConnected() && errors.Is(ctx.Err(), context.DeadlineExceeded) { // the client waits
 				r.tell("NATS did not store a message in time: " + cause(err))
 			}
 			return "", ErrAway
@@ -206,22 +226,80 @@ func (r *Replica) Publish(ctx context.Context, once, name string, data any) (id 
 	}
 }
 
+// errNotFollowed is why nothing is published to a stream that is not followed: it may have lost messages,
+// and then the ids of this replica are not its own.
+var errNotFollowed = errors.New("the stream is not followed")
+
 // tooLarge is JetStream's code for a message that is larger than the stream takes.
 const tooLarge = 10054
 
-// store tries once.
-func (r *Replica) store(ctx context.Context, subject, once, name string, payload []byte) (*jetstream.PubAck, error) {
-	if subject == "" {
-		return nil, errors.New("the stream was not found yet")
+// encode returns the message as it is stored.
+func encode(stream string, m hub.Message) (*nats.Msg, error) {
+	message := nats.NewMsg(subjectOf(stream, m.Topic))
+	if m.Name != "" {
+		message.Header.Set(nameHeader, m.Name)
 	}
+	if m.End {
+		message.Header.Set(endHeader, "true")
+	}
+	if m.End && len(m.Data) == 0 {
+		return message, nil
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, m.Data); err != nil {
+		return nil, fmt.Errorf("encode message: %w", err)
+	}
+	message.Data = compact.Bytes()
+	return message, nil
+}
+
+// store tries once. For a topic that has ended it stores the key alone, on a subject of no topic: NATS
+// then tells whether it was used before, and nobody gets a message.
+func (r *Replica) store(ctx context.Context, once string, message *nats.Msg, ended bool) (id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
-	message := nats.NewMsg(subject)
-	message.Data = payload
-	if name != "" {
-		message.Header.Set(nameHeader, name)
+	send := message
+	if ended {
+		send = nats.NewMsg(r.cfg.Stream + "." + endedToken)
 	}
-	return r.js.PublishMsg(ctx, message, jetstream.WithMsgID(once), jetstream.WithExpectStream(r.cfg.Stream), jetstream.WithRetryAttempts(0))
+	ack, err := r.js.PublishMsg(ctx, send, jetstream.WithMsgID(once), jetstream.WithExpectStream(r.cfg.Stream), jetstream.WithRetryAttempts(0))
+	switch {
+	case err != nil:
+		return "", err
+	case ack.Duplicate:
+		err = r.compare(ctx, ack.Sequence, message)
+	case ended:
+		err = hub.ErrEnded
+	}
+	if err != nil {
+		return "", err
+	}
+	return r.events.ID(ack.Sequence), nil
+}
+
+// compare returns hub.ErrKeyReused if the message with that number is another one. One that is gone is
+// taken for the same.
+func (r *Replica) compare(ctx context.Context, number uint64, message *nats.Msg) error {
+	was, err := r.get(ctx, request{Seq: number})
+	switch {
+	case errors.Is(err, errGone):
+		return nil
+	case err != nil:
+		return err
+	case was.Subject == r.cfg.Stream+"."+endedToken:
+		return hub.ErrEnded
+	case was.Subject != message.Subject || !bytes.Equal(was.Data, message.Data) ||
+		was.header(nameHeader) != message.Header.Get(nameHeader) || was.header(endHeader) != message.Header.Get(endHeader):
+		return hub.ErrKeyReused
+	}
+	return nil
+}
+
+// following tells whether the replica has all that is in the stream, as far as it knows.
+func (r *Replica) following() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.problem == ""
 }
 
 func (r *Replica) connected(nc *nats.Conn) {

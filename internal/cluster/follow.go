@@ -1,12 +1,13 @@
 package cluster
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
+	"math"
 	"time"
 	"unicode/utf8"
 
@@ -20,6 +21,12 @@ const (
 	checkEvery = 5 * time.Second  // how often the stream is looked at
 	settled    = 15 * time.Second // after which a stream that has less than before does not catch up any more
 	forgotten  = 30 * time.Second // after which NATS drops what is left of a replica that is gone
+)
+
+var (
+	errFewer    = errors.New("it has fewer messages than before")
+	errReplaced = errors.New("it has other messages than before")
+	errNewEpoch = errors.New("it lost messages, as another replica found")
 )
 
 // Follow brings what is in the stream, and what comes, to the hub, until ctx ends. When NATS or the
@@ -41,7 +48,7 @@ func (r *Replica) Follow(ctx context.Context) {
 		default:
 			problem := fmt.Sprintf("the stream %q is not followed: %s", r.cfg.Stream, cause(err))
 			r.setProblem(problem)
-			if !errors.Is(err, context.Canceled) { // the connection was lost, and is back
+			if !errors.Is(err, context.Canceled) && !errors.Is(err, errNewEpoch) { // the connection is back, or place tells
 				r.tell("NATS: " + problem)
 			}
 		}
@@ -74,15 +81,15 @@ func (r *Replica) follow(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open it: %w", err)
 	}
-	l, err := r.load(stream.CachedInfo())
-	if err != nil {
+	if err := r.place(ctx, stream); err != nil {
 		return err
 	}
+	target := stream.CachedInfo().State.LastSeq
 	// This is what the client's own ordered consumer does, but after the stream was deleted and made anew
 	// that one would go on at the same number in the other stream.
 	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       l.next,
+		OptStartSeq:       r.at + 1,
 		AckPolicy:         jetstream.AckNonePolicy,
 		InactiveThreshold: forgotten,
 		MemoryStorage:     true,
@@ -91,7 +98,7 @@ func (r *Replica) follow(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("create a consumer: %w", err)
 	}
-	if err := r.check(ctx, stream, l); err != nil {
+	if err := r.check(ctx, stream); err != nil {
 		return err
 	}
 	messages, err := consumer.Messages(
@@ -104,140 +111,198 @@ func (r *Replica) follow(ctx context.Context) error {
 	}
 	defer messages.Stop()
 
-	r.hand(l, consumer.CachedInfo().NumPending == 0)
+	if r.at >= target || consumer.CachedInfo().NumPending == 0 {
+		r.setProblem("")
+	}
+	var got uint64
 	for {
-		if err := r.bring(ctx, messages, l); err != nil {
+		if err := r.bring(ctx, stream, messages, &got, target); err != nil {
 			return err
 		}
-		if err := r.check(ctx, stream, l); err != nil {
+		if err := r.check(ctx, stream); err != nil {
 			return err
 		}
 	}
 }
 
-// open finds the stream, or creates it.
-func (r *Replica) open(ctx context.Context) (jetstream.Stream, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerWait)
-	defer cancel()
-	stream, err := r.js.Stream(ctx, r.cfg.Stream)
-	if !errors.Is(err, jetstream.ErrStreamNotFound) {
-		return stream, err
+// place decides where to go on in the stream: after the last message that came or, in another epoch, at
+// the beginning.
+func (r *Replica) place(ctx context.Context, stream jetstream.Stream) error {
+	info := stream.CachedInfo()
+	epoch, err := r.epochNow(ctx, info.Created)
+	if err != nil {
+		return err
 	}
-	stream, err = r.js.CreateStream(ctx, jetstream.StreamConfig{
-		Name:     r.cfg.Stream,
-		Subjects: []string{r.cfg.Stream},
-		Storage:  jetstream.FileStorage,
-		Replicas: r.cfg.Replicas,
-		MaxMsgs:  int64(max(r.cfg.History, 1)), // 0 would be any number
-	})
+	if !info.Created.Equal(r.created) {
+		return r.begin(ctx, stream, epoch)
+	}
+	if epoch.epoch != r.epoch.epoch && epoch.number > 0 {
+		r.cfg.Log("NATS: the stream %q lost messages, as another replica found; clients are told of a gap", r.cfg.Stream)
+		return r.begin(ctx, stream, epoch)
+	}
+	lost, err := r.hasLost(ctx, info.State.LastSeq)
 	switch {
-	case errors.Is(err, jetstream.ErrStreamNameAlreadyInUse): // another replica was faster
-		return r.js.Stream(ctx, r.cfg.Stream)
-	case err == nil && r.run != "":
-		r.cfg.Log("NATS: the stream %q was deleted, and is made anew; clients are told of a gap", r.cfg.Stream)
-	case err == nil:
-		r.cfg.Log("NATS: the stream %q was made", r.cfg.Stream)
+	case err != nil:
+		return err
+	case lost != "":
+		epoch, err = r.setEpoch(ctx, base36(time.Now()), epoch.number, info.Created)
+		if err != nil {
+			return err
+		}
+		r.cfg.Log("NATS: the stream %q has lost messages: %s; clients are told of a gap", r.cfg.Stream, lost)
+		return r.begin(ctx, stream, epoch)
+	case epoch.epoch != r.epoch.epoch: // the message that named it was removed
+		epoch, err = r.setEpoch(ctx, r.epoch.epoch, 0, info.Created)
+		if err != nil {
+			return err
+		}
+		if epoch.epoch != r.epoch.epoch {
+			return errNewEpoch
+		}
 	}
-	return stream, err
+	r.epoch = epoch
+	return r.look(ctx, stream, math.MaxUint64)
 }
 
-// load is what a replica has to get when it begins to follow a stream. The hub gets it at once, if that is
-// another stream than before.
-type load struct {
-	run      string
-	created  time.Time
-	subject  string
-	next     uint64 // number of the first message
-	at       uint64 // number of the last that came, or the one before the first
-	target   uint64 // number of the last one in the stream
-	seen     uint64 // number of the last one from before the start
-	anew     bool   // for the hub
-	ready    bool   // all that there was at first has come
-	got      uint64 // messages so far
-	messages []event
-}
-
-type event struct {
-	number uint64
-	name   string
-	data   json.RawMessage
-}
-
-// load tells from which message on to follow the stream.
-func (r *Replica) load(info *jetstream.StreamInfo) (*load, error) {
-	first, last := max(info.State.FirstSeq, 1), info.State.LastSeq
-	l := &load{
-		run:     strconv.FormatInt(info.Created.UnixMilli(), 36), // a stream that is made anew has other ids
-		created: info.Created,
-		subject: subject(info.Config),
-		next:    r.next,
-		target:  last,
+// hasLost returns how it shows that messages that came are not in the stream any more, so that others may
+// have their numbers, or the empty string.
+func (r *Replica) hasLost(ctx context.Context, last uint64) (string, error) {
+	if last < r.at {
+		if r.behind.IsZero() { // a new leader may know of more in a moment
+			r.behind = time.Now()
+		}
+		if time.Since(r.behind) < settled {
+			return "", errFewer
+		}
+		return fmt.Sprintf("it ends with number %d, and %d was there", last, r.at), nil
 	}
+	same, known, err := r.same(ctx)
 	switch {
-	case l.run != r.run:
-		l.anew = true
-	case last+1 >= r.next:
-		r.behind = time.Time{}
-	case r.behind.IsZero(): // a new leader may know of more in a moment
-		r.behind = time.Now()
-		fallthrough
-	case time.Since(r.behind) < settled:
-		return nil, errors.New("it has fewer messages than before")
-	default:
-		r.cfg.Log("NATS: the stream %q has lost messages: it ends with number %d, and %d was there; clients are told of a gap", r.cfg.Stream, last, r.next-1)
-		l.anew = true
+	case err != nil:
+		return "", err
+	case known && !same:
+		return fmt.Sprintf("number %d is another one now", r.at), nil
+	case !known && !r.behind.IsZero():
+		return fmt.Sprintf("it ended before number %d, and went on", r.at), nil
 	}
-	if keep := uint64(r.cfg.History); l.anew {
-		l.next = first
-		if last > keep {
-			l.next = max(first, last+1-keep)
-		}
-	}
-	l.at = l.next - 1
-	l.seen = l.at
-	return l, nil
+	r.behind = time.Time{}
+	return "", nil
 }
 
-// subject is where to publish to a stream that an operator may have made.
-func subject(stream jetstream.StreamConfig) string {
-	found := stream.Name
-	for _, subject := range stream.Subjects {
-		if subject == stream.Name {
-			return subject
+// same tells whether the last message that came is still in the stream. That is unknown if its number is
+// missing: it may be one that had to make room.
+func (r *Replica) same(ctx context.Context) (same, known bool, err error) {
+	if r.stamp.IsZero() {
+		return false, false, nil
+	}
+	m, err := r.get(ctx, request{Seq: r.at})
+	if errors.Is(err, errGone) {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, err
+	}
+	return m.Time.Equal(r.stamp), true, nil
+}
+
+// begin tells the hub of another epoch, in which the stream is loaded from its beginning.
+func (r *Replica) begin(ctx context.Context, stream jetstream.Stream, epoch marker) error {
+	info := stream.CachedInfo()
+	seen := info.State.LastSeq
+	if r.created.IsZero() {
+		first, err := r.get(ctx, request{StartTime: &r.started, NextFor: ">"})
+		if err != nil && !errors.Is(err, errGone) {
+			return fmt.Errorf("find where it was at the start: %w", err)
 		}
-		if found == stream.Name && !strings.ContainsAny(subject, "*>") {
-			found = subject
+		if err == nil && !first.Time.Before(r.started) {
+			seen = first.Sequence - 1
 		}
 	}
-	return found
+	at := max(info.State.FirstSeq, 1) - 1
+	if at > 0 && !limited(info.Config) {
+		h := &holes{}
+		if err := h.suspect(ctx, stream); err != nil {
+			return err
+		}
+		if len(h.full) > 0 { // only these have lost messages
+			at = 0
+		}
+	}
+	r.created, r.epoch, r.at, r.stamp, r.behind, r.holes = info.Created, epoch, at, time.Time{}, time.Time{}, nil
+	r.looked, r.oldest = info.State, ""
+	r.events.Begin(epoch.epoch, at, seen)
+	return nil
 }
 
 // check returns an error if the stream is another one by now, and forgets what was removed from it.
-func (r *Replica) check(ctx context.Context, stream jetstream.Stream, l *load) error {
-	ctx, cancel := context.WithTimeout(ctx, answerWait)
-	defer cancel()
-	info, err := stream.Info(ctx)
+func (r *Replica) check(ctx context.Context, stream jetstream.Stream) error {
+	if err := r.look(ctx, stream, r.at); err != nil { // messages above are on their way
+		return fmt.Errorf("look at it: %w", err)
+	}
+	same, known, err := r.same(ctx)
 	switch {
 	case err != nil:
 		return fmt.Errorf("look at it: %w", err)
-	case !info.Created.Equal(l.created):
-		return errors.New("it was deleted and made anew")
-	case l.anew:
-		return nil // the hub has nothing of it yet
-	case info.State.LastSeq+1 < r.next:
-		return errors.New("it has fewer messages than before")
-	}
-	first := max(info.State.FirstSeq, 1)
-	limited := info.Config.MaxAge > 0 || info.Config.MaxBytes > 0 || // or it is as full as it can be
-		info.Config.MaxMsgs > 0 && info.State.LastSeq+1-first >= uint64(info.Config.MaxMsgs)
-	if r.events.Forget(first-1) > 0 && !limited {
-		r.cfg.Log("NATS: messages were removed from the stream %q, which begins with number %d now; clients that miss them are told of a gap", r.cfg.Stream, first)
+	case known && !same:
+		return errReplaced
 	}
 	return nil
 }
 
-// bring hands messages over as they come, until it is time for a check.
-func (r *Replica) bring(ctx context.Context, messages jetstream.MessagesContext, l *load) error {
+// look finds out from what is in the stream whether somebody removed messages from its beginning, and
+// makes the hub forget those up to number.
+func (r *Replica) look(ctx context.Context, stream jetstream.Stream, number uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(cmp.Or(r.oldest, r.cfg.Stream)))
+	if err != nil {
+		return err
+	}
+	now := info.State
+	switch {
+	case !info.Created.Equal(r.created):
+		return errors.New("it was deleted and made anew")
+	case now.LastSeq < r.at:
+		return errFewer
+	case now.LastSeq < r.looked.LastSeq:
+		return nil // from a new leader, which may know of more in a moment
+	}
+	first := max(now.FirstSeq, 1)
+	gone := min(first-1, number)
+	// A message that makes room does so for a newer one of its topic.
+	room := info.Config.MaxMsgsPerSubject > 0 && int64(now.Subjects[r.oldest]) >= info.Config.MaxMsgsPerSubject
+	removed := now.Msgs < r.looked.Msgs || now.LastSeq <= r.at && first > now.LastSeq && now.LastSeq > 0 ||
+		first > r.looked.FirstSeq && r.oldest != "" && !room
+	switch {
+	case limited(info.Config):
+		r.events.LostAll(gone)
+	case removed:
+		if r.events.LostAll(gone) > 0 || gone > r.at {
+			r.cfg.Log("NATS: messages were removed from the stream %q, which begins with number %d now; clients that miss them are told of a gap", r.cfg.Stream, first)
+		}
+	default:
+		gone = 0
+	}
+	if gone > r.at {
+		r.at, r.stamp = gone, time.Time{}
+	}
+	if first > r.looked.FirstSeq || r.oldest == "" {
+		r.oldest = ""
+		m, err := r.get(ctx, request{Seq: first})
+		if err != nil && !errors.Is(err, errGone) {
+			return err
+		}
+		if err == nil {
+			r.oldest = m.Subject
+		}
+	}
+	r.looked = now
+	return nil
+}
+
+// bring hands messages over as they come, until it is time for a check. When the one with the number
+// target has come, the replica has all that there was at first.
+func (r *Replica) bring(ctx context.Context, stream jetstream.Stream, messages jetstream.MessagesContext, got *uint64, target uint64) error {
 	period, end := context.WithTimeout(ctx, checkEvery)
 	defer end()
 	for {
@@ -252,52 +317,65 @@ func (r *Replica) bring(ctx context.Context, messages jetstream.MessagesContext,
 		if err != nil {
 			return fmt.Errorf("not a message of a stream: %w", err)
 		}
-		if l.got++; l.got != is.Sequence.Consumer {
+		if *got++; *got != is.Sequence.Consumer {
 			return errors.New("messages were lost on the way") // and will come again
 		}
-		l.at = is.Sequence.Stream
-		if is.Timestamp.Before(r.started) {
-			l.seen = l.at
+		number := is.Sequence.Stream
+		if err := r.account(ctx, stream, message.Subject(), number); err != nil {
+			return err
 		}
-		l.messages = append(l.messages, r.event(message, l.at))
-		r.hand(l, is.NumPending == 0)
+		if err := r.hand(message, number, is.Timestamp); err != nil {
+			return err
+		}
+		r.at, r.stamp = number, is.Timestamp
+		if number >= target || is.NumPending == 0 {
+			r.mu.Lock()
+			caughtUp := r.problem == ""
+			r.mu.Unlock()
+			if !caughtUp {
+				r.setProblem("")
+			}
+		}
 	}
 }
 
-// hand gives the hub what came. Of another stream than before it gives nothing until that is all.
-func (r *Replica) hand(l *load, all bool) {
-	all = all || l.at >= l.target
-	if l.anew && !all {
-		return
+// hand gives a message to the hub. Anybody may have put it into the stream.
+func (r *Replica) hand(message jetstream.Msg, number uint64, stored time.Time) error {
+	switch subject := message.Subject(); subject {
+	case r.cfg.Stream + "." + endedToken:
+		return nil
+	case r.epochSubject():
+		if number <= r.epoch.number {
+			return nil
+		}
+		if epochIn(message.Data(), stored) != r.epoch.epoch {
+			return errNewEpoch
+		}
+		r.epoch.number = number
+		return nil
 	}
-	if l.anew {
-		l.anew = false
-		r.run = l.run
-		r.events.Follow(l.run, l.next-1, l.seen)
+	topic, is := topicOf(r.cfg.Stream, message.Subject())
+	if !is {
+		r.tell(fmt.Sprintf("NATS: messages in the stream %q whose subjects are no topics are skipped", r.cfg.Stream))
+		return nil
 	}
-	for _, e := range l.messages {
-		_ = r.events.Append(e.number, e.name, e.data) // it is JSON, and a closed hub has no clients
-	}
-	l.messages = l.messages[:0]
-	r.next = l.at + 1
-	if all && !l.ready {
-		l.ready = true
-		r.mu.Lock()
-		r.subject = l.subject
-		r.mu.Unlock()
-		r.setProblem("")
-	}
-}
-
-// event returns what a message is to subscribers. Anybody may have put it into the stream.
-func (r *Replica) event(message jetstream.Msg, number uint64) event {
-	e := event{number: number, name: message.Headers().Get(nameHeader), data: message.Data()}
-	if err := hub.CheckName(e.name); err != nil {
+	m := hub.Message{Number: number, Topic: topic, Name: message.Headers().Get(nameHeader), Data: message.Data(), End: message.Headers().Get(endHeader) == "true"}
+	if err := hub.CheckName(m.Name); err != nil {
 		r.cfg.Log("NATS: message %d of the stream %q is sent without its name: %v", number, r.cfg.Stream, err)
-		e.name = ""
+		m.Name = ""
 	}
-	if !utf8.Valid(e.data) || !json.Valid(e.data) {
-		e.data, _ = json.Marshal(string(message.Data())) // any string can be JSON
+	if (len(m.Data) > 0 || !m.End) && (!utf8.Valid(m.Data) || !json.Valid(m.Data)) {
+		m.Data = quote(m.Data)
 	}
-	return e
+	_ = r.events.Append(m) // it is JSON, and a closed hub has no clients
+	return nil
+}
+
+// quote returns text as a JSON string: any can be one.
+func quote(text []byte) []byte {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(string(text)) // a buffer takes everything
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }

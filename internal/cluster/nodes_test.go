@@ -194,8 +194,8 @@ func load(t *testing.T, replicas []*replica, during func()) []int {
 }
 
 // readTo reads to the end, or so many times, from wherever it was the last time.
-func (r *replica) readTo(ctx context.Context, c *client, reads int) (bool, error) {
-	next := r.client(c.last)
+func (r *replica) readTo(ctx context.Context, t testing.TB, c *client, reads int) (bool, error) {
+	next := r.client(t, c.last)
 	defer next.Close()
 	for ; reads > 0; reads-- {
 		err := next.read(ctx)
@@ -216,7 +216,7 @@ func survives(t *testing.T, url string, nodes int, during func()) []*replica {
 	t.Helper()
 	many := func(c *cluster.Config) { c.Replicas, c.History = nodes, 1_000_000 }
 	replicas := []*replica{join(t, url, many).ready(t), join(t, url, many).ready(t)}
-	start := replicas[0].client("")
+	start := replicas[0].client(t, "")
 	if err := start.read(t.Context()); err != nil { // the position
 		t.Fatal(err)
 	}
@@ -230,9 +230,9 @@ func survives(t *testing.T, url string, nodes int, during func()) []*replica {
 			defer cancel()
 			for all, err := false, error(nil); !all; {
 				if i < len(replicas) {
-					all, err = replicas[i].readTo(ctx, c, math.MaxInt)
+					all, err = replicas[i].readTo(ctx, t, c, math.MaxInt)
 				} else {
-					all, err = replicas[rand.IntN(len(replicas))].readTo(ctx, c, 1+rand.IntN(20))
+					all, err = replicas[rand.IntN(len(replicas))].readTo(ctx, t, c, 1+rand.IntN(20))
 				}
 				if err != nil {
 					t.Errorf("after %d messages: %v", len(c.got), err)
@@ -276,6 +276,9 @@ func TestOneNodeRestartedFromDiskUnderLoadLosesAndDoublesNothing(t *testing.T) {
 
 func TestNodeKilledUnderLoadLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes three servers and a load")
+	}
 	c := startThree(t)
 	prepare := join(t, c.url, func(c *cluster.Config) { c.Replicas = 3 }).ready(t)
 	prepare.stop()
@@ -293,7 +296,7 @@ func TestNodeKilledUnderLoadLosesAndDoublesNothing(t *testing.T) {
 
 	// It comes back, and another one goes.
 	c.run(t)
-	last := replicas[0].client("")
+	last := replicas[0].client(t, "")
 	id := replicas[0].publish(t, "", "all there")
 	last.until(t, 1)
 	if last.last != id {
@@ -303,6 +306,9 @@ func TestNodeKilledUnderLoadLosesAndDoublesNothing(t *testing.T) {
 
 func TestLeaderMovedUnderLoadLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes three servers and a load")
+	}
 	c := startThree(t)
 	prepare := join(t, c.url, func(c *cluster.Config) { c.Replicas = 3 }).ready(t)
 	prepare.stop()
