@@ -37,6 +37,12 @@ func Run(ctx context.Context, cfg Config, handler http.Handler, out io.Writer, o
 	if err != nil {
 		return err
 	}
+	fmt.Fprintf(out, "Server running on %s\n", address(cfg, port.Addr().(*net.TCPAddr).Port))
+	return serve(ctx, port, handler, onStop)
+}
+
+// serve is Run with a port that is open.
+func serve(ctx context.Context, port net.Listener, handler http.Handler, onStop func()) error {
 	streams, silent := stream.NewGroup(), newSilent()
 	server := &http.Server{
 		Handler:        handler,
@@ -69,7 +75,6 @@ func Run(ctx context.Context, cfg Config, handler http.Handler, out io.Writer, o
 		streams.Stop()
 	})
 
-	fmt.Fprintf(out, "Server running on %s\n", address(cfg, port.Addr().(*net.TCPAddr).Port))
 	serving := make(chan error, 1)
 	go func() { serving <- server.Serve(port) }()
 	select {
@@ -79,7 +84,7 @@ func Run(ctx context.Context, cfg Config, handler http.Handler, out io.Writer, o
 	}
 	late, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	err = server.Shutdown(late)
+	err := server.Shutdown(late)
 	<-told // a stream that ended before could miss what onStop lets out
 	if err := errors.Join(err, streams.Shutdown(late)); err != nil {
 		log.Printf("some clients did not take the rest within %v and were cut off: %v", stopTimeout, context.Cause(late))

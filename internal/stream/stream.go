@@ -79,6 +79,7 @@ func inPlace(c *gin.Context, group *Group, send func(ctx context.Context, c *gin
 
 // fail answers with an error, and leaves the reason to the log.
 func fail(c *gin.Context, status int, message string, reason error) error {
+	c.Header("Content-Type", "") // the stream's, which Gin would keep
 	c.AbortWithStatusJSON(status, gin.H{"error": message})
 	return c.Error(reason)
 }

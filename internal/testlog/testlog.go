@@ -32,8 +32,9 @@ func (l *Log) Write(p []byte) (int, error) {
 
 // String returns everything that was written.
 func (l *Log) String() string {
-	text, _ := l.read()
-	return text
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // read returns everything that was written, and a channel that is closed when there is more.

@@ -1,0 +1,211 @@
+package config_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"gin-sse/internal/config"
+)
+
+func TestWithoutSettingsEachHasItsDefault(t *testing.T) {
+	t.Parallel()
+	want := config.Config{
+		Port: 3000, TickInterval: time.Second, MaxEventBytes: 64 << 10, History: 1000,
+		NATSStream: "sse", NATSReplicas: 1, GinMode: "debug",
+	}
+	empty := map[string]string{}
+	for field := range reflect.TypeFor[config.Config]().Fields() {
+		empty[field.Tag.Get("env")] = ""
+	}
+	for name, environment := range map[string]map[string]string{"unset": nil, "empty": empty} {
+		if got, err := config.Load(environment); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v and error %v, want %+v", name, got, err, want)
+		}
+	}
+}
+
+func TestEachSettingIsRead(t *testing.T) {
+	t.Parallel()
+	creds := filepath.Join(t.TempDir(), "nats.creds")
+	if err := os.WriteFile(creds, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := config.Load(map[string]string{
+		"HOST": "127.0.0.1", "PORT": "65535", "TICK_INTERVAL": "10ms", "PUBLISH_TOKEN": "s3cret!~", "MAX_EVENT_BYTES": "1",
+		"HISTORY": "0", "MAX_CLIENTS": "18446744073709551615", "METRICS": "true", "ALLOWED_ORIGINS": "http://localhost:5173, https://example.com,",
+		"TRUSTED_PROXIES": "10.0.0.0/8,::1", "TLS_CERT_FILE": "cert.pem", "TLS_KEY_FILE": "key.pem",
+		"NATS_URL": "nats://a:4222,tls://user:password@b", "NATS_STREAM": "a-B_9", "NATS_REPLICAS": "5", "NATS_CREDS": creds,
+		"TZ": ":Europe/Berlin", "GIN_MODE": "release", "UNKNOWN": "x",
+	})
+	want := config.Config{
+		Host: "127.0.0.1", Port: 65535, TickInterval: 10 * time.Millisecond, PublishToken: "s3cret!~", MaxEventBytes: 1,
+		MaxClients: 1<<64 - 1, Metrics: true, AllowedOrigins: []string{"http://localhost:5173", "https://example.com"},
+		TrustedProxies: []string{"10.0.0.0/8", "::1"}, TLSCertFile: "cert.pem", TLSKeyFile: "key.pem",
+		NATSURL: "nats://a:4222,tls://user:password@b", NATSStream: "a-B_9", NATSReplicas: 5, NATSCreds: creds,
+		TZ: ":Europe/Berlin", GinMode: "release",
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v and error %v, want %+v", got, err, want)
+	}
+}
+
+func TestGoodValuesAreTaken(t *testing.T) {
+	t.Parallel()
+	for _, setting := range []string{
+		"PORT=0", "TICK_INTERVAL=0", "TICK_INTERVAL=1h", "TZ=UTC", "TZ=Asia/Kolkata", "TZ=Local",
+		"ALLOWED_ORIGINS=*", "ALLOWED_ORIGINS=https://[::1]:8443", "TRUSTED_PROXIES=2001:db8::/32", "METRICS=1",
+	} {
+		name, value, _ := strings.Cut(setting, "=")
+		if _, err := config.Load(map[string]string{name: value}); err != nil {
+			t.Errorf("%s: %v", setting, err)
+		}
+	}
+}
+
+func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testing.T) {
+	t.Parallel()
+	const (
+		port     = "a port number, 0 to 65535; 0 takes any free port"
+		interval = "0 for no ticks, or a duration of at least 10ms such as 1s"
+		clients  = "how many streams may be open at the same time, 0 for any number"
+		origins  = "origins such as https://example.com or http://localhost:5173, without a path, separated by commas; or * alone for all"
+		networks = "addresses or networks such as 10.0.0.0/8, separated by commas"
+		metrics  = "true for the page /metrics, or false"
+		size     = "a number of bytes, 1 or more"
+		messages = "a number of messages, 0 or more"
+		secret   = "the secret that publishers send: letters, digits and signs without spaces; empty turns publishing off"
+		servers  = "addresses such as nats://localhost:4222 or tls://user:password@nats.example.com, separated by commas"
+		stream   = "a name of letters, digits, hyphens and underscores"
+		replicas = "on how many NATS servers each message is stored, 1 to 5"
+		zone     = "a time zone such as Europe/Berlin or UTC; empty for the machine's"
+	)
+	for _, test := range []struct{ setting, accepts string }{
+		{"PORT=abc", port},
+		{"PORT=-1", port},
+		{"PORT=65536", port},
+		{"PORT=3000\n", port},
+		{"PORT=3 000", port},
+		{"TICK_INTERVAL=fast", interval},
+		{"TICK_INTERVAL=1", interval},
+		{"TICK_INTERVAL=-1s", interval},
+		{"TICK_INTERVAL=1ns", interval},
+		{"MAX_CLIENTS=-1", clients},
+		{"MAX_CLIENTS=many", clients},
+		{"ALLOWED_ORIGINS=example.com", origins},
+		{"ALLOWED_ORIGINS=https://example.com/", origins},
+		{"ALLOWED_ORIGINS=https://Example.com", origins},
+		{"ALLOWED_ORIGINS=https://*.example.com", origins},
+		{"ALLOWED_ORIGINS=https://a.example,*", origins},
+		{"ALLOWED_ORIGINS=ftp://example.com", origins},
+		{"ALLOWED_ORIGINS=https://user@example.com", origins},
+		{"ALLOWED_ORIGINS=https://", origins},
+		{"ALLOWED_ORIGINS=null", origins},
+		{"TRUSTED_PROXIES=10.0.0.0/33", networks},
+		{"TRUSTED_PROXIES=nginx", networks},
+		{"METRICS=yes", metrics},
+		{"HISTORY=-1", messages},
+		{"HISTORY=1e3", messages},
+		{"MAX_EVENT_BYTES=0", size},
+		{"MAX_EVENT_BYTES=64k", size},
+		{"PUBLISH_TOKEN=a secret", secret},
+		{"PUBLISH_TOKEN=sécret", secret},
+		{"PUBLISH_TOKEN=secret\n", secret},
+		{"NATS_URL=nats://user:pass word@localhost:4222", servers},
+		{"NATS_URL=http://localhost:4222", servers},
+		{"NATS_URL=nats://a,,nats://b", servers},
+		{"NATS_STREAM=a.b", stream},
+		{"NATS_STREAM=>", stream},
+		{"NATS_STREAM=" + strings.Repeat("x", 65), stream},
+		{"NATS_REPLICAS=0", replicas},
+		{"NATS_REPLICAS=6", replicas},
+		{"NATS_CREDS=/none.creds", "the path of a credentials file that can be read"},
+		{"TLS_CERT_FILE=cert.pem", ""},
+		{"TLS_KEY_FILE=key.pem", ""},
+		{"TZ=Mars/Olympus", zone},
+		{"TZ=../../etc/passwd", zone},
+		{"TZ=/none", zone},
+	} {
+		name, value, _ := strings.Cut(test.setting, "=")
+		_, err := config.Load(map[string]string{name: value})
+		switch {
+		case err == nil:
+			t.Errorf("%s is taken", test.setting)
+			continue
+		case strings.Contains(err.Error(), "\n"):
+			t.Errorf("%s: more than one line: %q", test.setting, err)
+		}
+		switch name {
+		case "TLS_CERT_FILE": // the other one is missing
+			if want := `TLS_KEY_FILE="" cannot be used: it accepts the private key's PEM file; it goes with TLS_CERT_FILE`; err.Error() != want {
+				t.Errorf("%s: %q, want %q", test.setting, err, want)
+			}
+		case "TLS_KEY_FILE":
+			if want := `TLS_CERT_FILE="" cannot be used: it accepts the certificate's PEM file; it goes with TLS_KEY_FILE`; err.Error() != want {
+				t.Errorf("%s: %q, want %q", test.setting, err, want)
+			}
+		case "PUBLISH_TOKEN", "NATS_URL": // secrets
+			if want := name + " cannot be used: it accepts " + test.accepts; err.Error() != want {
+				t.Errorf("%s: %q, want %q", test.setting, err, want)
+			}
+		default:
+			if want := name + "=" + quote(value) + " cannot be used: it accepts " + test.accepts; err.Error() != want {
+				t.Errorf("%s: %q, want %q", test.setting, err, want)
+			}
+		}
+	}
+}
+
+func quote(value string) string { return `"` + strings.ReplaceAll(value, "\n", `\n`) + `"` }
+
+func TestUsageListsEverySettingWithItsDefaultAndWhatItAccepts(t *testing.T) {
+	t.Parallel()
+	var text bytes.Buffer
+	if err := config.Usage(&text); err != nil {
+		t.Fatal(err)
+	}
+	_, settings, found := strings.Cut(text.String(), "environment variables")
+	if !found {
+		t.Fatalf("there is no list in %s", text.String())
+	}
+	fields := 0
+	for field := range reflect.TypeFor[config.Config]().Fields() {
+		fields++
+		name, initial, accepts := field.Tag.Get("env"), field.Tag.Get("envDefault"), field.Tag.Get("accepts")
+		if name == "" || accepts == "" {
+			t.Errorf("%s has no variable, or does not say what it accepts", field.Name)
+		}
+		listed := 0
+		for line := range strings.Lines(settings) {
+			if words := strings.Fields(line); len(words) > 0 && words[0] == name {
+				listed++
+				if !strings.HasSuffix(line, "  "+accepts+"\n") || initial != "" && words[1] != initial {
+					t.Errorf("%s is listed as %q, want default %q and %q", name, line, initial, accepts)
+				}
+			}
+		}
+		if listed != 1 {
+			t.Errorf("%s is listed %d times", name, listed)
+		}
+	}
+	if fields < 18 {
+		t.Errorf("only %d settings", fields)
+	}
+	for _, command := range []string{"gin-sse healthcheck ", "gin-sse healthcheck ready ", "gin-sse --help ", "gin-sse --version "} {
+		if !strings.Contains(text.String(), "\n  "+command) {
+			t.Errorf("the commands lack %q", command)
+		}
+	}
+}
+
+func TestVersionIsOneLineWithGosVersion(t *testing.T) {
+	t.Parallel()
+	var text bytes.Buffer
+	if err := config.Version(&text); err != nil || !strings.HasPrefix(text.String(), "gin-sse ") || strings.Count(text.String(), "\n") != 1 || !strings.Contains(text.String(), " go1.") {
+		t.Errorf("error %v, and it says %q", err, text.String())
+	}
+}

@@ -1,0 +1,383 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"go.uber.org/goleak"
+
+	"gin-sse/internal/stream"
+	"gin-sse/internal/testcert"
+	"gin-sse/internal/testlog"
+)
+
+// errorLog is what package log writes, from all tests.
+var errorLog testlog.Log
+
+func TestMain(m *testing.M) {
+	gin.SetMode(gin.TestMode)
+	log.SetOutput(&errorLog)
+	goleak.VerifyTestMain(m)
+}
+
+// streams answers every request with a stream that says hello and good-bye.
+func streams() http.Handler {
+	app := gin.New()
+	app.NoRoute(func(c *gin.Context) {
+		c.Status(http.StatusOK)
+		_ = stream.Detach(c, func(ctx context.Context, c *gin.Context) {
+			_, _ = c.Writer.WriteString("hello")
+			c.Writer.Flush()
+			<-ctx.Done()
+			_, _ = c.Writer.WriteString(", and good-bye")
+		})
+	})
+	return app
+}
+
+// pipes is a listener whose connections are within the process, as time in a bubble is not for real ones.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+}
+
+func newPipes() pipes { return pipes{make(chan net.Conn), make(chan struct{})} }
+
+func (p pipes) Accept() (net.Conn, error) {
+	select {
+	case conn := <-p.conns:
+		return conn, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p pipes) Close() error   { close(p.closed); return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// dial returns a connection to the listener.
+func (p pipes) dial() net.Conn {
+	client, server := net.Pipe()
+	p.conns <- server
+	return client
+}
+
+// serving runs a server in the test's bubble. The function stops it, and returns how long that took.
+func serving(t *testing.T, handler http.Handler, onStop func()) (port pipes, stop func() time.Duration) {
+	port = newPipes()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- serve(ctx, port, handler, onStop) }()
+	return port, func() time.Duration {
+		begin := time.Now()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		return time.Since(begin)
+	}
+}
+
+// client asks over a listener's connections, one for all requests on HTTP/2, and one for each on HTTP/1.1.
+func client(port pipes, set func(*http.Protocols, bool)) *http.Client {
+	transport := &http.Transport{
+		Protocols:   new(http.Protocols),
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return port.dial(), nil },
+	}
+	set(transport.Protocols, true)
+	return &http.Client{Transport: transport}
+}
+
+func TestStopEndsEveryStreamAndDoesNotWaitForConnectionsThatSentNothing(t *testing.T) {
+	for name, set := range map[string]func(*http.Protocols, bool){
+		"HTTP1": (*http.Protocols).SetHTTP1,
+		"HTTP2": (*http.Protocols).SetUnencryptedHTTP2,
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := len(errorLog.Lines("cut off"))
+			synctest.Test(t, func(t *testing.T) {
+				const open = 1000
+				port, stop := serving(t, streams(), func() {})
+				client := client(port, set)
+				defer client.CloseIdleConnections()
+				ended := make(chan string, open)
+				for range open {
+					response, err := client.Get("http://localhost/")
+					if err != nil {
+						t.Fatal(err)
+					}
+					go func() {
+						text, err := io.ReadAll(response.Body)
+						ended <- fmt.Sprintf("%s %v", text, err)
+					}()
+				}
+				var silent []net.Conn
+				for range 100 {
+					silent = append(silent, port.dial())
+				}
+				if _, err := io.WriteString(silent[0], "GET / HTTP/1.1\r\nHost: "); err != nil { // not a whole request
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if took := stop(); took > time.Second {
+					t.Errorf("the stop took %v", took)
+				}
+				for range open {
+					if got := <-ended; got != "hello, and good-bye <nil>" {
+						t.Errorf("a stream ended with %q", got)
+					}
+				}
+				for _, conn := range silent {
+					if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
+						t.Errorf("a connection that sent nothing ended with %v", err)
+					}
+				}
+			})
+			if after := errorLog.Lines("cut off"); len(after) > before {
+				t.Errorf("the log has %q", after[before:])
+			}
+		})
+	}
+}
+
+func TestStopCutsOffAClientThatTakesNothingAfterAWhile(t *testing.T) {
+	before := len(errorLog.Lines("cut off"))
+	synctest.Test(t, func(t *testing.T) {
+		port, stop := serving(t, streams(), func() {})
+		conn := port.dial()
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if took := stop(); took != stopTimeout {
+			t.Errorf("the stop took %v, want %v", took, stopTimeout)
+		}
+		conn.Close()
+		synctest.Wait()
+	})
+	if after := errorLog.Lines("cut off"); len(after) != before+1 {
+		t.Errorf("the log has %q", after[before:])
+	}
+}
+
+func TestWhatIsSentOnTheStopReachesTheClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var last sync.Map // what the stop says, and nothing before
+		app := gin.New()
+		app.NoRoute(func(c *gin.Context) {
+			c.Status(http.StatusOK)
+			_ = stream.Detach(c, func(ctx context.Context, c *gin.Context) {
+				<-ctx.Done()
+				_, said := last.Load("said")
+				c.String(http.StatusOK, "%t", said)
+			})
+		})
+		port, stop := serving(t, app, func() {
+			time.Sleep(time.Second) // longer than everything else that a stop does
+			last.Store("said", true)
+		})
+		client := client(port, (*http.Protocols).SetHTTP1)
+		response, err := client.Get("http://localhost/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := make(chan string, 1)
+		go func() {
+			all, err := io.ReadAll(response.Body)
+			text <- fmt.Sprintf("%s %v", all, err)
+		}()
+		stop()
+		if got := <-text; got != "true <nil>" {
+			t.Errorf("the stream ended before onStop had returned: %q", got)
+		}
+	})
+}
+
+// run runs a server until the test ends, and returns its address.
+func run(t *testing.T, cfg Config, handler http.Handler) string {
+	t.Helper()
+	var out testlog.Log
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, cfg, handler, &out, func() {}) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return strings.TrimPrefix(out.Wait(t, "Server running on "), "Server running on ")
+}
+
+func TestAddressIsWhereABrowserFindsTheServer(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		cfg  Config
+		want string
+	}{
+		{Config{}, "http://localhost:3000"},
+		{Config{Host: "0.0.0.0"}, "http://localhost:3000"},
+		{Config{Host: "::"}, "http://localhost:3000"},
+		{Config{Host: "127.0.0.1"}, "http://127.0.0.1:3000"},
+		{Config{Host: "::1"}, "http://[::1]:3000"},
+		{Config{Host: "example.com", CertFile: "cert.pem"}, "https://example.com:3000"},
+	} {
+		if got := address(test.cfg, 3000); got != test.want {
+			t.Errorf("%+v: %s, want %s", test.cfg, got, test.want)
+		}
+	}
+}
+
+func TestHealthCheckFindsTheServerWithoutANameService(t *testing.T) {
+	t.Parallel()
+	cert, key, _ := testcert.Write(t) // for localhost, not for these addresses
+	for _, cfg := range []Config{
+		{}, {Host: "0.0.0.0"}, {Host: "127.0.0.1"}, {Host: "127.0.0.2"}, {Host: "::"}, {Host: "::1"},
+		{CertFile: cert, KeyFile: key}, {Host: "127.0.0.2", CertFile: cert, KeyFile: key},
+	} {
+		if strings.Contains(cfg.Host, ":") || cfg.Host == "127.0.0.2" {
+			probe, err := net.Listen("tcp", net.JoinHostPort(cfg.Host, "0"))
+			if err != nil {
+				t.Logf("this machine has no %s", cfg.Host)
+				continue
+			}
+			probe.Close()
+		}
+		mux := http.NewServeMux()
+		mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) {})
+		mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+		url := run(t, cfg, mux)
+		if _, err := fmt.Sscanf(url[strings.LastIndex(url, ":")+1:], "%d", &cfg.Port); err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckHealth(cfg, "/healthz"); err != nil {
+			t.Errorf("%+v: %v", cfg, err)
+		}
+		if err := CheckHealth(cfg, "/readyz"); err == nil || err.Error() != "health check: the server answers 503 Service Unavailable" {
+			t.Errorf("%+v: error %v for an answer that is not 200", cfg, err)
+		}
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := uint16(taken.Addr().(*net.TCPAddr).Port)
+	taken.Close()
+	if err := CheckHealth(Config{Host: "127.0.0.1", Port: port}, "/healthz"); err == nil || !strings.HasPrefix(err.Error(), "health check: ") {
+		t.Errorf("error %v without a server", err)
+	}
+}
+
+func TestPortThatCannotBeOpenedIsExplained(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := uint16(taken.Addr().(*net.TCPAddr).Port)
+	for _, test := range []struct {
+		cfg  Config
+		want string
+	}{
+		{Config{Host: "127.0.0.1", Port: port}, fmt.Sprintf("port %d is taken by another program: stop that one, or choose another port, such as PORT=%d", port, port+1)},
+		{Config{Host: "203.0.113.1"}, `cannot listen on HOST="203.0.113.1": it accepts an address or a name of this machine, or nothing for all: `},
+		{Config{Host: "no such host"}, `cannot listen on HOST="no such host": it accepts an address or a name of this machine, or nothing for all: `},
+	} {
+		err := Run(t.Context(), test.cfg, http.NotFoundHandler(), io.Discard, func() {})
+		if err == nil || !strings.HasPrefix(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%+v: error %v, want %s", test.cfg, err, test.want)
+		}
+	}
+}
+
+func TestCertificatesThatCannotBeUsedAreExplained(t *testing.T) {
+	t.Parallel()
+	cert, key, _ := testcert.Write(t)
+	_, otherKey, _ := testcert.Write(t)
+	empty := filepath.Join(t.TempDir(), "empty.pem")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, cfg := range map[string]Config{
+		"no such file":      {CertFile: "nowhere.pem", KeyFile: key},
+		"not a certificate": {CertFile: empty, KeyFile: key},
+		"another key":       {CertFile: cert, KeyFile: otherKey},
+	} {
+		want := fmt.Sprintf("TLS_CERT_FILE=%q with TLS_KEY_FILE=%q cannot be used: they accept the PEM files of a certificate and of its private key: ", cfg.CertFile, cfg.KeyFile)
+		err := Run(t.Context(), cfg, http.NotFoundHandler(), io.Discard, func() {})
+		if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: error %v, want %s", name, err, want)
+		}
+	}
+}
+
+func TestTLSIsVersion12OrNewer(t *testing.T) {
+	t.Parallel()
+	cert, key, pool := testcert.Write(t)
+	_, address, _ := strings.Cut(run(t, Config{Host: "127.0.0.1", CertFile: cert, KeyFile: key}, http.NotFoundHandler()), "://")
+	for version, accepted := range map[uint16]bool{tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
+		conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: pool, ServerName: "localhost", MinVersion: version, MaxVersion: version})
+		if accepted != (err == nil) || err != nil && !strings.Contains(err.Error(), "protocol version not supported") {
+			t.Errorf("%s: %v", tls.VersionName(version), err)
+		}
+		if err == nil {
+			conn.Close()
+		}
+	}
+}
+
+func TestHeadersHaveALimit(t *testing.T) {
+	t.Parallel()
+	_, address, _ := strings.Cut(run(t, Config{Host: "127.0.0.1"}, http.NotFoundHandler()), "://")
+	for size, status := range map[int]int{15 << 10: 404, 17 << 10: 431} {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "HEAD / HTTP/1.1\r\nHost: localhost\r\nX-Big: %s\r\n\r\n", strings.Repeat("x", size))
+		if line, err := bufio.NewReader(conn).ReadString('\n'); !strings.HasPrefix(line, fmt.Sprintf("HTTP/1.1 %d ", status)) {
+			t.Errorf("headers of %d bytes: %q and error %v, want status %d", size, line, err, status)
+		}
+	}
+}
+
+func TestRequestThatDoesNotArriveInTimeIsCutOff(t *testing.T) {
+	for name, begun := range map[string]string{
+		"nothing":                  "",
+		"half of its head":         "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+		"a stream without a body":  "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n",
+		"half of a chunk":          "GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+		"half of an HTTP2 request": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x01\x01\x00\x00\x00\x00\x01\x82", // SETTINGS, and HEADERS with more to come
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				port, stop := serving(t, streams(), func() {})
+				conn := port.dial()
+				begin := time.Now()
+				go func() { _, _ = io.WriteString(conn, begun) }()
+				_, _ = io.Copy(io.Discard, conn)
+				if took := time.Since(begin); took > 35*time.Second {
+					t.Errorf("it is cut off after %v", took)
+				}
+				conn.Close()
+				stop()
+			})
+		})
+	}
+}
