@@ -9,7 +9,7 @@ import (
 	"gin-sse/internal/hub"
 )
 
-// Metrics are the figures of the hub, the process and Go's runtime, in Prometheus's format.
+// Metrics answers with figures of the hub, the process and Go's runtime, in Prometheus's format.
 func Metrics(events *hub.Hub) gin.HandlerFunc {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(

@@ -19,8 +19,7 @@ import (
 	"gin-sse/internal/hub"
 )
 
-// Authorize lets a request through that has the token as its bearer token. Without a token to ask for
-// nobody may.
+// Authorize admits requests that carry the token as their bearer token. With an empty token it admits none.
 func Authorize(token string) gin.HandlerFunc {
 	want := sha256.Sum256([]byte(token))
 	return func(c *gin.Context) {
@@ -39,14 +38,14 @@ func Authorize(token string) gin.HandlerFunc {
 
 // Publisher sends a message to every client: a hub, or a replica of several servers.
 type Publisher interface {
-	// Publish sends the data as JSON, under a name if that is not empty, and returns its id once it is
-	// kept. It sends nothing twice with the same key once, if that is not empty: the id is that of then.
+	// Publish sends the data as JSON, under a name if that is not empty, and returns the id of the message
+	// once it is kept. A repeated key sends nothing and returns the original id. An empty key is never repeated.
 	Publish(ctx context.Context, once, name string, data any) (id string, err error)
 }
 
-// Publish sends the body as an event to every client, under the name that ?event= gives, and answers
-// with its id. The body is any JSON value, or a form, of up to max bytes. A request that is sent again
-// with the same Idempotency-Key, as its answer was lost, sends nothing and has the same answer.
+// Publish sends the body as an event to every client, under the name that ?event= gives, and answers with its
+// id. The body is any JSON value, or a form, of up to max bytes. A publisher whose answer was lost repeats the
+// request with the same Idempotency-Key: that sends nothing and gets the original answer.
 func Publish(events Publisher, max int64) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		name, once := c.Query("event"), c.GetHeader("Idempotency-Key")
@@ -101,7 +100,7 @@ func Publish(events Publisher, max int64) gin.HandlerFunc {
 	}
 }
 
-// fromJSON returns the body as it is, if it is JSON that every client can read.
+// fromJSON returns the body unchanged if it is JSON in UTF-8.
 func fromJSON(body []byte) (json.RawMessage, error) {
 	if !utf8.Valid(body) {
 		return nil, errors.New("the body is not JSON: it is not UTF-8")
@@ -118,7 +117,7 @@ func fromJSON(body []byte) (json.RawMessage, error) {
 	return data, err
 }
 
-// fromForm returns the form's fields: message=hello is {"message":"hello"}.
+// fromForm returns the fields of a form: message=hello becomes {"message":"hello"}.
 func fromForm(body []byte) (gin.H, error) {
 	if start := bytes.TrimSpace(body); len(start) > 0 && strings.ContainsRune(`{["`, rune(start[0])) {
 		return nil, errors.New("it looks like JSON that was sent as a form; with curl, add -H 'Content-Type: application/json'")
@@ -140,7 +139,7 @@ func fromForm(body []byte) (gin.H, error) {
 	return fields, nil
 }
 
-// isKey tells whether that can be an Idempotency-Key: none, or printable ASCII, which NATS takes too.
+// isKey reports whether key can be an Idempotency-Key: empty, or printable ASCII, which NATS accepts too.
 func isKey(key string) bool {
 	return len(key) <= 255 && !strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' })
 }
