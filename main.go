@@ -14,7 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
-	_ "time/tzdata" // TZ works on machines and in containers without zone files
+	_ "time/tzdata" // makes TZ work where there are no zone files, as in the container
 
 	"github.com/caarlos0/env/v11"
 	"github.com/gin-gonic/gin"
@@ -67,7 +67,7 @@ func (s services) close() {
 	s.status.Viewers.Close()
 }
 
-// newApp returns the routes behind what every request goes through. Requests are logged to out.
+// newApp returns the routes behind the middleware that every request goes through. It logs requests to out.
 func newApp(cfg config.Config, s services, out io.Writer) (http.Handler, error) {
 	app := gin.New()
 	app.HandleMethodNotAllowed = true
@@ -123,9 +123,9 @@ func run(args []string) error {
 func serve(cfg config.Config, port server.Config) error {
 	out, closeLog := output.Standard()
 	defer closeLog()
-	gin.DebugPrintFunc = func(string, ...any) {} // a clean start has nothing to warn about
+	gin.DebugPrintFunc = func(string, ...any) {} // Gin would print every route, and advice that is followed already
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer context.AfterFunc(ctx, stop)() // a second signal ends the process at once
+	defer context.AfterFunc(ctx, stop)() // from the first signal on, a second one ends the process at once
 
 	tokens, err := token.New([]byte(cfg.SubscribeKey))
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// Health tells a container runtime that the server answers, and what is degraded, if something is.
+// Health tells a container runtime that the server is up, and what is degraded if anything is.
 func Health(ready func() error) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		if err := ready(); err != nil {
@@ -17,7 +17,7 @@ func Health(ready func() error) gin.HandlerFunc {
 	}
 }
 
-// Ready tells a load balancer whether clients should come here.
+// Ready tells a load balancer whether to send clients here.
 func Ready(ready func() error) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		if err := ready(); err != nil {

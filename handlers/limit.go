@@ -8,8 +8,8 @@ import (
 	"gin-sse/internal/stream"
 )
 
-// Limit lets at most max streams be open at the same time, or any number if max is 0. The next client is told to
-// come back, unless one of the others turns out to have left.
+// Limit allows at most max open streams, or any number if max is 0. Before it refuses a client, it frees the
+// places of clients that have closed their connections.
 func Limit(max uint64) gin.HandlerFunc {
 	var open atomic.Uint64
 	take := func() bool {

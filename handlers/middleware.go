@@ -23,8 +23,8 @@ func Secure() gin.HandlerFunc {
 	})
 }
 
-// CORS lets pages of these origins read what the server answers, or does nothing if there are none. Pages of listed
-// origins may use the user's cookies and tokens; with * nobody may.
+// CORS lets pages of these origins read the server's answers. Pages of listed origins may also send cookies and
+// tokens; with * no page may. Without origins CORS does nothing.
 func CORS(origins []string) gin.HandlerFunc {
 	if len(origins) == 0 {
 		return func(*gin.Context) {}
@@ -45,7 +45,7 @@ func CORS(origins []string) gin.HandlerFunc {
 // WriteDeadline cuts off a client that reads its answer too slowly, or not at all.
 func WriteDeadline(c *gin.Context) {
 	w := &timedWriter{ResponseWriter: c.Writer, deadline: stream.Deadline{Conn: http.NewResponseController(c.Writer)}}
-	if c.Request.ProtoMajor == 1 { // replace the deadline of the request before on this connection
+	if c.Request.ProtoMajor == 1 { // replace the deadline that the previous request left on this connection
 		if err := w.deadline.Extend(); err != nil {
 			_ = c.Error(err)
 		}
@@ -53,7 +53,7 @@ func WriteDeadline(c *gin.Context) {
 	c.Writer = w
 }
 
-// timedWriter gives each piece of an answer its time.
+// timedWriter sets a deadline for each piece of an answer.
 type timedWriter struct {
 	gin.ResponseWriter
 	deadline stream.Deadline

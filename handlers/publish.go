@@ -164,7 +164,7 @@ func tooLong(max int64) string {
 	return fmt.Sprintf("The event is too large: this server accepts up to %d bytes (MAX_EVENT_BYTES).", max)
 }
 
-// fromJSON returns the body as it is, if it is JSON that every client can read.
+// fromJSON returns the body unchanged if it is JSON in UTF-8.
 func fromJSON(body []byte) (json.RawMessage, error) {
 	if !utf8.Valid(body) {
 		return nil, errors.New("the body is not JSON: it is not UTF-8")

@@ -43,7 +43,7 @@ func RequestLog(out io.Writer) gin.HandlerFunc {
 	}
 }
 
-// describe is the part of the line that says what was asked for. It keeps nothing of the request alive.
+// describe returns the part of the line that says who asked for what. It keeps nothing of the request in memory.
 func describe(c *gin.Context, target string) string {
 	method := cut(c.Request.Method, longestMethod)
 	if strings.ContainsFunc(method, func(r rune) bool { return r < 'A' || r > 'Z' }) {
@@ -58,7 +58,7 @@ func describe(c *gin.Context, target string) string {
 	return text
 }
 
-// paint colors text if gin.ForceConsoleColor was called: Gin cannot see by out whether it is a terminal.
+// paint colors text if gin.ForceConsoleColor was called. Gin cannot tell whether out leads to a terminal.
 func paint(p gin.LogFormatterParams, color, text string) string {
 	if !p.IsOutputColor() {
 		return text
@@ -79,7 +79,7 @@ func shorten(d time.Duration) time.Duration {
 	return d
 }
 
-// cut bounds text from a client. Escaped, each of its bytes may take up to four.
+// cut bounds a text from a client. The line may still have four times as many bytes, as escapes take up to four.
 func cut(s string, longest int) string {
 	if len(s) <= longest {
 		return s
@@ -102,7 +102,7 @@ func withoutCredentials(query string) string {
 
 // withoutCredential errs on the side of hiding too much.
 func withoutCredential(parameter string) string {
-	const hidden, jwt = "***", "eyJ" // each JSON Web Token begins with {" in base64
+	const hidden, jwt = "***", "eyJ" // every JSON Web Token begins with {" in base64
 	text, err := url.QueryUnescape(parameter)
 	name, _, _ := strings.Cut(text, "=")
 	if err != nil || strings.Contains(name, jwt) {
@@ -117,7 +117,7 @@ func withoutCredential(parameter string) string {
 	return parameter
 }
 
-// credentials are words in the names of parameters whose values are secret.
+// credentials returns words that occur in the names of parameters whose values are secret.
 func credentials() []string {
 	return []string{"token", "auth", "jwt", "key", "secret", "pass", "pwd", "session", "sig", "credential", "cookie", "code"}
 }

@@ -1,4 +1,4 @@
-// Package handlers is what a client can ask for over HTTP, one file for each.
+// Package handlers answers what clients ask for over HTTP, with a file for each kind of request.
 package handlers
 
 import (
@@ -27,7 +27,7 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		c.Header("Content-Type", "text/event-stream")
 		c.Header("Cache-Control", "no-cache")
 		c.Header("Connection", "keep-alive")
-		c.Header("X-Accel-Buffering", "no") // or nginx would hold the events back
+		c.Header("X-Accel-Buffering", "no") // without it nginx holds events back
 		if c.Request.Method == http.MethodHead {
 			return
 		}
@@ -49,7 +49,7 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 				return err == nil
 			})
 		})
-		if err != nil { // the client has been told
+		if err != nil { // Detach has answered with an error
 			subscriber.Close()
 		}
 	}
@@ -59,6 +59,6 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 func SimulateData(events *hub.Hub) func(now time.Time) {
 	return func(now time.Time) {
 		message := "Server Time: " + now.Format("3:04:05 PM")
-		_ = events.Tick(gin.H{"message": message}) // a string is always JSON, and a closed hub has no clients
+		_ = events.Tick(gin.H{"message": message}) // strings always encode, and a closed hub has no clients
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// Assets returns one of the embedded folders, so that the binary runs anywhere; or in Gin's debug mode the folder
-// of that name on disk if it has the given file, so that an edit shows on the next refresh.
+// Assets returns an embedded folder, so that the binary runs from anywhere. In Gin's debug mode it returns the
+// folder of that name on disk instead, if that has the given file: an edit then shows on the next refresh.
 func Assets(embedded fs.FS, name, file string) fs.FS {
 	disk := os.DirFS(name)
 	if _, err := fs.Stat(disk, file); err == nil && gin.IsDebugging() {
@@ -23,13 +23,13 @@ func Assets(embedded fs.FS, name, file string) fs.FS {
 	}
 	folder, err := fs.Sub(embedded, name)
 	if err != nil {
-		panic(err) // only for a name that is no path
+		panic(err) // the name is not a valid path, which is a mistake in the caller
 	}
 	return folder
 }
 
-// Static serves files as express.static does, before any route: a file's own path, a folder's
-// index.html, nothing hidden, no listings. What is not a file there is left to the routes.
+// Static serves files as express.static does, before any route: a file at its own path, and a folder's
+// index.html, but no hidden file and no listing. It leaves every other request to the routes.
 func Static(files fs.FS) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		path := c.Request.URL.Path
@@ -71,13 +71,13 @@ func Static(files fs.FS) gin.HandlerFunc {
 			return
 		}
 		c.Header("ETag", tag)
-		c.Header("Cache-Control", "public, max-age=0") // keep it, and ask each time
+		c.Header("Cache-Control", "public, max-age=0") // a browser may keep it, and asks each time whether it changed
 		http.ServeContent(c.Writer, c.Request, name, info.ModTime(), content)
 	}
 }
 
-// fingerprint reads the whole file for its ETag: embedded files have no date, and an edit within a
-// second of another would not show in one.
+// fingerprint hashes the whole file for its ETag. Dates would not do: embedded files have none, and two
+// edits within a second have the same one.
 func fingerprint(file fs.File) (string, io.ReadSeeker, error) {
 	content, ok := file.(io.ReadSeeker)
 	if !ok {

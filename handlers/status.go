@@ -19,13 +19,13 @@ import (
 const (
 	bars   = 60 // of the chart
 	perBar = 5  // seconds
-	height = 40 // of the chart, in units of its own, as the template has it
+	height = 40 // of the chart, in the units of the viewBox in the template
 )
 
 // Status shows how the server is doing: figures on a page, and a stream that keeps them up to date. Its
 // methods may be called from any number of goroutines.
 type Status struct {
-	Viewers *hub.Hub // sends the figures to those who look at the page; close it when the server stops
+	Viewers *hub.Hub // sends the figures to browsers that show the page; close it when the server stops
 
 	events  *hub.Hub
 	started time.Time
@@ -51,17 +51,16 @@ func (s *Status) Page(c *gin.Context) {
 	c.HTML(http.StatusOK, "status.html", s.figures())
 }
 
-// Refresh goes before the stream of Viewers. Without it, the first to look in a while would get old figures
-// first.
+// Refresh goes before the stream of Viewers. Without it, the first viewer in a while would at first get old
+// figures.
 func (s *Status) Refresh(*gin.Context) {
 	if s.Viewers.Stats().Subscribers == 0 {
 		s.send()
 	}
 }
 
-// Update takes note of the events of the last second, and sends the figures if anybody looks. The clock calls it
-// every half second. It acts halfway between two seconds: on the second itself events are on their way, some of
-// them counted and some not.
+// Update takes a sample, and sends the figures if there are viewers. The clock calls it every half second, and it
+// acts halfway between two seconds: on the second itself a tick is being delivered, and only part of it is counted.
 func (s *Status) Update(now time.Time) {
 	if now.Nanosecond() == 0 {
 		return
@@ -81,9 +80,9 @@ func (s *Status) sample() {
 	}
 }
 
-func (s *Status) send() { _ = s.Viewers.Tick(s.figures()) } // text is always JSON, and a closed hub has no viewers
+func (s *Status) send() { _ = s.Viewers.Tick(s.figures()) } // strings always encode, and a closed hub has no viewers
 
-// figures are the page's, ready to be shown. In the page each has its name for an id.
+// figures returns what the page shows, as text. Each name is the id of an element of the page.
 func (s *Status) figures() gin.H {
 	now := s.events.Stats()
 	s.mu.Lock()
@@ -141,7 +140,7 @@ func draw(chart []float64, top float64) string {
 	return path.String()
 }
 
-// roundAbove is the next of 1, 2, 5, 10, 20, 50 and so on that is above the value.
+// roundAbove returns the first of 1, 2, 5, 10, 20, 50 and so on that is above the value.
 func roundAbove(value float64) float64 {
 	for power := 1.0; ; power *= 10 {
 		for _, digit := range []float64{1, 2, 5} {
@@ -152,7 +151,7 @@ func roundAbove(value float64) float64 {
 	}
 }
 
-// decimal is a number with one place after the point while that tells something: 0.4, 9.9, 10.
+// decimal formats a number, with one decimal place if it is below 10: 0.4, 9.9, 10.
 func decimal(value float64) string {
 	if value < 9.95 {
 		return humanize.FtoaWithDigits(math.Round(value*10)/10, 1)
@@ -160,7 +159,7 @@ func decimal(value float64) string {
 	return humanize.Comma(int64(math.Round(value)))
 }
 
-// memory is what this process takes of the machine's, where the system tells.
+// memory returns the resident memory of this process, where the system offers that figure.
 func memory() string {
 	self, err := procfs.Self()
 	if err != nil {

@@ -7,12 +7,12 @@ import (
 )
 
 const (
-	// The timer follows the monotonic clock, which stands still while the machine sleeps and does not
-	// see the wall clock being set. Looking at the wall clock this often finds out about both.
+	// The timer follows the monotonic clock, which stands still while the machine sleeps, and which does not
+	// change when the wall clock is set. Looking at the wall clock this often detects both.
 	look = time.Second
 
-	// A wall clock set back by less is waited for, so that no tick is repeated; after a larger step
-	// waiting would look like a fault.
+	// When the wall clock is set back by up to this much, Run waits until it has caught up, so that no tick is
+	// repeated. A longer wait would look like a fault.
 	patience = 10 * time.Second
 )
 
@@ -20,9 +20,9 @@ const (
 // that moment in the local time zone, and returns when ctx ends; tick is not called after that. An
 // interval of 0 or less never ticks.
 //
-// After a sleep of the machine or a step of the clock the next tick comes within a second, with the
-// time that it is then: missed ticks are not made up for. Only when the clock is set back by at most
-// 10 s do the ticks pause until it is where it was, so that none is repeated.
+// When the machine has slept or the clock has been set, the next tick comes within a second, with the time
+// of that moment; missed ticks are not made up for. If the clock was set back by at most 10 s, the ticks pause
+// instead until it has caught up, so that none is repeated.
 func Run(ctx context.Context, interval time.Duration, tick func(time.Time)) {
 	run(ctx, interval, time.Now, tick)
 }
@@ -36,7 +36,7 @@ func run(ctx context.Context, interval time.Duration, now func() time.Time, tick
 	defer timer.Stop()
 	next := now().Truncate(interval).Add(interval)
 	for {
-		wall := now().Round(0) // without the monotonic reading
+		wall := now().Round(0) // drops the monotonic reading
 		if next.Sub(wall) > interval+patience {
 			next = wall.Truncate(interval)
 		}

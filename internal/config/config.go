@@ -55,8 +55,8 @@ func (l *list) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Load reads the environment, which has a value for each variable that is set. An error is one line
-// that names the variable, its value and what it accepts.
+// Load parses and checks the environment, which maps the variables that are set to their values. An error is
+// one line that names the variable, its value and what it accepts.
 func Load(environment map[string]string) (Config, error) {
 	cfg, err := env.ParseAsWithOptions[Config](env.Options{Environment: environment})
 	var unreadable env.ParseError
@@ -93,7 +93,7 @@ func Load(environment map[string]string) (Config, error) {
 	return cfg, nil
 }
 
-// unusable is the error for a field whose variable cannot be used.
+// unusable returns the error for a field whose variable has a value that cannot be used.
 func unusable(name string, environment map[string]string) error {
 	field, _ := reflect.TypeFor[Config]().FieldByName(name)
 	variable, accepts := field.Tag.Get("env"), field.Tag.Get("accepts")
@@ -103,7 +103,7 @@ func unusable(name string, environment map[string]string) error {
 	return fmt.Errorf("%s=%q cannot be used: it accepts %s", variable, environment[variable], accepts)
 }
 
-// areOrigins tells whether browsers could send each of them, letter for letter, or it is * alone.
+// areOrigins reports whether each of them is spelled as browsers send it, letter for letter, or * is alone.
 func areOrigins(origins []string) bool {
 	for _, origin := range origins {
 		u, err := url.Parse(origin)
@@ -125,7 +125,7 @@ func areNetworks(networks []string) bool {
 	return true
 }
 
-// isStreamName tells whether NATS accepts the name for a stream and for a subject.
+// isStreamName reports whether NATS accepts the name for a stream and for a subject.
 func isStreamName(name string) bool {
 	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 	return name != "" && len(name) <= 64 && strings.Trim(name, plain) == ""
@@ -136,7 +136,8 @@ func isReadable(file string) bool {
 	return err == nil
 }
 
-// isZone tells whether there is such a time zone, or a file that has one. Go itself would silently use UTC.
+// isZone reports whether name is a time zone, or the path of a file that has one. Without this check Go would
+// silently use UTC for any other name.
 func isZone(name string) bool {
 	name = strings.TrimPrefix(name, ":")
 	if strings.HasPrefix(name, "/") {

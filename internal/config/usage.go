@@ -28,7 +28,7 @@ func Usage(w io.Writer) error {
 	for field := range reflect.TypeFor[Config]().Fields() {
 		fmt.Fprintf(table, "  %s\t%s\t%s\n", field.Tag.Get("env"), field.Tag.Get("envDefault"), field.Tag.Get("accepts"))
 	}
-	return table.Flush() // has the error of each write
+	return table.Flush() // returns the first error of all writes
 }
 
 // Version prints what was built, and with what.

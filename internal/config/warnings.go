@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// Warnings returns a line for each thing that can be used but is probably a mistake.
+// Warnings returns a line for each setting that can be used but is probably a mistake.
 func (cfg Config) Warnings(environment map[string]string) []string {
 	warnings := mistyped(environment)
 	if cfg.SubscribeKey != "" && slices.Contains(cfg.AllowedOrigins, "*") {
@@ -19,7 +19,7 @@ func (cfg Config) Warnings(environment map[string]string) []string {
 // mistyped returns a warning for each variable that is probably a setting with a mistake in its name.
 func mistyped(environment map[string]string) (warnings []string) {
 	for _, name := range slices.Sorted(maps.Keys(environment)) {
-		if name == "SSL_CERT_FILE" { // Go's own, close to TLS_CERT_FILE
+		if name == "SSL_CERT_FILE" { // a setting of Go's own that looks like TLS_CERT_FILE
 			continue
 		}
 		closest, least := "", 3
@@ -42,7 +42,7 @@ func mistyped(environment map[string]string) (warnings []string) {
 	return warnings
 }
 
-// distance is the number of letters to add, remove or replace, or neighbours to swap, to make one word of the other.
+// distance returns how many edits turn a into b: letters to add, remove or replace, or neighbours to swap.
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {

@@ -232,9 +232,9 @@ func accepts(t *testing.T, address string, exited <-chan struct{}) bool {
 	}
 }
 
-func TestREADMEShowsTheConfigurationsThatAreTested(t *testing.T) {
+func TestDocsShowTheConfigurationsThatAreTested(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "proxies.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,8 +244,8 @@ func TestREADMEShowsTheConfigurationsThatAreTested(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, rest, _ := bytes.Cut(config, []byte("\n")) // without its first line, which says where it goes
-		if n := bytes.Count(readme, rest); n != 1 {
-			t.Errorf("README.md shows docs/%s %d times, want once", p.config, n)
+		if n := bytes.Count(text, rest); n != 1 {
+			t.Errorf("docs/proxies.md shows docs/%s %d times, want once", p.config, n)
 		}
 	}
 }

@@ -1,7 +1,7 @@
-// Package output writes a log to standard output or standard error without making anyone wait for it.
+// Package output writes a log to standard output or standard error without making a request wait for it.
 //
-// A write to a pipe that nobody reads blocks for good, and with it every request that logs. A Writer takes
-// each line at once instead, and drops and counts what does not fit.
+// A write to a pipe that nobody reads blocks for good, and every request that logs would block with it. A
+// Writer accepts each line at once instead, and drops and counts the lines that do not fit.
 package output
 
 import (
@@ -14,14 +14,15 @@ import (
 )
 
 const (
-	// limit is how many bytes may wait: about 2,000 lines. As many again may be on their way out.
+	// limit is how many bytes may wait: about 2,000 lines. As many again may be in the write that is under way.
 	limit = 256 << 10
 
-	// pipeBuf is how many bytes a pipe on Linux takes whole or not at all (PIPE_BUF). Within it lines of
-	// standard output and standard error do not mix on one pipe, and a process that ends leaves no half line.
+	// pipeBuf is the largest write that a pipe on Linux takes whole or not at all (PIPE_BUF). Up to that size,
+	// lines of standard output and standard error do not mix on a shared pipe, and a process that ends does not
+	// leave half a line.
 	pipeBuf = 4 << 10
 
-	// pause is how long a Writer waits after an error.
+	// pause is how long a Writer waits before it tries again after an error.
 	pause = 100 * time.Millisecond
 )
 
@@ -30,26 +31,26 @@ type Writer struct {
 	to      io.Writer
 	more    chan struct{} // holds a token if something may be waiting
 	closing chan struct{} // closed by Close
-	done    chan struct{} // closed when nothing is written any more
+	done    chan struct{} // closed when run has returned
 
 	mu      sync.Mutex
 	waiting []byte
 	dropped int // since waiting was last taken
 }
 
-// New returns a Writer that writes to to on a goroutine of its own, which Close ends.
+// New returns a Writer in front of to. It writes on a goroutine of its own, which Close ends.
 //
-// If to is os.Stdout or os.Stderr, the program has to call signal.Ignore(syscall.SIGPIPE) first. Otherwise Go
-// ends it at the first write after the reader of that pipe has gone.
+// If to is os.Stdout or os.Stderr, call signal.Ignore(syscall.SIGPIPE) first. Otherwise the program ends at the
+// first write after the reader of that pipe has gone.
 func New(to io.Writer) *Writer {
 	w := &Writer{to: to, more: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
 	go w.run()
 	return w
 }
 
-// Write takes p, one or more whole lines, and returns at once, always with len(p) and no error. If p does not
-// fit, all of it is dropped and counts as one line. The log says how many were dropped as soon as there is
-// room. After an error p is tried again until Close, and nothing is written twice.
+// Write accepts p, which is one or more whole lines, and returns at once, always with len(p) and no error. If p
+// does not fit, all of it is dropped and counts as one line. The log says how many lines were dropped as soon as
+// there is room. A failed write is tried again until Close, from where it failed, so nothing is written twice.
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	if len(w.waiting)+len(p) <= limit {
@@ -65,9 +66,9 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close returns when everything is written or another write has failed, or with an error when ctx ends first.
-// In that case the goroutine ends when the write that blocks it returns. Call Close once; lines that are
-// written after it are lost.
+// Close waits until everything is written or a write fails. If ctx ends first it returns an error, and the
+// goroutine ends as soon as the write that blocks it returns. Call Close once; lines that are written after it
+// are lost.
 func (w *Writer) Close(ctx context.Context) error {
 	close(w.closing)
 	select {
@@ -92,7 +93,7 @@ func (w *Writer) run() {
 	}
 }
 
-// take returns what is waiting, and lets new lines gather in the memory of old ones.
+// take returns the lines that wait, and reuses the memory of old for the next ones.
 func (w *Writer) take(old []byte) []byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -105,7 +106,7 @@ func (w *Writer) take(old []byte) []byte {
 	return lines
 }
 
-// send writes lines. An error may pass, such as that of a full disk, so it goes on where the error came.
+// send writes lines. An error may be temporary, such as that of a full disk, so send pauses and goes on from there.
 func (w *Writer) send(lines []byte) {
 	for len(lines) > 0 {
 		n, err := w.to.Write(lines[:whole(lines)])
@@ -121,7 +122,7 @@ func (w *Writer) send(lines []byte) {
 	}
 }
 
-// whole is the length of as many whole lines as a pipe takes at once, or of the first line if that is longer.
+// whole returns the length of as many whole lines as a pipe takes at once, or of the first line if that is longer.
 func whole(lines []byte) int {
 	if len(lines) <= pipeBuf {
 		return len(lines)

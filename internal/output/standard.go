@@ -13,8 +13,8 @@ import (
 const closeTimeout = time.Second / 4
 
 // Standard returns a Writer for standard output, and makes package log write to standard error through another one.
-// The process then survives it when a reader of either goes away. Call the function last: it writes what is left, for
-// a quarter of a second at most.
+// From then on the process survives when the reader of either goes away. Call closeBoth last: it writes the lines
+// that are left, for a quarter of a second at most.
 func Standard() (out *Writer, closeBoth func()) {
 	signal.Ignore(syscall.SIGPIPE)
 	out = New(os.Stdout)
@@ -23,7 +23,7 @@ func Standard() (out *Writer, closeBoth func()) {
 	return out, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
-		_ = out.Close(ctx) // nobody is left to tell
+		_ = out.Close(ctx) // there is no log left to report it in
 		_ = errors.Close(ctx)
 		log.SetOutput(os.Stderr)
 	}

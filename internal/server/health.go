@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// CheckHealth asks the server that runs with this configuration on this machine for the path, and returns an
-// error unless it answers 200. It needs neither curl nor a name service.
+// CheckHealth requests the path from the server that runs with this configuration on this machine. It returns an
+// error unless the answer is 200. It needs neither curl nor a resolver of names.
 func CheckHealth(cfg Config, path string) error {
-	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{ // without the environment's proxy
-		// The certificate is for the name that browsers use, not for this machine's address.
+	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{ // ignores the environment's proxy
+		// The certificate is issued for the name that browsers use, not for this machine's address.
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return dial(ctx, network, cfg)
@@ -32,8 +32,8 @@ func CheckHealth(cfg Config, path string) error {
 	return nil
 }
 
-// dial connects to the address that the server listens on. A container may have no file that says what
-// localhost is.
+// dial connects to the address that the server listens on. It does not look localhost up, because a container
+// may have no /etc/hosts.
 func dial(ctx context.Context, network string, cfg Config) (conn net.Conn, err error) {
 	hosts := []string{cfg.Host}
 	if ip := net.ParseIP(cfg.Host); cfg.Host == "" || ip != nil && ip.IsUnspecified() {

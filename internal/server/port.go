@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// vanished is how long a client's machine may leave everything unacknowledged before its connection
-// counts as lost.
+// vanished is how long a client's machine may acknowledge nothing before its connection counts as lost.
 const vanished = 40 * time.Second
 
 // openPort opens a TCP port such as ":3000". A client that vanishes without a word (its cable is pulled,

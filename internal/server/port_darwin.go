@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// control sets what every accepted connection inherits.
+// control sets the options that every accepted connection inherits.
 func control(_, _ string, conn syscall.RawConn) error {
 	var err error
 	outer := conn.Control(func(fd uintptr) {

@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unsent is how many bytes the kernel takes for a connection beyond what is on its way to the
-// client. Without a limit a client that stops reading holds megabytes, for as long as it likes.
+// unsent is how many bytes the kernel accepts for a connection beyond those on their way to the client. Without
+// this limit, a client that stops reading holds megabytes of kernel memory until it is cut off.
 const unsent = 128 << 10
 
-// control sets what every accepted connection inherits.
+// control sets the options that every accepted connection inherits.
 func control(_, _ string, conn syscall.RawConn) error {
 	var err error
 	outer := conn.Control(func(fd uintptr) {

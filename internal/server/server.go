@@ -1,5 +1,5 @@
-// Package server runs an http.Server that a stream can rely on: its protocols, its limits, its port and
-// its stop.
+// Package server runs an http.Server that is fit for streams: its protocols, its limits, its port and its
+// graceful stop.
 package server
 
 import (
@@ -19,7 +19,7 @@ import (
 	"gin-sse/internal/stream"
 )
 
-// stopTimeout is how long a stop waits for clients that are slow to take the rest.
+// stopTimeout is how long a stop waits for clients that are slow to receive the rest of their answers.
 const stopTimeout = 1500 * time.Millisecond
 
 // Config is where the server listens.
@@ -29,9 +29,9 @@ type Config struct {
 	CertFile, KeyFile string // PEM; both or neither
 }
 
-// Run serves until ctx ends, and then stops politely: it takes no more connections, calls onStop, which must
-// make the streams end, and waits 1.5 s for them before it cuts off the rest. It prints the address to out
-// once the port is open. An error is about the port or the certificate, and says what to do.
+// Run serves until ctx ends, and then stops gracefully: it accepts no more connections, calls onStop, which must
+// make the streams end, and after 1.5 s cuts off those that have not ended. It prints the address to out once
+// the port is open. An error is about the port or the certificate, and says what to do.
 func Run(ctx context.Context, cfg Config, handler http.Handler, out io.Writer, onStop func()) error {
 	port, err := listen(ctx, cfg)
 	if err != nil {
@@ -54,10 +54,10 @@ func serve(ctx context.Context, port net.Listener, handler http.Handler, onStop 
 			// The browsers behind a proxy share its connection, and a stream does not end. Some proxies do not
 			// open another connection when this one is full: their clients would wait forever.
 			MaxConcurrentStreams: 1000,
-			// A stream's own deadline cannot end it while the whole connection takes nothing. The write that
-			// fills the last buffer gets this time twice.
+			// A stream's own deadline cannot end it while the whole connection is stuck, so this closes the
+			// connection. It takes up to twice as long, because the write that fills the last buffer succeeds.
 			WriteByteTimeout: 5 * time.Second,
-			// A silent client is asked for a sign of life, even in the middle of a request.
+			// A silent client gets a ping, even in the middle of a request, and is cut off unless it answers.
 			SendPingTimeout: 15 * time.Second,
 			PingTimeout:     15 * time.Second,
 		},
@@ -118,7 +118,7 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 	return port, nil
 }
 
-// address is where a browser on this machine finds the server.
+// address returns the URL at which a browser on this machine finds the server.
 func address(cfg Config, port int) string {
 	host := cfg.Host
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
@@ -131,8 +131,8 @@ func address(cfg Config, port int) string {
 	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port))
 }
 
-// silent is the connections that have sent nothing yet. Browsers open such connections in advance, and
-// net/http would wait for them to send a request before it stops.
+// silent tracks the connections that have sent nothing yet. Browsers open such connections in advance, and
+// net/http would wait for a request on each of them before it stops.
 type silent struct {
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
@@ -154,6 +154,6 @@ func (s *silent) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for conn := range s.conns {
-		_ = conn.Close() // nobody has asked for anything on it
+		_ = conn.Close() // no request is lost with it
 	}
 }

@@ -4,5 +4,5 @@ package stream
 
 import "net"
 
-// hasClosed cannot tell here: a failed write does, later.
+// hasClosed cannot tell on this system. A failed write reports the disconnect later.
 func hasClosed(net.Conn) bool { return false }

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hasClosed tells whether the client has closed the connection. What else it has sent is thrown away: nothing
-// is expected from it.
+// hasClosed reports whether the client has closed the connection. It discards whatever the client has sent,
+// because nothing is expected from it.
 func hasClosed(conn net.Conn) bool {
 	if encrypted, ok := conn.(*tls.Conn); ok {
 		conn = encrypted.NetConn()
@@ -27,7 +27,7 @@ func hasClosed(conn net.Conn) bool {
 	closed := false
 	err = raw.Control(func(fd uintptr) {
 		unread := make([]byte, 4<<10)
-		for range 16 { // a client that keeps sending is there
+		for range 16 { // a client that keeps sending is still there
 			n, err := unix.Read(int(fd), unread)
 			if n <= 0 {
 				closed = err != unix.EAGAIN && err != unix.EINTR

@@ -3,7 +3,7 @@ package stream
 import "time"
 
 const (
-	// writeTimeout is how long a client may need to take piece bytes before it is cut off. It may get a third more.
+	// writeTimeout is how long a client has to take piece bytes before it is cut off. Extend may give it a third more.
 	writeTimeout = 10 * time.Second
 	piece        = 64 << 10
 )
@@ -17,7 +17,7 @@ type Deadline struct {
 	at time.Time
 }
 
-// Write writes p in pieces, each of which has its time.
+// Write writes p in pieces, with a deadline for each.
 func (d *Deadline) Write(p []byte, write func(p []byte) (int, error)) (n int, err error) {
 	for n < len(p) && err == nil {
 		if err = d.Extend(); err == nil {
@@ -29,8 +29,8 @@ func (d *Deadline) Write(p []byte, write func(p []byte) (int, error)) (n int, er
 	return n, err
 }
 
-// Extend gives the next write its time. It sets the deadline once in a few writes only, as that would be a
-// tenth of what an event costs.
+// Extend makes sure that the next write has its time. It leaves a deadline that is far enough away as it is,
+// because setting one for every write would be a tenth of what an event costs.
 func (d *Deadline) Extend() error {
 	now := time.Now()
 	if d.at.Sub(now) >= writeTimeout {
@@ -40,8 +40,8 @@ func (d *Deadline) Extend() error {
 	return d.Conn.SetWriteDeadline(d.at)
 }
 
-// clear lets the stream be silent for any time. On HTTP/2 a deadline that passes ends the stream even if
-// nothing is being written.
+// clear removes the deadline, so that the stream may be silent for any time. On HTTP/2 a deadline that passes
+// ends the stream even if nothing is being written.
 func (d *Deadline) clear() {
 	d.at = time.Time{}
 	_ = d.Conn.SetWriteDeadline(d.at) // the next write reports a connection that is gone

@@ -17,10 +17,10 @@ type Group struct {
 
 	mu      sync.Mutex
 	streams map[*detached]struct{}
-	open    int           // those in streams, and those about to begin
+	open    int           // how many are in streams or about to begin
 	shut    bool          // Shutdown was called
-	empty   chan struct{} // closed when it was, and no stream is left
-	looked  time.Time     // when freeGone last looked
+	empty   chan struct{} // closed once shut is true and open is 0
+	looked  time.Time     // when freeGone last asked the system
 }
 
 // NewGroup returns an empty group.
@@ -30,8 +30,8 @@ func NewGroup() *Group {
 	return g
 }
 
-// Context returns a context for http.Server.BaseContext, from which Detach knows the group. Without it a
-// stream runs just the same, but nothing can wait for it.
+// Context returns a context for http.Server.BaseContext, through which Detach finds the group. Without it a
+// stream runs just the same, but nothing can stop it or wait for it.
 func (g *Group) Context() context.Context {
 	return context.WithValue(context.Background(), groupKey{}, g)
 }
@@ -55,8 +55,8 @@ func (g *Group) Stop() {
 	}
 }
 
-// Shutdown stops all streams and waits until they have ended. Those that have not when ctx ends are cut off,
-// and the error is why ctx ended. No stream begins after Shutdown; call it once.
+// Shutdown stops all streams and waits until they have ended. If ctx ends first, it cuts off those that are left
+// and returns the cause of that end. No stream begins after Shutdown; call it once.
 func (g *Group) Shutdown(ctx context.Context) error {
 	g.Stop()
 	g.mu.Lock()
@@ -73,7 +73,7 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for s := range g.streams {
-		_ = s.w.conn.Close() // ends it at its next write
+		_ = s.w.conn.Close() // its next write fails, which ends it
 	}
 	return context.Cause(ctx)
 }
@@ -81,9 +81,9 @@ func (g *Group) Shutdown(ctx context.Context) error {
 // Stopping returns a context that ends when the server of this request stops.
 func Stopping(c *gin.Context) context.Context { return groupOf(c.Request.Context()).stopping }
 
-// FreeGone ends the streams of clients of this server that have closed their connection, which otherwise shows
-// only when a write fails. It asks the system about each connection, so it does nothing if it did so within
-// the last second. It is for middleware that runs out of places.
+// FreeGone ends the streams of clients that have closed their connections to this server. Otherwise a stream ends
+// only when a write fails. FreeGone asks the system about each connection, so it does that at most once a second.
+// It is for middleware that runs out of places.
 func FreeGone(c *gin.Context) { groupOf(c.Request.Context()).freeGone() }
 
 func (g *Group) freeGone() {
@@ -104,11 +104,11 @@ func (g *Group) freeGone() {
 	}
 }
 
-// errStopped is why a stream cannot begin any more.
+// errStopped is the error of a stream that begins after Shutdown.
 var errStopped = errors.New("the server has stopped")
 
-// reserve tells whether a stream may begin. If so, Shutdown waits until it is released: a client that has seen
-// the head of its answer must see its end as well.
+// reserve reports whether a stream may begin. If so, Shutdown waits until release is called: a client that has
+// seen the head of its answer must see its end as well.
 func (g *Group) reserve() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -126,7 +126,7 @@ func (g *Group) release() {
 	}
 }
 
-// add takes in a stream that was reserved.
+// add adds a stream for which reserve has returned true.
 func (g *Group) add(s *detached) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -144,7 +144,7 @@ func (g *Group) remove(s *detached) {
 	g.release()
 }
 
-// detached is a stream that runs on a goroutine of its own, and the context of its request: one of the
+// detached is a stream that runs on a goroutine of its own. It is also the context of that stream: one of the
 // standard library's would take twice the memory.
 type detached struct {
 	w    *writer
@@ -157,7 +157,7 @@ type detached struct {
 
 func newDetached(w *writer) *detached {
 	s := &detached{w: w, done: make(chan struct{})}
-	w.failed = s.cancel // or the function would wait for one more event before it learns that the client has left
+	w.failed = s.cancel // otherwise the function would learn only at the next event that the client has left
 	if w.err != nil {
 		s.cancel()
 	}
@@ -195,7 +195,7 @@ func (s *detached) cancel() {
 // end releases what the stream holds. Calling it again does nothing.
 func (s *detached) end() {
 	s.cancel()
-	_ = s.w.conn.Close() // whatever it has to say, the stream is over
+	_ = s.w.conn.Close() // an error changes nothing: the stream is over
 	s.mu.Lock()
 	ends := s.ends
 	s.ended, s.ends = true, nil
@@ -205,9 +205,9 @@ func (s *detached) end() {
 	}
 }
 
-// AtEnd calls f when the answer is complete: at once, or, if a handler of this request has detached a stream,
-// when that has ended. It is for middleware, after c.Next. By then c may serve another request, so f
-// must not use it.
+// AtEnd calls f when the answer is complete. That is at once, or, if a handler of this request has detached a
+// stream, when the stream has ended. AtEnd is for middleware, after c.Next. f must not use c, which may serve
+// another request by then.
 func AtEnd(c *gin.Context, f func()) {
 	value, _ := c.Get(key{})
 	if s, ok := value.(*detached); ok {
@@ -217,7 +217,7 @@ func AtEnd(c *gin.Context, f func()) {
 	f()
 }
 
-// key is that of a request's detached stream.
+// key is the key of a request's detached stream in its gin.Context.
 type key struct{}
 
 // atEnd calls f when the stream ends, or at once if it has.

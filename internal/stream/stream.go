@@ -18,19 +18,19 @@ import (
 // maxBody is how much of a body is discarded before the request is refused.
 const maxBody = 64 << 10
 
-// Detach sends the head of the answer and runs send, which streams the rest with c.Stream. That c has a Writer
-// and nothing else of the request. ctx ends when the server stops, when the client is known to have left, and at the
-// deadline of the request's context, if it has one.
+// Detach sends the head of the answer and runs send, which streams the rest with c.Stream. The c that send gets
+// has a Writer and nothing else of the request. ctx ends when the server stops, when the client is known to have
+// left, and at the deadline of the request's context, if that has one.
 //
 // On HTTP/1.x Detach returns at once, and send runs on a goroutine of its own after the handler has
 // returned: everything that parsed the request becomes garbage, and a waiting client costs 9 KB instead
 // of 26. So send must not use the handler's own context. On HTTP/2 Detach returns when send does.
 //
 // When send returns, the answer is ended properly. If send panics, the answer is cut off, so that the
-// client does not take that for the end. An error means that the client has been answered with an error
-// instead, and that send was not run.
+// client does not take that for the end. If Detach returns an error, the client has been answered with an error
+// or cut off, and send was not run.
 func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) error {
-	// net/http sends an answer only after the whole body, which a client might never send.
+	// Discard any body. net/http sends no answer before the body has ended, and a client might never end it.
 	if _, err := io.Copy(io.Discard, http.MaxBytesReader(c.Writer, c.Request.Body, maxBody)); err != nil {
 		return fail(c, http.StatusBadRequest, "A request for a stream has no body.", fmt.Errorf("discard the body: %w", err))
 	}
@@ -61,10 +61,10 @@ func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) erro
 	return nil
 }
 
-// inPlace is Detach for HTTP/2, where many streams share a connection, which net/http has to keep.
+// inPlace is Detach for HTTP/2, where many streams share a connection and net/http has to keep it.
 func inPlace(c *gin.Context, group *Group, send func(ctx context.Context, c *gin.Context)) error {
 	w := &sharedWriter{ResponseWriter: c.Writer, deadline: Deadline{Conn: http.NewResponseController(c.Writer)}}
-	// The server's time for a request would otherwise end the stream.
+	// Clear the read deadline of the request, which would otherwise end the stream.
 	if err := errors.Join(w.deadline.Conn.SetReadDeadline(time.Time{}), w.deadline.Extend()); err != nil {
 		return fail(c, http.StatusInternalServerError, "This server cannot stream.", fmt.Errorf("set the deadlines of a stream through a %T, which may lack the method Unwrap: %w", c.Writer, err))
 	}
@@ -73,7 +73,7 @@ func inPlace(c *gin.Context, group *Group, send func(ctx context.Context, c *gin
 	defer context.AfterFunc(group.stopping, cancel)()
 	w.Flush()
 	send(ctx, &gin.Context{Writer: w})
-	_ = w.deadline.Extend() // for the end of the answer, which may come long after the last event
+	_ = w.deadline.Extend() // the end of the answer needs a deadline too, and may come long after the last event
 	return nil
 }
 
@@ -84,7 +84,7 @@ func fail(c *gin.Context, status int, message string, reason error) error {
 	return c.Error(reason)
 }
 
-// stopAt calls cancel at that time of the wall clock, unless the function that it returns is called before.
+// stopAt calls cancel at the deadline, unless stop is called before.
 func stopAt(deadline time.Time, cancel func()) (stop func()) {
 	timer := time.AfterFunc(time.Until(deadline), cancel)
 	return func() { timer.Stop() }

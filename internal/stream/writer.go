@@ -15,29 +15,29 @@ import (
 )
 
 const (
-	// buffered is how many bytes wait for a Flush. More are sent at once.
+	// buffered is how many bytes wait for a Flush. More than that are sent at once.
 	buffered = 4 << 10
 
-	// lengthRoom is in front of them, for the length of the chunk.
+	// lengthRoom is the room in front of them for the length of the chunk.
 	lengthRoom = 8
 
 	// lingering is how long a client has to close its side of the connection after the end of a stream.
 	lingering = time.Second / 4
 )
 
-// writer is a gin.ResponseWriter on a connection that net/http has let go of. It belongs to the goroutine
+// writer is a gin.ResponseWriter on a connection that was taken over from net/http. It belongs to the goroutine
 // of its stream.
 type writer struct {
 	conn     net.Conn
 	deadline Deadline
 	chunked  bool          // HTTP/1.1; in HTTP/1.0 the body ends with the connection
-	waiting  *bytes.Buffer // for a Flush, or nil
+	waiting  *bytes.Buffer // bytes that wait for a Flush, or nil
 	buffers  *sync.Pool    // of such buffers, shared by the streams that write at the moment
 	header   http.Header
 	status   int
 	size     int
 	err      error  // of the first write that failed; nothing is sent after it
-	told     bool   // that Write has returned err
+	told     bool   // Write has returned err
 	failed   func() // called when err is set, if not nil
 }
 
@@ -45,25 +45,25 @@ func newBuffers() *sync.Pool {
 	return &sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, lengthRoom+buffered+2)) }}
 }
 
-// hijack takes a connection of HTTP/1.x from net/http and sends the head of the answer. It sees nothing of
-// what the client does from then on; a failed write reports the disconnect.
+// hijack takes a connection of HTTP/1.x over from net/http and sends the head of the answer. From then on
+// nothing reads from the client; a failed write reports the disconnect.
 func hijack(c *gin.Context, buffers *sync.Pool) (*writer, error) {
 	conn, left, err := c.Writer.Hijack()
 	if err != nil {
 		return nil, err
 	}
-	// net/http's connection refers to its buffers for as long as it lives, so empty them.
+	// net/http's own connection refers to these buffers for as long as it lives, so empty them.
 	*left.Reader, *left.Writer = bufio.Reader{}, bufio.Writer{}
 	w := &writer{
 		conn: conn, deadline: Deadline{Conn: conn}, chunked: c.Request.ProtoAtLeast(1, 1), buffers: buffers,
 		header: c.Writer.Header(), status: c.Writer.Status(),
 	}
-	_, _ = w.write(w.head(c.Request.Close), w.conn.Write) // the next write has the error
-	w.header = nil                                        // as the sent one can be garbage
+	_, _ = w.write(w.head(c.Request.Close), w.conn.Write) // the next write reports an error
+	w.header = nil                                        // has been sent and may become garbage
 	return w, nil
 }
 
-// head is what net/http would begin the answer with.
+// head returns the head of the answer as net/http would send it.
 func (w *writer) head(last bool) []byte {
 	var head bytes.Buffer
 	version, framing := "1.0", ""
@@ -75,7 +75,7 @@ func (w *writer) head(last bool) []byte {
 	}
 	fmt.Fprintf(&head, "HTTP/%s %d %s\r\n%s", version, w.status, http.StatusText(w.status), framing)
 	fmt.Fprintf(&head, "Date: %s\r\n", time.Now().UTC().Format(http.TimeFormat))
-	_ = w.header.WriteSubset(&head, map[string]bool{ // a Buffer takes everything
+	_ = w.header.WriteSubset(&head, map[string]bool{ // writing to a Buffer never fails
 		"Connection": last || !w.chunked, "Content-Length": true, "Date": true, "Transfer-Encoding": true,
 		"Content-Encoding": true, // a middleware that compresses does not see what is written here
 	})
@@ -83,8 +83,9 @@ func (w *writer) head(last bool) []byte {
 	return head.Bytes()
 }
 
-// Write keeps p until Flush if it is small, and sends it at once otherwise. If a write has failed, Write says
-// so once. Then it panics with http.ErrAbortHandler, which ends a stream whose function ignores errors.
+// Write keeps p until Flush if it is small, and sends it at once otherwise. After a write has failed, Write
+// returns the error once, and then panics with http.ErrAbortHandler: that ends a stream whose function ignores
+// errors.
 func (w *writer) Write(p []byte) (int, error) {
 	if w.waiting != nil && w.waiting.Len()+len(p) > lengthRoom+buffered {
 		w.Flush()
@@ -111,7 +112,7 @@ func (w *writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// WriteString is Write.
+// WriteString is Write for a string.
 func (w *writer) WriteString(s string) (int, error) { return w.Write([]byte(s)) }
 
 // Flush sends what waits, as a chunk of its own.
@@ -127,12 +128,12 @@ func (w *writer) Flush() {
 		data = w.waiting.Bytes()[begin:]
 		copy(data, length)
 	}
-	_, _ = w.write(data, w.conn.Write) // the next Write has the error
+	_, _ = w.write(data, w.conn.Write) // the next Write returns the error
 	w.buffers.Put(w.waiting)
 	w.waiting = nil
 }
 
-// sendChunk sends a piece of something large as a chunk of its own, without a copy.
+// sendChunk sends a piece of something large as a chunk of its own, without copying it.
 func (w *writer) sendChunk(p []byte) (int, error) {
 	if !w.chunked {
 		return w.conn.Write(p)
@@ -144,7 +145,7 @@ func (w *writer) sendChunk(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// write sends p in pieces, each of which has its time, and keeps the first error.
+// write sends p in pieces, with a deadline for each, and keeps the first error.
 func (w *writer) write(p []byte, send func(p []byte) (int, error)) (n int, err error) {
 	if w.err == nil {
 		if n, w.err = w.deadline.Write(p, send); w.err != nil && w.failed != nil {
@@ -154,9 +155,9 @@ func (w *writer) write(p []byte, send func(p []byte) (int, error)) (n int, err e
 	return n, w.err
 }
 
-// end sends the rest and the last chunk, and waits a moment for the client to close the connection. If
-// something from the client was unread, such as another request, closing at once would make the system throw
-// away what is still on its way to the client.
+// end sends the rest and the last chunk, and waits a moment for the client to close the connection. If the
+// client had sent something that is unread, such as another request, closing at once would make the system
+// discard what is still on its way to the client.
 func (w *writer) end() {
 	w.Flush()
 	if w.chunked {
@@ -167,7 +168,7 @@ func (w *writer) end() {
 		return
 	}
 	err := w.conn.SetReadDeadline(time.Now().Add(lingering))
-	for unread := make([]byte, 512); err == nil; { // small, as all streams end at the same time
+	for unread := make([]byte, 512); err == nil; { // small, because all streams may end at the same time
 		_, err = w.conn.Read(unread)
 	}
 }
@@ -212,12 +213,12 @@ type sharedWriter struct {
 	deadline Deadline
 }
 
-// Write gives each piece of p its time.
+// Write writes p in pieces, with a deadline for each.
 func (w *sharedWriter) Write(p []byte) (int, error) {
 	return w.deadline.Write(p, w.ResponseWriter.Write)
 }
 
-// WriteString is Write.
+// WriteString is Write for a string.
 func (w *sharedWriter) WriteString(s string) (int, error) { return w.Write([]byte(s)) }
 
 // Flush sends what was written; after it the stream may be silent for any time.
