@@ -36,9 +36,11 @@ import (
 	"gin-sse/handlers"
 	"gin-sse/internal/config"
 	"gin-sse/internal/hub"
+	"gin-sse/internal/memory"
 	"gin-sse/internal/server"
 	"gin-sse/internal/testcert"
 	"gin-sse/internal/testlog"
+	"gin-sse/internal/token"
 )
 
 // errorLog is what package log writes, from all tests.
@@ -55,7 +57,7 @@ const (
 	// patience bounds each wait for something that takes milliseconds on an idle machine.
 	patience = 30 * time.Second
 
-	token = "s3cret"
+	secret = "s3cret"
 )
 
 // site is a server with the program's own routes, without its process, its clock and its signals.
@@ -101,7 +103,7 @@ func start(t testing.TB, settings ...string) *site { return http1.start(t, nil, 
 // start serves for clients that speak the protocol, with routes of the test's own added to the program's.
 func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...string) *site {
 	t.Helper()
-	environment := map[string]string{"HOST": "127.0.0.1", "PORT": "0", "PUBLISH_TOKEN": token}
+	environment := map[string]string{"HOST": "127.0.0.1", "PORT": "0", "PUBLISH_TOKEN": secret}
 	var pool *x509.CertPool
 	if p.tls {
 		environment["TLS_CERT_FILE"], environment["TLS_KEY_FILE"], pool = testcert.Write(t)
@@ -116,8 +118,11 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 	}
 
 	s := &site{t: t, out: new(testlog.Log)}
-	s.events = hub.New(cfg.History)
-	s.publisher, s.status, s.ready = s.events, handlers.NewStatus(s.events), func() error { return nil }
+	s.events = hub.New(hub.Limits{History: cfg.History, HistoryBytes: cfg.HistoryBytes})
+	s.log, s.status, s.ready = memory.New(s.events), handlers.NewStatus(s.events), func() error { return nil }
+	if s.tokens, err = token.New([]byte(cfg.SubscribeKey)); err != nil {
+		t.Fatal(err)
+	}
 	app, err := newApp(cfg, s.services, s.out)
 	if err != nil {
 		t.Fatal(err)
@@ -163,8 +168,11 @@ func (s *site) tick(data any) {
 // send sends a message to every client, and returns its id.
 func (s *site) send(data any) (id string) {
 	s.t.Helper()
-	id, err := s.publisher.Publish(context.Background(), "", "", data)
+	encoded, err := json.Marshal(data)
 	if err != nil {
+		s.t.Fatal(err)
+	}
+	if id, err = s.log.Publish(context.Background(), "", hub.Message{Data: encoded}); err != nil {
 		s.t.Fatal(err)
 	}
 	return id
@@ -227,7 +235,7 @@ func (s *site) publish(path string, header http.Header, body string) (*http.Resp
 }
 
 func authorized(contentType string) http.Header {
-	return http.Header{"Authorization": {"Bearer " + token}, "Content-Type": {contentType}}
+	return http.Header{"Authorization": {"Bearer " + secret}, "Content-Type": {contentType}}
 }
 
 // raw sends bytes as they are and returns the connection, which is closed when the test ends.
@@ -411,11 +419,11 @@ func TestWhatCannotBePublishedIsRefusedWithAReason(t *testing.T) {
 		{on, "/sse", with("Authorization", ""), `{}`, 401, "This takes the server's PUBLISH_TOKEN, in a header: Authorization: Bearer TOKEN."},
 		{on, "/sse", with("Authorization", "Bearer"), `{}`, 401, "This takes"},
 		{on, "/sse", with("Authorization", "Bearer "), `{}`, 401, "This takes"},
-		{on, "/sse", with("Authorization", "Bearer "+token+"x"), `{}`, 401, "This takes"},
+		{on, "/sse", with("Authorization", "Bearer "+secret+"x"), `{}`, 401, "This takes"},
 		{on, "/sse", with("Authorization", "Bearer "+token[1:]), `{}`, 401, "This takes"},
-		{on, "/sse", with("Authorization", "Basic "+token), `{}`, 401, "This takes"},
-		{on, "/sse", with("Authorization", token), `{}`, 401, "This takes"},
-		{on, "/sse?token=" + token, with("Authorization", ""), `{}`, 401, "This takes"},
+		{on, "/sse", with("Authorization", "Basic "+secret), `{}`, 401, "This takes"},
+		{on, "/sse", with("Authorization", secret), `{}`, 401, "This takes"},
+		{on, "/sse?token=" + secret, with("Authorization", ""), `{}`, 401, "This takes"},
 		{on, "/sse", ok, ``, 400, "This cannot be sent: the body is not JSON: unexpected end of JSON input, at line 1, column 1."},
 		{on, "/sse", ok, "{\n  \"message\": hello\n}", 400, "This cannot be sent: the body is not JSON: invalid character 'h' looking for beginning of value, at line 2, column 14."},
 		{on, "/sse", ok, `{"a":1}{"b":2}`, 400, "This cannot be sent: the body is not JSON: invalid character '{' after top-level value, at line 1, column 8."},
@@ -869,7 +877,7 @@ func TestNoOtherOriginMayPublishFromABrowser(t *testing.T) {
 		}
 		// What it sends without asking has no token.
 		for _, contentType := range []string{"application/x-www-form-urlencoded", "text/plain"} {
-			header := http.Header{"Origin": {evil}, "Content-Type": {contentType}, "Cookie": {"token=" + token}}
+			header := http.Header{"Origin": {evil}, "Content-Type": {contentType}, "Cookie": {"token=" + secret}}
 			if response, _ := s.ask(http.MethodPost, "/sse", header, "message=forged"); response.StatusCode != http.StatusUnauthorized {
 				t.Errorf("ALLOWED_ORIGINS=%q: a form is answered with %d", allowed, response.StatusCode)
 			}
@@ -1115,7 +1123,7 @@ func TestStatusPageShowsTheFiguresWithoutJavaScript(t *testing.T) {
 			t.Errorf("%s is not %s in %s", id, value, page)
 		}
 	}
-	if strings.Contains(page, "{{") || strings.Contains(page, "<no value>") || strings.Contains(page, "127.0.0.1") || strings.Contains(page, token) {
+	if strings.Contains(page, "{{") || strings.Contains(page, "<no value>") || strings.Contains(page, "127.0.0.1") || strings.Contains(page, secret) {
 		t.Errorf("a place that is not filled in, an address, or a secret, in %s", page)
 	}
 

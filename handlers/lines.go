@@ -72,11 +72,10 @@ func publishLines(c *gin.Context, log Log, key string, m hub.Message, max int64,
 			return
 		case atEnd && len(line) == 0:
 			if end {
-				id, err = send(number, hub.Message{Topic: m.Topic, End: true})
-			}
-			if end && err != nil {
-				answer(explain(err))
-				return
+				if _, err := send(number, hub.Message{Topic: m.Topic, End: true}); err != nil {
+					answer(explain(err))
+					return
+				}
 			}
 			answer(http.StatusAccepted, "")
 			return

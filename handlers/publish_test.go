@@ -15,10 +15,10 @@ import (
 	"gin-sse/internal/hub"
 )
 
-// refusing is a Publisher that always answers with the same error.
+// refusing is a log that always answers with the same error.
 type refusing struct{ error }
 
-func (r refusing) Publish(context.Context, string, string, any) (string, error) { return "", r.error }
+func (r refusing) Publish(context.Context, string, hub.Message) (string, error) { return "", r.error }
 
 func TestPublisherThatCannotStoreIsExplained(t *testing.T) {
 	t.Parallel()
@@ -29,6 +29,8 @@ func TestPublisherThatCannotStoreIsExplained(t *testing.T) {
 	}{
 		{errors.New("NATS is away"), 503, "The event could not be stored: NATS is away. Send it again in a few seconds; with an Idempotency-Key it arrives once, even if it was stored after all."},
 		{hub.ErrClosed, 503, "The server is stopping. Send the event again in a few seconds."},
+		{hub.ErrEnded, 409, "This topic has ended. Publish to another topic, such as one with a number in its name."},
+		{hub.ErrKeyReused, 422, "This Idempotency-Key was used for another event. Give each event a key of its own."},
 		{hub.ErrTooLarge, 413, "The event is too large for NATS, which stores the events: raise max_payload there, or the stream's max_msg_size."},
 	} {
 		app := gin.New()

@@ -17,7 +17,7 @@ func TestStreamEndsProperlyAfterAnySilence(t *testing.T) {
 	// The deadline of the last write has passed in each, and the next comment has not been written.
 	for _, silence := range []time.Duration{14 * time.Second, 29 * time.Second, time.Hour + 14*time.Second} {
 		synctest.Test(t, func(t *testing.T) {
-			events := hub.New(0)
+			events := hub.New(hub.Limits{})
 			app := gin.New()
 			app.GET("/sse", handlers.SSE(events))
 			response := servePipe(t, app)

@@ -32,7 +32,7 @@ func figures(t *testing.T, data string) map[string]string {
 func TestFiguresFollowTheEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		events := hub.New(10)
+		events := hub.New(hub.Limits{History: 10, HistoryBytes: 1 << 20})
 		defer events.Close()
 		status := handlers.NewStatus(events)
 		defer status.Viewers.Close()
@@ -42,7 +42,7 @@ func TestFiguresFollowTheEvents(t *testing.T) {
 		go clock.Run(ctx, time.Second/2, status.Update)
 
 		var latest atomic.Value
-		viewer := status.Viewers.Subscribe("")
+		viewer := subscribe(t, status.Viewers)
 		go func() {
 			defer viewer.Close()
 			for {
@@ -74,7 +74,7 @@ func TestFiguresFollowTheEvents(t *testing.T) {
 		check(9*time.Second, map[string]string{"rate": "0", "delivered": "0", "top": "1", "summary": "Lowest 0, highest 0."}, "")
 
 		client, leave := context.WithCancel(ctx)
-		subscriber := events.Subscribe("")
+		subscriber := subscribe(t, events)
 		go func() {
 			defer subscriber.Close()
 			for {
@@ -83,9 +83,9 @@ func TestFiguresFollowTheEvents(t *testing.T) {
 				}
 			}
 		}()
-		check(14*time.Second, map[string]string{"subscribers": "1", "rate": "1.4", "delivered": "7", "top": "2"}, "M59.5 40V12.0") // the position and the latest tick came at once
-		check(24*time.Second, map[string]string{"rate": "1", "delivered": "17", "summary": "Lowest 0, highest 1.4.", "uptime": "24s"},
-			"M57.5 40V12.0M58.5 40V20.0M59.5 40V20.0")
+		check(14*time.Second, map[string]string{"subscribers": "1", "rate": "1.2", "delivered": "6", "top": "2"}, "M59.5 40V16.0") // the latest tick came at once
+		check(24*time.Second, map[string]string{"rate": "1", "delivered": "16", "summary": "Lowest 0, highest 1.2.", "uptime": "24s"},
+			"M57.5 40V16.0M58.5 40V20.0M59.5 40V20.0")
 
 		even := func(bars int, y string) (path string) {
 			for bar := range bars {
@@ -93,14 +93,14 @@ func TestFiguresFollowTheEvents(t *testing.T) {
 			}
 			return path
 		}
-		check(10*time.Minute, map[string]string{"rate": "1", "delivered": "593", "summary": "Lowest 1, highest 1.", "top": "2"}, even(60, "20.0"))
+		check(10*time.Minute, map[string]string{"rate": "1", "delivered": "592", "summary": "Lowest 1, highest 1.", "top": "2"}, even(60, "20.0"))
 
 		for range 995 {
-			if _, err := events.Send("", "message"); err != nil {
+			if _, err := log.Publish(ctx, "", hub.Message{Data: []byte(`"message"`)}); err != nil {
 				t.Error(err)
 			}
 		}
-		check(10*time.Minute+4*time.Second, map[string]string{"rate": "200", "delivered": "1,592", "kept": "10", "summary": "Lowest 1, highest 200.", "top": "500"},
+		check(10*time.Minute+4*time.Second, map[string]string{"rate": "200", "delivered": "1,591", "kept": "10", "summary": "Lowest 1, highest 200.", "top": "500"},
 			even(59, "39.9")+"M59.5 40V24.0")
 
 		leave()
@@ -113,7 +113,7 @@ func TestFiguresFollowTheEvents(t *testing.T) {
 func TestUptimeIsInWholeSeconds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		events := hub.New(0)
+		events := hub.New(hub.Limits{})
 		status := handlers.NewStatus(events)
 		events.Close() // or their comments would keep the clock busy
 		status.Viewers.Close()
@@ -146,17 +146,26 @@ func TestUptimeIsInWholeSeconds(t *testing.T) {
 func TestNobodyLookingCostsNoFigures(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		events := hub.New(0)
+		events := hub.New(hub.Limits{})
 		defer events.Close()
 		status := handlers.NewStatus(events)
 		defer status.Viewers.Close()
 		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
 		clock.Run(ctx, time.Second/2, status.Update)
-		viewer := status.Viewers.Subscribe("")
+		viewer := subscribe(t, status.Viewers)
 		defer viewer.Close()
 		if sent, err := viewer.Next(t.Context()); err != nil || strings.Contains(string(sent), "subscribers") {
 			t.Errorf("figures were sent while nobody looked: %q, %v", sent, err)
 		}
 	})
+}
+
+func subscribe(t *testing.T, events *hub.Hub) *hub.Subscriber {
+	t.Helper()
+	subscriber, err := events.Subscribe(hub.Topics{}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return subscriber
 }
