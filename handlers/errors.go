@@ -15,17 +15,17 @@ func NotFound(c *gin.Context) {
 
 // MethodNotAllowed answers a request whose method the address does not accept. The header Allow is set already.
 func MethodNotAllowed(c *gin.Context) {
-	fail(c, http.StatusMethodNotAllowed, "This address takes "+c.Writer.Header().Get("Allow")+" only.")
+	fail(c, http.StatusMethodNotAllowed, "This address accepts only "+c.Writer.Header().Get("Allow")+".")
 }
 
 // InternalError answers a request whose handler panicked. It logs the reason, but nothing of the request, which
 // may hold credentials.
 func InternalError(c *gin.Context, reason any) {
-	log.Printf("a request was ended by a panic: %v\n%s", reason, debug.Stack())
+	log.Printf("a panic ended a request: %v\n%s", reason, debug.Stack())
 	if c.Writer.Written() {
 		panic(http.ErrAbortHandler) // cut the connection: the client must not take this for the end
 	}
-	fail(c, http.StatusInternalServerError, "Something went wrong here. It is in the server's log.")
+	fail(c, http.StatusInternalServerError, "Something went wrong. The server's log says what.")
 }
 
 // fail ends the request with an error: as a page for clients that ask for HTML, as browsers do, otherwise as JSON.

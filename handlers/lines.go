@@ -85,7 +85,7 @@ func publishLines(c *gin.Context, log Log, key string, m hub.Message, max int64,
 			continue // NDJSON may have empty lines
 		}
 		if m.Data, err = parse(line); err != nil {
-			answer(http.StatusBadRequest, fmt.Sprintf("Line %d cannot be sent: %v.", number, err))
+			answer(http.StatusBadRequest, fmt.Sprintf("Line %d cannot be published: %v.", number, err))
 			return
 		}
 		lastID, err := send(number, m)

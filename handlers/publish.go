@@ -56,7 +56,7 @@ func Publish(log Log, max int64) gin.HandlerFunc {
 		}
 		key := c.GetHeader("Idempotency-Key")
 		if !isKey(key) {
-			refuse(c, http.StatusBadRequest, "This Idempotency-Key cannot be used. Send up to 255 letters, digits and signs that no other event has, such as a UUID.")
+			refuse(c, http.StatusBadRequest, "This Idempotency-Key cannot be used. Send up to 255 printable ASCII characters, different for each event, such as a UUID.")
 			return
 		}
 		if encoding := c.GetHeader("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
@@ -125,11 +125,11 @@ func publishOne(c *gin.Context, log Log, key string, m hub.Message, max int64, p
 		refuse(c, http.StatusRequestEntityTooLarge, tooLong(max))
 		return
 	case err != nil:
-		refuse(c, http.StatusBadRequest, "The event did not arrive whole, or not in time.")
+		refuse(c, http.StatusBadRequest, "The body was cut off or took too long.")
 		return
 	}
 	if m.Data, err = parse(body); err != nil {
-		refuse(c, http.StatusBadRequest, "This cannot be sent: "+err.Error()+".")
+		refuse(c, http.StatusBadRequest, "The event cannot be published: "+err.Error()+".")
 		return
 	}
 	id, err := log.Publish(c.Request.Context(), key, m)

@@ -119,7 +119,11 @@ func (s *Status) figures() gin.H {
 func busiest(topics []hub.TopicCount) []gin.H {
 	shown := []gin.H{}
 	for _, t := range topics {
-		shown = append(shown, gin.H{"topic": t.Topic, "subscribers": humanize.Comma(int64(t.Subscribers))})
+		name := t.Topic
+		if name == "" {
+			name = "(the default topic)"
+		}
+		shown = append(shown, gin.H{"topic": name, "subscribers": humanize.Comma(int64(t.Subscribers))})
 	}
 	return shown
 }

@@ -17,12 +17,13 @@ import (
 	"gin-sse/handlers"
 	"gin-sse/internal/clock"
 	"gin-sse/internal/hub"
+	"gin-sse/internal/memory"
 )
 
 // figures returns what the stream sends, by name.
-func figures(t *testing.T, data string) map[string]string {
+func figures(t *testing.T, data string) map[string]any {
 	t.Helper()
-	var figures map[string]string
+	var figures map[string]any
 	if err := json.Unmarshal([]byte(data), &figures); err != nil {
 		t.Fatalf("%q: %v", data, err)
 	}
@@ -34,6 +35,7 @@ func TestFiguresFollowTheEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		events := hub.New(hub.Limits{History: 10, HistoryBytes: 1 << 20})
 		defer events.Close()
+		log := memory.New(events)
 		status := handlers.NewStatus(events)
 		defer status.Viewers.Close()
 		ctx, stop := context.WithCancel(t.Context())

@@ -15,7 +15,7 @@ import (
 func TestWithoutSettingsEachHasItsDefault(t *testing.T) {
 	t.Parallel()
 	want := config.Config{
-		Port: 3000, TickInterval: time.Second, MaxEventBytes: 64 << 10, History: 1000,
+		Port: 3000, TickInterval: time.Second, MaxEventBytes: 64 << 10, History: 1000, HistoryBytes: 64 << 20,
 		NATSStream: "sse", NATSReplicas: 1, GinMode: "debug",
 	}
 	empty := map[string]string{}
@@ -37,6 +37,7 @@ func TestEachSettingIsRead(t *testing.T) {
 	}
 	got, err := config.Load(map[string]string{
 		"HOST": "127.0.0.1", "PORT": "65535", "TICK_INTERVAL": "10ms", "PUBLISH_TOKEN": "s3cret!~", "MAX_EVENT_BYTES": "1",
+		"HISTORY_BYTES": "5", "SUBSCRIBE_KEY": strings.Repeat("k", 32),
 		"HISTORY": "0", "MAX_CLIENTS": "18446744073709551615", "METRICS": "true", "ALLOWED_ORIGINS": "http://localhost:5173, https://example.com,",
 		"TRUSTED_PROXIES": "10.0.0.0/8,::1", "TLS_CERT_FILE": "cert.pem", "TLS_KEY_FILE": "key.pem",
 		"NATS_URL": "nats://a:4222,tls://user:password@b", "NATS_STREAM": "a-B_9", "NATS_REPLICAS": "5", "NATS_CREDS": creds,
@@ -44,6 +45,7 @@ func TestEachSettingIsRead(t *testing.T) {
 	})
 	want := config.Config{
 		Host: "127.0.0.1", Port: 65535, TickInterval: 10 * time.Millisecond, PublishToken: "s3cret!~", MaxEventBytes: 1,
+		HistoryBytes: 5, SubscribeKey: strings.Repeat("k", 32),
 		MaxClients: 1<<64 - 1, Metrics: true, AllowedOrigins: []string{"http://localhost:5173", "https://example.com"},
 		TrustedProxies: []string{"10.0.0.0/8", "::1"}, TLSCertFile: "cert.pem", TLSKeyFile: "key.pem",
 		NATSURL: "nats://a:4222,tls://user:password@b", NATSStream: "a-B_9", NATSReplicas: 5, NATSCreds: creds,
@@ -77,7 +79,7 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		networks = "addresses or networks such as 10.0.0.0/8, separated by commas"
 		metrics  = "true for the page /metrics, or false"
 		size     = "a number of bytes, 1 or more"
-		messages = "a number of messages, 0 or more"
+		messages = "how many messages are kept of each topic, 0 or more"
 		secret   = "the secret that publishers send: letters, digits and signs without spaces; empty turns publishing off"
 		servers  = "addresses such as nats://localhost:4222 or tls://user:password@nats.example.com, separated by commas"
 		stream   = "a name of letters, digits, hyphens and underscores"
@@ -110,6 +112,7 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		{"METRICS=yes", metrics},
 		{"HISTORY=-1", messages},
 		{"HISTORY=1e3", messages},
+		{"HISTORY_BYTES=-1", "a number of bytes for the messages kept of all topics together, 0 or more"},
 		{"MAX_EVENT_BYTES=0", size},
 		{"MAX_EVENT_BYTES=64k", size},
 		{"PUBLISH_TOKEN=a secret", secret},

@@ -11,7 +11,7 @@ import (
 func (cfg Config) Warnings(environment map[string]string) []string {
 	warnings := mistyped(environment)
 	if cfg.SubscribeKey != "" && slices.Contains(cfg.AllowedOrigins, "*") {
-		warnings = append(warnings, "ALLOWED_ORIGINS=* and SUBSCRIBE_KEY are both set: browsers send no cookie or token from other sites then. List the origins that need private topics.")
+		warnings = append(warnings, "ALLOWED_ORIGINS=* and SUBSCRIBE_KEY are both set: browsers then send neither cookies nor tokens from other sites. List the origins that need private topics.")
 	}
 	return warnings
 }

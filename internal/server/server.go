@@ -87,7 +87,7 @@ func serve(ctx context.Context, port net.Listener, handler http.Handler, onStop 
 	err := server.Shutdown(late)
 	<-told // a stream that ended before could miss what onStop lets out
 	if err := errors.Join(err, streams.Shutdown(late)); err != nil {
-		log.Printf("some clients did not take the rest within %v and were cut off: %v", stopTimeout, context.Cause(late))
+		log.Printf("some clients did not receive the rest within %v and were cut off: %v", stopTimeout, context.Cause(late))
 		_ = server.Close() // the process ends anyway
 	}
 	<-serving

@@ -32,7 +32,7 @@ const maxBody = 64 << 10
 func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) error {
 	// Discard any body. net/http sends no answer before the body has ended, and a client might never end it.
 	if _, err := io.Copy(io.Discard, http.MaxBytesReader(c.Writer, c.Request.Body, maxBody)); err != nil {
-		return fail(c, http.StatusBadRequest, "A request for a stream has no body.", fmt.Errorf("discard the body: %w", err))
+		return fail(c, http.StatusBadRequest, "A request for a stream must not have a body.", fmt.Errorf("discard the body: %w", err))
 	}
 	group := groupOf(c.Request.Context())
 	if c.Request.ProtoMajor >= 2 {
@@ -92,6 +92,6 @@ func stopAt(deadline time.Time, cancel func()) (stop func()) {
 
 func logPanic() {
 	if reason := recover(); reason != nil && reason != http.ErrAbortHandler {
-		log.Printf("a stream was cut off by a panic: %v\n%s", reason, debug.Stack())
+		log.Printf("a panic cut off a stream: %v\n%s", reason, debug.Stack())
 	}
 }

@@ -316,8 +316,8 @@ func TestBodyOfTheRequestIsDiscarded(t *testing.T) {
 		{"short", head + "Content-Length: 5\r\n\r\nbytes", 200, "text/event-stream", "hello"},
 		{"chunked", head + "Transfer-Encoding: chunked\r\n\r\n5\r\nbytes\r\n0\r\n\r\n", 200, "text/event-stream", "hello"},
 		{"at the limit", head + "Content-Length: 65536\r\n\r\n" + strings.Repeat("x", 65536), 200, "text/event-stream", "hello"},
-		{"too large", head + "Content-Length: 65537\r\n\r\n" + strings.Repeat("x", 65537), 400, "application/json; charset=utf-8", `{"error":"A request for a stream has no body."}`},
-		{"broken", head + "Transfer-Encoding: chunked\r\n\r\nno number\r\n", 400, "application/json; charset=utf-8", `{"error":"A request for a stream has no body."}`},
+		{"too large", head + "Content-Length: 65537\r\n\r\n" + strings.Repeat("x", 65537), 400, "application/json; charset=utf-8", `{"error":"A request for a stream must not have a body."}`},
+		{"broken", head + "Transfer-Encoding: chunked\r\n\r\nno number\r\n", 400, "application/json; charset=utf-8", `{"error":"A request for a stream must not have a body."}`},
 	} {
 		response, err := http.ReadResponse(bufio.NewReader(h.raw(test.request)), nil)
 		if err != nil {
