@@ -13,7 +13,6 @@ import (
 // heap is how many bytes are in use.
 func heap() int64 {
 	runtime.GC()
-	runtime.GC() // what weak pointers led to is free after the second one
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	return int64(stats.HeapAlloc)
@@ -61,10 +60,6 @@ func TestPassedBatchesAreNotKept(t *testing.T) {
 	}
 	if grown := heap() - before; grown > 1<<20 {
 		t.Errorf("%d bytes are kept of 10 MB that everybody has", grown)
-	}
-	tick(t, h, 1)
-	if len(h.sent) > 100 {
-		t.Errorf("%d links are kept that nobody needs", len(h.sent))
 	}
 }
 

@@ -109,7 +109,7 @@ func now(t *testing.T, s *Subscriber) string {
 	for {
 		data, _, err := s.take()
 		all.Write(data)
-		if len(data) == 0 && (err != nil || s.at != nil) {
+		if len(data) == 0 && (err != nil || s.at.Load() != nil) {
 			return all.String()
 		}
 	}
