@@ -71,12 +71,12 @@ type Hub struct {
 
 	chains      map[Topics]*chain
 	topics      map[string]*topic // by indexKey
-	subscribers int64
+	subscribers []*Subscriber
 	delivered   atomic.Uint64
 
 	started time.Time
-	sent    []sent // links that slow subscribers may still be at, the oldest first
-	behind  int    // bytes of them
+	sent    int // bytes so far
+	swept   int // of them when the last sweep was
 	waiting []*chain
 	paced   time.Duration // when the pacer last sent something
 	pacer   *time.Timer   // flushes the waiting chains
@@ -170,9 +170,9 @@ func (h *Hub) Lost(topic string, number uint64) {
 	if number <= h.last {
 		return
 	}
-	for c := range h.followers(topic) { // with the last id, as messages of other topics may come that are older
-		h.flush(c)
-		h.send(c, h.gap(h.last))
+	gap := encodeGap(h.id(h.last), 0, false) // older messages of other topics may still come
+	for c := range h.followers(topic) {
+		h.sendNow(c, gap, 1)
 	}
 }
 
@@ -189,19 +189,13 @@ func (h *Hub) LostAll(number uint64) (dropped int) {
 	dropped = h.histories.kept
 	h.histories = newHistories(h.limits, number)
 	h.last = number
+	gap := encodeGap(h.id(number), 0, false)
 	for _, c := range h.chains {
 		h.flush(c)
-		b := h.gap(number)
-		b.first, b.last = number, number
-		h.send(c, b)
+		c.end.first, c.end.last = number, number
+		h.sendNow(c, gap, 1)
 	}
 	return dropped
-}
-
-// gap is a batch that tells of messages lost, nobody knows how many.
-func (h *Hub) gap(number uint64) *batch {
-	frame := encodeGap(h.id(number), 0, false)
-	return &batch{data: frame, events: 1, own: len(frame)}
 }
 
 // Tick sends an event to the subscribers of the default topic. It has no id and is not kept, except that a
@@ -219,8 +213,7 @@ func (h *Hub) Tick(data any) error {
 	}
 	h.tick = frame
 	if c := h.chains[Topics{}]; c != nil {
-		h.flush(c)
-		h.send(c, &batch{data: frame, events: 1, own: len(frame)})
+		h.sendNow(c, frame, 1)
 	}
 	return nil
 }
@@ -314,7 +307,7 @@ type TopicCount struct {
 func (h *Hub) Stats() Stats {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := Stats{Subscribers: h.subscribers, Delivered: h.delivered.Load(), Published: h.published, Kept: h.histories.kept, Topics: h.histories.busy()}
+	s := Stats{Subscribers: int64(len(h.subscribers)), Delivered: h.delivered.Load(), Published: h.published, Kept: h.histories.kept, Topics: h.histories.busy()}
 	for key, t := range h.topics {
 		if isWildcard(key) {
 			continue
