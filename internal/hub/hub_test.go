@@ -64,7 +64,7 @@ func tick(t *testing.T, h *Hub, value any) {
 	}
 }
 
-var startBlock = regexp.MustCompile(`^retry:([234]\d\d\d)\n(id:(.*)\n)?\n`)
+var startBlock = regexp.MustCompile(`^retry:([234]\d\d\d)\n(id:(.*)\nevent:position\ndata:{}\n)?\n`)
 
 // brief is a stream in short: "from 3" is where it begins, "4" a message, "gap 7 2" a gap of 2, "tick".
 func brief(t *testing.T, stream string) string {
@@ -89,7 +89,7 @@ func brief(t *testing.T, stream string) string {
 			events = append(events, "comment")
 		case startBlock.MatchString(block) && id == "":
 			events = append(events, "start")
-		case data == "":
+		case event == "position":
 			events = append(events, "from "+id)
 		case event == "gap":
 			events = append(events, "gap "+id+" "+strings.TrimSuffix(strings.TrimPrefix(data, `{"missed":`), "}"))
@@ -398,7 +398,13 @@ func TestCloseEndsEverySubscriptionAfterWhatWasSent(t *testing.T) {
 		if err := h.Append(Message{Number: 4, Data: json.RawMessage("1")}); !errors.Is(err, ErrClosed) {
 			t.Errorf("a message to a closed hub: %v, want ErrClosed", err)
 		}
-		if _, err := h.Subscribe(Topics{}, ""); !errors.Is(err, ErrClosed) {
+		late, err := h.Subscribe(Topics{}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer late.Close()
+		now(t, late)
+		if _, err := late.Next(t.Context()); !errors.Is(err, ErrClosed) {
 			t.Errorf("a subscriber of a closed hub: %v, want ErrClosed", err)
 		}
 	})
@@ -616,5 +622,35 @@ func TestStats(t *testing.T) {
 	want := "{11 4 5 4 10 [{a 3} { 1} {b 1} {d 1} {e 1}]}"
 	if fmt.Sprint(got) != want {
 		t.Errorf("got %v, want %s", got, want)
+	}
+}
+
+func TestAnEndWithoutAnEventComesAfterTheLastMessage(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, roomy)
+	live, empty := subscribe(t, h, "", "a"), subscribe(t, h, "", "b")
+	send(t, h, 1, "a")
+	for number, topic := range []string{2: "a", 3: "b"} {
+		if topic == "" {
+			continue
+		}
+		if err := h.Append(Message{Number: uint64(number), Topic: topic, End: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, live, "from 0, 1")
+	expect(t, empty, "from 0")
+	for _, s := range []*Subscriber{live, empty} {
+		if _, err := s.Next(t.Context()); !errors.Is(err, ErrEnded) {
+			t.Errorf("%v, want ErrEnded", err)
+		}
+	}
+	// A client that has seen the last message has seen the end.
+	if _, err := h.Subscribe(topics(t, "a"), "e-1"); !errors.Is(err, ErrEnded) {
+		t.Errorf("after the last message: %v, want ErrEnded", err)
+	}
+	expect(t, subscribe(t, h, "", "a"), "from 0, 1")
+	if published := h.Stats().Published; published != 1 {
+		t.Errorf("%d messages, want 1", published)
 	}
 }
