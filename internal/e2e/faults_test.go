@@ -49,8 +49,8 @@ func TestOutOfDescriptorsStreamsGoOnAndNewClientsGetInWhenThereIsRoom(t *testing
 }
 
 func TestStoppedProcessGoesOnWithEveryStream(t *testing.T) {
-	long(t)
 	t.Parallel()
+	long(t)
 	a := start(t)
 	stream := bufio.NewReader(a.get("/sse").Body)
 	next := func() string {

@@ -10,8 +10,8 @@ import (
 
 // The server lets go of them within 60 s on an idle machine.
 func TestVanishedClientIsLetGo(t *testing.T) {
-	long(t)
 	t.Parallel()
+	long(t)
 	for name, env := range map[string]string{"with ticks": "TICK_INTERVAL=1s", "without ticks": "TICK_INTERVAL=0"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
