@@ -60,9 +60,9 @@ func (p pipe) Accept() (net.Conn, error) {
 func (p pipe) Close() error   { close(p); return nil }
 func (p pipe) Addr() net.Addr { return nil }
 
-// servePipe asks for /sse on a connection within the process and returns the answer. The test's bubble has to end
-// the stream.
-func servePipe(t *testing.T, app http.Handler) *http.Response {
+// servePipe asks for /sse on a connection within the process and returns the answer and the
+// client's side of the connection. The test has to end the stream.
+func servePipe(t *testing.T, app http.Handler) (*http.Response, net.Conn) {
 	t.Helper()
 	server := &http.Server{Handler: app}
 	port := make(pipe)
@@ -86,5 +86,5 @@ func servePipe(t *testing.T, app http.Handler) *http.Response {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return response
+	return response, client
 }

@@ -163,7 +163,7 @@ func TestAStreamIsLoggedWhenItEndsAndItsRequestIsGarbageByThen(t *testing.T) {
 			request = weak.Make(c.Request)
 			_ = stream.Detach(c, func(context.Context, *gin.Context) { <-end })
 		})
-		response := servePipe(t, app)
+		response, _ := servePipe(t, app)
 		time.Sleep(75 * time.Minute)
 		synctest.Wait()
 		if text := log.String(); text != "" {

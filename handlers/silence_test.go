@@ -20,7 +20,7 @@ func TestStreamEndsProperlyAfterAnySilence(t *testing.T) {
 			events := hub.New(hub.Limits{})
 			app := gin.New()
 			app.GET("/sse", handlers.SSE(events))
-			response := servePipe(t, app)
+			response, _ := servePipe(t, app)
 			begin := time.Now()
 			time.AfterFunc(silence, events.Close)
 			text, err := io.ReadAll(response.Body)
@@ -32,4 +32,20 @@ func TestStreamEndsProperlyAfterAnySilence(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestClientThatLeavesIsLetGoWithin30SecondsWithoutEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		events := hub.New(0)
+		defer events.Close()
+		app := gin.New()
+		app.GET("/sse", handlers.SSE(events))
+		_, client := servePipe(t, app)
+		client.Close()
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		if n := events.Stats().Subscribers; n > 0 {
+			t.Errorf("%d streams are open", n)
+		}
+	})
 }

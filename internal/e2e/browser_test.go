@@ -48,6 +48,7 @@ func browse(t *testing.T, flags ...chromedp.ExecAllocatorOption) *browser {
 // findChromium is where the browser is. Without one the test is skipped, but not where CI=true.
 func findChromium(t *testing.T) string {
 	t.Helper()
+	long(t)
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
@@ -69,6 +70,7 @@ func missing(t *testing.T, what, get string) {
 // npm returns a folder with the packages of testdata.
 func npm(t *testing.T) string {
 	t.Helper()
+	long(t)
 	program, err := exec.LookPath("npm")
 	if err != nil {
 		missing(t, "npm", "install it (apt-get install npm)")

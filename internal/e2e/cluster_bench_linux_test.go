@@ -49,7 +49,7 @@ func BenchmarkFromOneReplicaToAnother(b *testing.B) {
 	n := startNATS(b)
 	from, to := startReplica(b, n).ready(), startReplica(b, n).ready()
 	stream := to.get("/sse").Body
-	readUntil(b, stream, "position")
+	readFirst(b, stream)
 	received := make(chan time.Time)
 	var listening sync.WaitGroup
 	listening.Go(func() {
@@ -79,7 +79,7 @@ func BenchmarkPublishingThroughTwoReplicas(b *testing.B) {
 	target := int64(b.N)
 	for i, r := range replicas {
 		stream := r.get("/sse").Body
-		readUntil(b, stream, "position")
+		readFirst(b, stream)
 		listening.Go(func() {
 			listen(stream, func(string) bool { return counts[i].Add(1) < target })
 			arrived <- struct{}{}

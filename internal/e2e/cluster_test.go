@@ -24,6 +24,7 @@ import (
 	"github.com/nats-io/nkeys"
 	"github.com/tmaxmax/go-sse"
 
+	"gin-sse/internal/testcert"
 	"gin-sse/internal/testnats"
 )
 
@@ -274,8 +275,7 @@ func TestClientsThatMoveBetweenReplicasGetAllOnceWhileEverythingIsRestarted(t *t
 	n := startNATS(t)
 	a, b := startReplica(t, n).ready(), startReplica(t, n).ready()
 	replicas := []string{a.url, b.url}
-	start := strings.Split(readUntil(t, a.get("/sse").Body, "event:position"), "id:")
-	position, _, _ := strings.Cut(start[len(start)-1], "\n")
+	position := readFirst(t, a.get("/sse").Body)
 
 	got := make([][]string, 8)
 	var reading sync.WaitGroup
@@ -308,14 +308,14 @@ func TestNpmClientThatMovesBetweenReplicasGetsAllOnce(t *testing.T) {
 	a, b := startReplica(t, n).ready(), startReplica(t, n).ready()
 	front := newRelay(t, "127.0.0.1:"+a.port, "127.0.0.1:"+b.port)
 	out := eventsource(t, front.url+"/sse")
-	out.wait(t, "open")
+	out.Wait(t, "open")
 	sent := publishAll(t, []string{a.url, b.url}, func() {
 		for n := range 3 {
 			front.cut()
-			out.waitFor(t, "message ", (n+1)*publishers*messages/4, 2*patience)
+			out.WaitFor(t, "message ", (n+1)*publishers*messages/4, 2*patience)
 		}
 	})
-	out.waitFor(t, end, 1, 2*patience)
+	out.WaitFor(t, end, 1, 2*patience)
 	var got []string
 	for _, line := range printed(out, "message ") {
 		_, data, _ := strings.Cut(strings.TrimPrefix(line, "message "), " ")
@@ -342,8 +342,7 @@ func TestRollingRestartBehindTheLoadBalancerDropsNothing(t *testing.T) {
 	}
 	front := strings.TrimSuffix(balancer.start(t, ""), "/sse")
 	stream := (&app{t: t, url: front}).get("/sse").Body
-	start := strings.Split(readUntil(t, stream, "event:position"), "id:")
-	position, _, _ := strings.Cut(start[len(start)-1], "\n")
+	position := readFirst(t, stream)
 
 	got := make([][]string, 4)
 	var reading sync.WaitGroup
@@ -387,7 +386,7 @@ func TestPublishedAgainWithItsKeyIsSentOnce(t *testing.T) {
 		"two":   {startReplica(t, n).ready(), startReplica(t, n).ready()},
 	} {
 		stream := replicas[1].get("/sse").Body
-		readUntil(t, stream, "position")
+		readFirst(t, stream)
 		var ids []string
 		for _, to := range replicas {
 			response, err := post(t.Context(), to.url, "one key", `"once"`)
@@ -446,8 +445,7 @@ func TestReplicaSpeaksTLSAndHasCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	files, _ := certificate(t)
-	cert, key := strings.TrimPrefix(files[0], "TLS_CERT_FILE="), strings.TrimPrefix(files[1], "TLS_KEY_FILE=")
+	cert, key, _ := testcert.Write(t)
 	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
 		t.Fatal(err)
@@ -465,14 +463,14 @@ func TestReplicaSpeaksTLSAndHasCredentials(t *testing.T) {
 	env := []string{"PUBLISH_TOKEN=" + token, "TICK_INTERVAL=0", fmt.Sprint("NATS_URL=tls://localhost:", n.Options.Port)}
 	a := start(t, append(env, "NATS_CREDS="+file, "SSL_CERT_FILE="+cert)...).ready()
 	stream := a.get("/sse").Body
-	readUntil(t, stream, "position")
+	readFirst(t, stream)
 	a.publish(`"secure"`)
 	readUntil(t, stream, `"secure"`)
 
 	distrusting := start(t, append(env, "NATS_CREDS="+file)...)
-	distrusting.out.wait(t, "NATS cannot be reached: tls error: tls: failed to verify certificate")
+	distrusting.out.Wait(t, "NATS cannot be reached: tls error: tls: failed to verify certificate")
 	stranger := start(t, append(env, "SSL_CERT_FILE="+cert)...)
-	stranger.out.wait(t, "Authorization Violation")
+	stranger.out.Wait(t, "Authorization Violation")
 	for _, a := range []*app{distrusting, stranger} {
 		a.awaitStatus("/readyz", http.StatusServiceUnavailable)
 	}

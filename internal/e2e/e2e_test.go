@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"log"
 	"net/http"
@@ -16,13 +17,13 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/gin-gonic/gin"
 
+	"gin-sse/internal/testlog"
 	"gin-sse/internal/testport"
 )
 
@@ -110,7 +111,7 @@ type app struct {
 	cmd     *exec.Cmd
 	port    string
 	url     string
-	out     *output
+	out     *testlog.Log
 	exited  chan struct{}
 	status  error // of the process; after exited is closed
 	stopped bool
@@ -141,7 +142,7 @@ func startLimited(t testing.TB, descriptors int, env ...string) *app {
 
 func startCommand(t testing.TB, cmd *exec.Cmd) *app {
 	t.Helper()
-	a := &app{t: t, cmd: cmd, out: &output{changed: make(chan struct{})}, exited: make(chan struct{})}
+	a := &app{t: t, cmd: cmd, out: new(testlog.Log), exited: make(chan struct{})}
 	a.cmd.Env = append([]string{fmt.Sprint("PORT=", testport.Free(t)), "GIN_MODE=release"}, a.cmd.Env...)
 	a.cmd.Stdout, a.cmd.Stderr = a.out, a.out
 	if err := a.cmd.Start(); err != nil {
@@ -159,7 +160,7 @@ func startCommand(t testing.TB, cmd *exec.Cmd) *app {
 			t.Errorf("the race detector found something in the server:\n%s", a.out.String())
 		}
 	})
-	line := a.out.wait(t, "Server running on ")
+	line := a.out.Wait(t, "Server running on ")
 	_, a.url, _ = strings.Cut(line, "Server running on ")
 	a.port = a.url[strings.LastIndex(a.url, ":")+1:]
 	return a
@@ -180,6 +181,14 @@ func (a *app) stop(signal os.Signal) int {
 		<-a.exited
 	}
 	return a.cmd.ProcessState.ExitCode()
+}
+
+// stopPolitely is stop for a server whose clients all take what it has to send.
+func (a *app) stopPolitely(signal os.Signal) {
+	a.t.Helper()
+	if code := a.stop(signal); code != 0 || strings.Contains(a.out.String(), "cut off") {
+		a.t.Errorf("exit status %d; the server said:\n%s", code, a.out.String())
+	}
 }
 
 // get asks the server and returns the answer, whose body is closed when the test ends.
@@ -240,55 +249,47 @@ func client(t testing.TB) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// output collects what a process prints, and lets tests wait for a line of it.
-type output struct {
-	mu      sync.Mutex
-	text    bytes.Buffer
-	changed chan struct{}
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	close(o.changed)
-	o.changed = make(chan struct{})
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
-// wait returns the first whole line that has the text.
-func (o *output) wait(t testing.TB, text string) string {
+// readUntil reads until it has seen the text, and returns all that it read.
+func readUntil(t testing.TB, r io.Reader, text string) string {
 	t.Helper()
-	return o.waitFor(t, text, 1, patience)[0]
+	var all []byte
+	for buffer := make([]byte, 4096); ; {
+		n, err := r.Read(buffer)
+		all = append(all, buffer[:n]...)
+		if bytes.Contains(all, []byte(text)) {
+			return string(all)
+		}
+		if err != nil {
+			t.Fatalf("%v before %q; there is %q", err, text, all)
+		}
+	}
 }
 
-// waitFor returns the whole lines that have the text, once there are as many as asked for.
-func (o *output) waitFor(t testing.TB, text string, n int, limit time.Duration) []string {
+func readAll(t testing.TB, r io.Reader) string {
 	t.Helper()
-	timeout := time.After(limit)
-	for {
-		o.mu.Lock()
-		all, changed := o.text.String(), o.changed
-		o.mu.Unlock()
-		whole := all[:strings.LastIndex(all, "\n")+1]
-		var found []string
-		for line := range strings.Lines(whole) {
-			if strings.Contains(line, text) {
-				found = append(found, strings.TrimSuffix(line, "\n"))
-			}
-		}
-		if len(found) >= n {
-			return found
-		}
-		select {
-		case <-changed:
-		case <-timeout:
-			t.Fatalf("%d lines with %q, want %d; there is:\n%s", len(found), text, n, all)
-		}
+	all, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(all)
+}
+
+// readFirst reads what each stream begins with, and returns the id in it: where the stream begins.
+func readFirst(t testing.TB, r io.Reader) (id string) {
+	t.Helper()
+	text := "\n" + readUntil(t, r, "\n\n")
+	_, id, found := strings.Cut(text, "\nid:")
+	if !found {
+		t.Fatalf("the stream begins with %q, want an id", text)
+	}
+	id, _, _ = strings.Cut(id, "\n")
+	return id
+}
+
+// long skips a test that takes many seconds, or needs a program besides Go, where -short asks for that.
+func long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes long")
 	}
 }

@@ -9,13 +9,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"gin-sse/internal/testlog"
 )
 
 // eventsource runs the npm client on the stream; it prints a line for each message.
-func eventsource(t *testing.T, url string) *output {
+func eventsource(t *testing.T, url string) *testlog.Log {
 	t.Helper()
 	folder := npm(t)
-	out := &output{changed: make(chan struct{})}
+	out := new(testlog.Log)
 	cmd := exec.CommandContext(t.Context(), "node", "eventsource.mjs", url)
 	cmd.Dir = folder
 	cmd.Stdout, cmd.Stderr = out, out
@@ -37,7 +39,7 @@ func TestNpmClientThatIsCutOffMissesNothing(t *testing.T) {
 	a := start(t, "PUBLISH_TOKEN="+token, "TICK_INTERVAL=0")
 	front := newRelay(t, "127.0.0.1:"+a.port)
 	out := eventsource(t, front.url+"/sse")
-	out.wait(t, "open")
+	out.Wait(t, "open")
 	var want []string
 	say := func(text string) {
 		id := a.publish(`{"message":"` + text + `"}`)
@@ -45,13 +47,13 @@ func TestNpmClientThatIsCutOffMissesNothing(t *testing.T) {
 	}
 	front.cut() // before any message
 	say("first")
-	out.wait(t, "first")
+	out.Wait(t, "first")
 	for round := range 3 {
 		front.cut()
 		for n := range 5 {
 			say(fmt.Sprintf("%d of round %d", n, round))
 		}
-		out.wait(t, fmt.Sprintf("4 of round %d", round))
+		out.Wait(t, fmt.Sprintf("4 of round %d", round))
 	}
 	if got := printed(out, "message "); !slices.Equal(got, want) {
 		t.Errorf("it saw\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -65,16 +67,16 @@ func TestNpmClientIsToldOfAGapWhenTheServerWasRestarted(t *testing.T) {
 	t.Parallel()
 	a := start(t, "PUBLISH_TOKEN="+token, "TICK_INTERVAL=0")
 	out := eventsource(t, a.url+"/sse")
-	out.wait(t, "open")
+	out.Wait(t, "open")
 	before := a.publish(`"before"`)
-	out.wait(t, `message `+before+` "before"`)
+	out.Wait(t, `message `+before+` "before"`)
 	a.stop(syscall.SIGTERM)
 
 	b := start(t, "PUBLISH_TOKEN="+token, "TICK_INTERVAL=0", "PORT="+a.port)
 	after := b.publish(`"after"`) // while the client waits to come back
-	out.wait(t, `message `+after+` "after"`)
+	out.Wait(t, `message `+after+` "after"`)
 	last := b.publish(`"last"`)
-	out.wait(t, `message `+last+` "last"`)
+	out.Wait(t, `message `+last+` "last"`)
 	if got, want := printed(out, "message "), []string{"message " + before + ` "before"`, "message " + after + ` "after"`, "message " + last + ` "last"`}; !slices.Equal(got, want) {
 		t.Errorf("it saw %q, want %q", got, want)
 	}
@@ -85,12 +87,13 @@ func TestNpmClientIsToldOfAGapWhenTheServerWasRestarted(t *testing.T) {
 
 func TestCurlPublishesAsTheREADMESays(t *testing.T) {
 	t.Parallel()
+	long(t)
 	if _, err := exec.LookPath("curl"); err != nil {
 		missing(t, "curl", "install it (apt-get install curl)")
 	}
 	a := start(t, "PUBLISH_TOKEN="+token, "TICK_INTERVAL=0")
 	stream := a.get("/sse").Body
-	readUntil(t, stream, "position")
+	readFirst(t, stream)
 	for _, args := range [][]string{
 		{"-H", "Content-Type: application/json", "-d", `{"message":"Deploy finished"}`},
 		{"-d", "message=Deploy finished"},
@@ -110,11 +113,12 @@ func TestCurlPublishesAsTheREADMESays(t *testing.T) {
 
 func TestBurstIsAcceptedWithAStalledClientAndNobodyMissesAnything(t *testing.T) {
 	t.Parallel()
+	long(t)
 	const burst = 10_000
 	a := start(t, "PUBLISH_TOKEN="+token, "TICK_INTERVAL=0")
 	a.raw("GET /sse HTTP/1.1\r\nHost: x\r\n\r\n") // reads nothing
 	stream := a.get("/sse").Body
-	readUntil(t, stream, "position")
+	readFirst(t, stream)
 	begin := time.Now()
 	for n := range burst {
 		a.publish(fmt.Sprint(n))
@@ -135,7 +139,7 @@ func TestBurstIsAcceptedWithAStalledClientAndNobodyMissesAnything(t *testing.T) 
 }
 
 // printed are the lines of the output that begin so.
-func printed(out *output, prefix string) []string {
+func printed(out *testlog.Log, prefix string) []string {
 	var found []string
 	for line := range strings.Lines(out.String()) {
 		if strings.HasPrefix(line, prefix) {

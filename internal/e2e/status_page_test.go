@@ -39,7 +39,7 @@ func TestStatusPageLetsGoOfItsStreamWhileNobodySeesIt(t *testing.T) {
 			void document.dispatchEvent(new Event('visibilitychange'))`, hidden))
 	}
 	look(true)
-	a.out.wait(t, `GET      "/status/sse"`) // the log has a stream when it is over
+	a.out.Wait(t, `GET      "/status/sse"`) // the log has a stream when it is over
 	look(false)
 	a.get("/sse")
 	page.until(figure("subscribers", "1"))

@@ -8,17 +8,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestVanishedClientIsLetGoWithin60Seconds(t *testing.T) {
+// The server lets go of them within 60 s on an idle machine.
+func TestVanishedClientIsLetGo(t *testing.T) {
 	t.Parallel()
+	long(t)
 	for name, env := range map[string]string{"with ticks": "TICK_INTERVAL=1s", "without ticks": "TICK_INTERVAL=0"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := start(t, env)
 			conn := a.raw("GET /sse HTTP/1.1\r\nHost: x\r\n\r\n").(*net.TCPConn)
-			readUntil(t, conn, "retry:")
+			readFirst(t, conn)
 			vanish(t, conn)
 			begin := time.Now()
-			a.out.waitFor(t, `"/sse"`, 1, 60*time.Second)
+			a.out.WaitFor(t, `"/sse"`, 1, 2*time.Minute)
 			t.Logf("let go after %v", time.Since(begin))
 		})
 	}

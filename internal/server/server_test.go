@@ -207,6 +207,42 @@ func TestWhatIsSentOnTheStopReachesTheClients(t *testing.T) {
 	})
 }
 
+// On HTTP/2 a write deadline that is left behind ends the stream, even if nothing is being written.
+func TestSilentStreamStaysOpenForAnyTime(t *testing.T) {
+	for name, set := range map[string]func(*http.Protocols, bool){
+		"HTTP1": (*http.Protocols).SetHTTP1,
+		"HTTP2": (*http.Protocols).SetUnencryptedHTTP2,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				app := gin.New()
+				app.NoRoute(func(c *gin.Context) {
+					c.Status(http.StatusOK)
+					_ = stream.Detach(c, func(_ context.Context, c *gin.Context) {
+						for _, silence := range []time.Duration{0, 14 * time.Second, time.Minute, 24 * time.Hour} {
+							time.Sleep(silence)
+							_, _ = c.Writer.WriteString("more")
+							c.Writer.Flush()
+						}
+						time.Sleep(time.Hour)
+					})
+				})
+				port, stop := serving(t, app, func() {})
+				client := client(port, set)
+				response, err := client.Get("http://localhost/")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if text, err := io.ReadAll(response.Body); err != nil || string(text) != "moremoremoremore" {
+					t.Errorf("the stream has %q and error %v", text, err)
+				}
+				client.CloseIdleConnections()
+				stop()
+			})
+		})
+	}
+}
+
 // run runs a server until the test ends, and returns its address.
 func run(t *testing.T, cfg Config, handler http.Handler) string {
 	t.Helper()

@@ -219,6 +219,23 @@ func TestWhatIsWrittenArrivesWhole(t *testing.T) {
 	})
 }
 
+func TestGinsOwnMethodsWriteToTheStream(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, start func(*httptest.Server)) {
+		h := serve(t, start, func(_ context.Context, c *gin.Context) {
+			n := 0
+			c.Stream(func(io.Writer) bool {
+				n++
+				c.SSEvent("", gin.H{"n": n})
+				return n < 3
+			})
+		})
+		if text, err := io.ReadAll(h.get("/").Body); err != nil || string(text) != "data:{\"n\":1}\n\ndata:{\"n\":2}\n\ndata:{\"n\":3}\n\n" {
+			t.Errorf("the stream has %q and error %v", text, err)
+		}
+	})
+}
+
 func TestHTTP10ClientHasAStreamWithoutChunksUntilTheConnectionIsClosed(t *testing.T) {
 	t.Parallel()
 	for _, header := range []string{"", "Connection: keep-alive\r\n"} {
