@@ -68,7 +68,7 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 			closed = context.Background() // a write that fails tells
 		}
 		// When to come back after an interruption: not everybody in the same instant.
-		if err := sendData(fmt.Appendf(nil, "retry:%d\n\n", 2000+rand.IntN(3000))); err != nil {
+		if err := sendData(fmt.Appendf(nil, "retry:%d\n", 2000+rand.IntN(3000))); err != nil {
 			return
 		}
 		c.Stream(func(io.Writer) bool {

@@ -379,7 +379,7 @@ func (h *Hub) number(id string) (number uint64, known bool) {
 
 // position tells the subscriber up to which message it has everything.
 func (h *Hub) position(number uint64) []byte {
-	return encode(sse.Event{Id: h.id(number), Event: "position", Data: map[string]any{}})
+	return []byte("id:" + h.id(number) + "\n\n")
 }
 
 // gap tells how many messages up to that number the subscriber cannot have any more.
