@@ -379,7 +379,7 @@ func (h *Hub) number(id string) (number uint64, known bool) {
 
 // position tells the subscriber up to which message it has everything.
 func (h *Hub) position(number uint64) []byte {
-	return []byte("id:" + h.id(number) + "\n\n")
+	return []byte("id:" + h.id(number) + "\nevent:position\ndata:\n\n")
 }
 
 // gap tells how many messages up to that number the subscriber cannot have any more.
