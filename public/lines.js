@@ -27,7 +27,7 @@ export function createLines(sseData) {
   let lines = []; // messages and gaps: { data, missed, at }
   let ticks = []; // the newest first
   let lastId;
-  let idsAreOwn = true; // an event has an id of its own or none
+  let begun = false; // an event has come, or ids are those of events alone
   let announced = 0; // when
   let unannounced = []; // texts
   let waiting; // lines, while the page is paused
@@ -37,11 +37,17 @@ export function createLines(sseData) {
     if (atEnd) log.scrollTop = log.scrollHeight;
   }
 
-  log.onscroll = () => (atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 8);
+  function look() {
+    atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 8;
+  }
+
+  log.onscroll = look;
   new ResizeObserver(follow).observe(log);
 
   function show(line, { restored = false } = {}) {
+    look();
     log.lastElementChild?.classList.remove('above');
+    sseData.classList.add('has-lines');
     const text = line.missed === undefined ? textOf(line.data) : undefined;
     log.append(row(line, text));
     lines.push(line);
@@ -114,7 +120,7 @@ export function createLines(sseData) {
 
     // keep does so that there is something to bring back.
     keep(eventSource) {
-      idsAreOwn = 'lastEventId' in eventSource;
+      begun = 'lastEventId' in eventSource;
       addEventListener('pagehide', () => {
         store(storage, lines.concat(waiting ?? []).slice(-keptMessages), eventSource.lastEventId ?? lastId);
       });
@@ -122,7 +128,8 @@ export function createLines(sseData) {
 
     add(data, id) {
       // A tick has no id. The browser's own EventSource gives it the id before, and first that of the stream's beginning.
-      const isMessage = id && id !== lastId && (idsAreOwn || lastId);
+      const isMessage = begun && id && id !== lastId;
+      begun = true;
       lastId = id || lastId;
       if (isMessage) return receive({ data, at: Date.now() });
       if (waiting) return;

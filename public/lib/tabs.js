@@ -105,6 +105,7 @@ export function share({ name, lastId, open, onevent, onstate }) {
     connection = open({
       lastId,
       onevent(event) {
+        if (event.type === 'position') return; // has an id alone
         say('event', { event });
         accept(event);
       },
