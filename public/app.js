@@ -1,15 +1,25 @@
-// The tutorial's page: every event from the server becomes a line in #sse-data.
-//
-//   stream.js  new EventSource('/sse') and its onmessage, and how it comes back after an interruption
-//   tabs.js    one EventSource for all tabs of this browser
-//   inbox.js   what this tab has received, each message once
-//   lines.js   #sse-data
-//   status.js  how the connection is
+import { SharedEventSource as EventSource } from './lib/shared-event-source.js';
+import { showConnection } from './connection.js';
+import { createLines } from './lines.js';
 
-import { createInbox } from './inbox.js';
-import { showLine } from './lines.js';
-import { showStatus } from './status.js';
-import { openStream } from './stream.js';
-import { shareStream } from './tabs.js';
+// The tutorial's page. It works with the browser's own EventSource as well: delete the first line.
 
-shareStream({ open: openStream, inbox: createInbox(showLine), onstate: showStatus });
+const sseData = document.getElementById('sse-data');
+const lines = createLines(sseData);
+
+const eventSource = new EventSource(lines.resume('/sse' + location.search));
+showConnection(eventSource);
+lines.keep(eventSource);
+
+eventSource.onmessage = (event) => {
+  const data = JSON.parse(event.data);
+  lines.add(data, event.lastEventId);
+};
+
+eventSource.ongap = (event) => {
+  lines.addGap(JSON.parse(event.data), event.lastEventId);
+};
+
+eventSource.onerror = (error) => {
+  console.info('SSE Error:', error.status ?? 'the connection was lost'); // it comes back by itself
+};

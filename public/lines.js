@@ -1,23 +1,211 @@
-const kept = 100; // the page may stay open for days
-const long = 90; // characters, from which on a line is not set in large type
+const keptMessages = 100; // the page may stay open for days
+const keptTicks = 5;
+const storedLength = 1_000_000; // characters
+const short = 40; // characters, up to which a message is set in large type
+const long = 120; // from which on it does not fit where the latest message stands
+const clamped = 280; // from which on a line is cut off until its reader opens it
+const announceInterval = 5_000; // ms
 
-const sseData = document.getElementById('sse-data');
+// createLines fills #sse-data with what the page shows: the latest message, the server's clock, and the
+// messages before it, the newest last. Nothing that somebody reads is moved by what comes in.
+export function createLines(sseData) {
+  const latest = append(sseData, 'div', 'latest');
+  const published = append(latest, 'p', 'published');
+  const headline = append(latest, 'p', 'headline');
+  headline.dir = 'auto';
+  const clock = append(sseData, 'ul', 'ticks');
+  const bar = append(sseData, 'div', 'bar');
+  const pause = append(bar, 'button');
+  const log = append(sseData, 'ol', 'messages');
+  log.tabIndex = 0; // it scrolls
+  log.setAttribute('aria-label', 'Messages');
+  const announcement = append(sseData, 'p', 'announcement');
+  announcement.setAttribute('role', 'status');
+  for (let n = 0; n < keptTicks; n++) append(clock, 'li');
 
-// showLine puts an event on top of the others.
-export function showLine({ type, data }) {
-  const line = document.createElement('p');
-  line.textContent = type === 'gap' ? gap(JSON.parse(data)) : text(JSON.parse(data)); // never markup
-  line.classList.add(type);
-  line.classList.toggle('long', line.textContent.length > long);
-  sseData.prepend(line);
-  if (sseData.childElementCount > kept) sseData.lastElementChild.remove();
+  const storage = `messages of ${location.pathname}${location.search}`;
+  let lines = []; // messages and gaps: { data, missed, at }
+  let ticks = []; // the newest first
+  let lastId;
+  let begun = false; // an event has come, or ids are those of events alone
+  let announced = 0; // when
+  let unannounced = []; // texts
+  let waiting; // lines, while the page is paused
+  let atEnd = true; // where the reader of the messages is
+
+  function follow() {
+    if (atEnd) log.scrollTop = log.scrollHeight;
+  }
+
+  function look() {
+    atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 8;
+  }
+
+  log.onscroll = look;
+  new ResizeObserver(follow).observe(log);
+
+  function show(line, { restored = false } = {}) {
+    look();
+    log.lastElementChild?.classList.remove('above');
+    sseData.classList.add('has-lines');
+    const text = line.missed === undefined ? textOf(line.data) : undefined;
+    log.append(row(line, text));
+    lines.push(line);
+    if (text) {
+      headline.textContent = text;
+      headline.classList.toggle('long', text.length > short);
+      sseData.classList.add('has-message');
+      published.replaceChildren('Latest message · ', time(line.at));
+      if (text.length <= long) log.lastElementChild.classList.add('above'); // not twice
+    }
+    if (lines.length > keptMessages) {
+      lines.shift();
+      const { height } = log.firstElementChild.getBoundingClientRect();
+      log.firstElementChild.remove();
+      log.scrollTop -= height; // what is read stays where it is
+    }
+    follow();
+    if (!restored) announce(text ?? 'A message without text');
+    showTicks();
+  }
+
+  function showTicks() {
+    const messages = sseData.classList.contains('has-message');
+    if (!messages) headline.textContent = ticks[0] ?? '';
+    const shown = messages ? ticks.slice(0, 1) : ticks.slice(1);
+    [...clock.children].forEach((item, n) => (item.textContent = shown[n] ?? ''));
+    sseData.classList.toggle('empty', ticks.length + lines.length === 0);
+  }
+
+  // announce is for screen readers. It waits, rather than speak all the time.
+  function announce(text) {
+    if (unannounced.push(text) > 1) return;
+    setTimeout(() => {
+      const newest = unannounced.at(-1).slice(0, clamped);
+      announcement.textContent = unannounced.length > 1 ? `${unannounced.length} messages. The latest: ${newest}` : newest;
+      unannounced = [];
+      announced = Date.now();
+    }, Math.max(0, announced + announceInterval - Date.now()));
+  }
+
+  function receive(line) {
+    if (!waiting) return show(line);
+    waiting.push(line);
+    if (waiting.length > keptMessages) waiting.shift();
+    showPause();
+  }
+
+  function showPause() {
+    pause.textContent = waiting ? `Resume${waiting.length ? ` (${waiting.length})` : ''}` : 'Pause';
+  }
+
+  pause.type = 'button';
+  pause.onclick = () => {
+    const missed = waiting;
+    waiting = waiting ? undefined : [];
+    missed?.forEach((line) => show(line));
+    showPause();
+  };
+  showPause();
+  showTicks();
+
+  return {
+    // resume brings back what this tab showed before it was reloaded, and returns the address to go on from there.
+    resume(address) {
+      const stored = restore(storage);
+      stored.lines?.forEach((line) => show(line, { restored: true }));
+      lastId = stored.lastId;
+      return lastId ? `${address}${address.includes('?') ? '&' : '?'}lastEventId=${encodeURIComponent(lastId)}` : address;
+    },
+
+    // keep does so that there is something to bring back.
+    keep(eventSource) {
+      begun = 'lastEventId' in eventSource;
+      addEventListener('pagehide', () => {
+        store(storage, lines.concat(waiting ?? []).slice(-keptMessages), eventSource.lastEventId ?? lastId);
+      });
+    },
+
+    add(data, id) {
+      // A tick has no id. The browser's own EventSource gives it the id before, and first that of the stream's beginning.
+      const isMessage = begun && id && id !== lastId;
+      begun = true;
+      lastId = id || lastId;
+      if (isMessage) return receive({ data, at: Date.now() });
+      if (waiting) return;
+      ticks = [textOf(data) ?? JSON.stringify(data), ...ticks].slice(0, keptTicks);
+      showTicks();
+    },
+
+    addGap({ missed }, id) {
+      lastId = id;
+      // Whether any is missing at all is unknown after a restart: no news where none ever came.
+      if (missed !== null || lines.length > 0) receive({ missed, at: Date.now() });
+    },
+  };
 }
 
-function text(data) {
-  return typeof data?.message === 'string' ? data.message : JSON.stringify(data);
+function restore(name) {
+  try {
+    return JSON.parse(sessionStorage.getItem(name)) ?? {};
+  } catch {
+    return {}; // storage is blocked
+  }
 }
 
-function gap({ missed }) {
+function store(name, lines, lastId) {
+  let text;
+  while ((text = JSON.stringify({ lines, lastId })).length > storedLength) lines.shift();
+  try {
+    sessionStorage.setItem(name, text);
+  } catch {} // blocked, or full
+}
+
+// textOf is what a message says in words, or undefined for one that does not.
+function textOf(data) {
+  const text = typeof data === 'string' ? data : data?.message;
+  return typeof text === 'string' && text.trim() ? text : undefined;
+}
+
+function row({ data, missed, at }, text) {
+  const item = document.createElement('li');
+  item.append(time(at));
+  const body = append(item, text === undefined && missed === undefined ? 'pre' : 'p');
+  body.dir = 'auto';
+  body.textContent = missed === undefined ? (text ?? JSON.stringify(data, null, 2)) : gap(missed); // never markup
+  if (missed !== undefined) item.className = 'gap';
+  if (body.textContent.length > clamped || body.textContent.split('\n').length > 6) {
+    body.className = 'clamped';
+    const open = append(item, 'button');
+    open.type = 'button';
+    open.textContent = 'Show all';
+    open.setAttribute('aria-expanded', 'false');
+    open.onclick = () => {
+      const closed = body.classList.toggle('clamped');
+      open.textContent = closed ? 'Show all' : 'Show less';
+      open.setAttribute('aria-expanded', String(!closed));
+    };
+  }
+  return item;
+}
+
+function gap(missed) {
   if (missed === null) return 'Some messages were missed';
   return missed === 1 ? '1 message was missed' : `${missed.toLocaleString('en')} messages were missed`;
+}
+
+function time(at) {
+  const element = document.createElement('time');
+  const date = new Date(at);
+  element.dateTime = date.toISOString();
+  const today = date.toDateString() === new Date().toDateString();
+  element.textContent = today ? date.toLocaleTimeString('en') : date.toLocaleString('en', { dateStyle: 'medium', timeStyle: 'short' });
+  return element;
+}
+
+function append(parent, name, className) {
+  const element = document.createElement(name);
+  if (className) element.className = className;
+  parent.append(element);
+  return element;
 }

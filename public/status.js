@@ -1,23 +1,36 @@
-const status = document.getElementById('status');
+// The page at /status: its figures as the server sends them, each with the id of its element.
 
-// showStatus says how the connection is: in words, as not everybody sees colours, or the page.
-//
-//   name    connecting, live or reconnecting
-//   since   when the connection was lost
-//   shared  whether another tab has it
-export function showStatus({ name, since, shared }) {
-  const words = { connecting: 'Connecting', live: 'Live', reconnecting: 'Reconnecting since ' };
-  const parts = [words[name]];
-  if (name === 'reconnecting') {
-    const time = document.createElement('time');
-    time.dateTime = new Date(since).toISOString();
-    time.textContent = new Date(since).toLocaleTimeString('en');
-    parts.push(time);
-  }
-  if (name === 'live' && shared) parts.push(', through another tab');
+import { SharedEventSource } from './lib/shared-event-source.js';
+import { showConnection } from './connection.js';
 
-  const text = parts.map((part) => part.textContent ?? part).join('');
-  if (text === status.textContent) return; // or it would be announced again
-  status.dataset.state = name === 'live' && shared ? 'shared' : name;
-  status.replaceChildren(...parts);
+let eventSource;
+
+function open() {
+  eventSource = new SharedEventSource('/status/sse');
+  eventSource.onmessage = (event) => show(JSON.parse(event.data));
+  showConnection(eventSource);
 }
+
+function show({ busiest, ...figures }) {
+  for (const [name, text] of Object.entries(figures)) {
+    const element = document.getElementById(name);
+    if (name === 'chart') element?.setAttribute('d', text);
+    else if (element && element.textContent !== String(text)) element.textContent = text; // what is selected stays so
+  }
+  const rows = (busiest ?? []).map(({ topic, subscribers }) => {
+    const row = document.createElement('tr');
+    row.insertCell().textContent = topic || 'the default topic';
+    row.insertCell().textContent = subscribers;
+    return row;
+  });
+  const table = document.getElementById('busiest');
+  table.replaceChildren(...rows);
+  table.parentElement.hidden = rows.length === 0;
+}
+
+// A page that nobody sees needs no figures.
+document.addEventListener('visibilitychange', () => {
+  if (document.hidden) eventSource?.close();
+  else if (eventSource?.readyState !== SharedEventSource.OPEN) open();
+});
+if (!document.hidden) open();

@@ -2,10 +2,13 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,32 +20,97 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// browser is a Chromium with a profile of its own. It ends with the test.
+// driver is a running browser, and window is one of its tabs. Methods of a driver and of different
+// windows may be called at the same time.
+type driver interface {
+	open(url string) (window, error)
+	end()
+}
+
+type window interface {
+	evaluate(expression string) (json.RawMessage, error) // waits for a promise
+	navigate(url string) error
+	resize(width, height int) error
+	picture() ([]byte, error) // a PNG
+	close() error             // as its user does
+}
+
+// engine is a browser that tests share: a server of its own gives each test an origin of its own, with
+// locks, channels, connections and storage that no other test sees.
+type engine struct {
+	name  string
+	start func(testing.TB) (driver, error)
+
+	once    sync.Once
+	running driver
+	err     error
+}
+
+var engines = []*engine{
+	{name: "Chromium", start: startChromium},
+	{name: "Firefox", start: startFirefox},
+	{name: "WebKit", start: startWebKit},
+}
+
+func endBrowsers() {
+	for _, engine := range engines {
+		if engine.running != nil {
+			engine.running.end()
+		}
+	}
+}
+
+// notInstalled is the error of a program that a test needs: its name, and the package that has it.
+type notInstalled struct{ program, packages string }
+
+func (e notInstalled) Error() string {
+	return fmt.Sprintf("%s is not installed (apt-get install %s)", e.program, e.packages)
+}
+
+// inEachBrowser runs a test in all of them. One that is not installed is skipped, but not where CI=true.
+func inEachBrowser(t *testing.T, test func(t *testing.T, b *browser)) {
+	t.Helper()
+	for _, engine := range engines {
+		t.Run(engine.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, engine.use(t))
+		})
+	}
+}
+
+func (e *engine) use(t *testing.T) *browser {
+	t.Helper()
+	e.once.Do(func() { e.running, e.err = e.start(t) })
+	var absent notInstalled
+	if errors.As(e.err, &absent) {
+		missing(t, absent.program, "apt-get install "+absent.packages)
+	}
+	if e.err != nil {
+		t.Fatal(e.err)
+	}
+	return &browser{t: t, name: e.name, driver: e.running}
+}
+
+// browse is for a test that needs what only Chromium can do. Anything that a page writes to the console
+// as an error or a warning, throws, or violates of its Content-Security-Policy, fails the test.
+func browse(t *testing.T) *browser {
+	t.Helper()
+	return engines[0].use(t)
+}
+
+// browser is what one test does with a driver.
 type browser struct {
 	t       *testing.T
-	ctx     context.Context
+	name    string
+	driver  driver
 	offline atomic.Bool // the server may be out of reach, which the browser writes to the console
 }
 
-// browse starts a browser. Anything that a page of it writes to the console as an error or a warning,
-// throws, or violates of its Content-Security-Policy, fails the test.
-func browse(t *testing.T, flags ...chromedp.ExecAllocatorOption) *browser {
-	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(findChromium(t)),
-		chromedp.Flag("no-sandbox", true), // which needs privileges that containers lack
-		chromedp.Flag("disable-gpu", true),
-		chromedp.Flag("disable-quic", true),
-		chromedp.Flag("disable-component-update", true),
-	)
-	options = append(options, flags...)
-	allocator, release := chromedp.NewExecAllocator(context.Background(), options...)
-	ctx, end := chromedp.NewContext(allocator)
-	t.Cleanup(func() { end(); release() })
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatalf("start Chromium: %v", err)
-	}
-	return &browser{t: t, ctx: ctx}
+// tab is one page in a browser. Its methods may be used from one goroutine at a time.
+type tab struct {
+	t      *testing.T
+	window window
+	closed bool
 }
 
 // findChromium is where the browser is. Without one the test is skipped, but not where CI=true.
@@ -54,8 +122,6 @@ func findChromium(t *testing.T) string {
 			return path
 		}
 	}
-	missing(t, "a browser", "install Chromium (apt-get install chromium) or Google Chrome")
-	return ""
 }
 
 // missing ends a test that needs a program which is not there.
@@ -89,21 +155,61 @@ func npm(t *testing.T) string {
 	return dir
 }
 
-// tab is one page in a browser. Its methods may be used from one goroutine at a time.
-type tab struct {
-	t     *testing.T
-	ctx   context.Context
-	close func() // as its user does
+// chromium is driven over its own protocol, which can do more than WebDriver: crash a tab, freeze it, and
+// report everything on its console.
+type chromium struct {
+	ctx  context.Context
+	stop func()
 }
 
-// open loads an address in a new tab.
-func (b *browser) open(url string) *tab {
-	b.t.Helper()
-	ctx, closeTab := chromedp.NewContext(b.ctx, chromedp.WithListener(b.complain))
-	b.t.Cleanup(closeTab)
-	p := &tab{t: b.t, ctx: ctx, close: closeTab}
-	p.do(chromedp.Navigate(url))
-	return p
+func (c *chromium) end() { c.stop() }
+
+func startChromium(testing.TB) (driver, error) {
+	program := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			program = path
+			break
+		}
+	}
+	if program == "" {
+		return nil, notInstalled{"Chromium", "chromium"}
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(program),
+		chromedp.Flag("no-sandbox", true), // which needs privileges that containers lack
+		chromedp.Flag("disable-gpu", true),
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("no-first-run", true),
+		chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true),
+	)
+	allocator, release := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, end := chromedp.NewContext(allocator)
+	c := &chromium{ctx, func() { end(); release() }}
+	if err := chromedp.Do(ctx); err != nil {
+		c.stop()
+		return nil, fmt.Errorf("start Chromium: %w", err)
+	}
+	return c, nil
+}
+
+func (c *chromium) open(url string) (window, error) { return c.openFor(nil, url) }
+
+// openFor opens a tab whose console is the test's.
+func (c *chromium) openFor(b *browser, url string) (window, error) {
+	ctx, end := chromedp.NewContext(c.ctx, chromedp.WithListener(func(event any) {
+		if b != nil {
+			b.complain(event)
+		}
+	}))
+	if err := chromedp.Do(ctx); err != nil { // makes the tab
+		end()
+		return nil, err
+	}
+	w := &chromiumWindow{ctx, end}
+	return w, w.navigate(url)
 }
 
 func (b *browser) complain(event any) {
@@ -125,65 +231,58 @@ func (b *browser) complain(event any) {
 	}
 }
 
+type chromiumWindow struct {
+	ctx context.Context
+	end func()
+}
+
+func (w *chromiumWindow) do(steps ...chromedp.Action[chromedp.Void]) error {
+	ctx, cancel := context.WithTimeout(w.ctx, 3*patience)
+	defer cancel()
+	_, err := chromedp.Run(ctx, chromedp.Steps(steps...))
+	return err
+}
+
+func (w *chromiumWindow) navigate(url string) error { return w.do(chromedp.Navigate(url)) }
+
+func (w *chromiumWindow) resize(width, height int) error {
+	return w.do(chromedp.EmulateViewport(int64(width), int64(height), chromedp.EmulateScale(2)))
+}
+
+func (w *chromiumWindow) close() error {
+	w.end()
+	return nil
+}
+
+func (w *chromiumWindow) evaluate(expression string) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(w.ctx, 3*patience)
+	defer cancel()
+	value, err := chromedp.Run(ctx, chromedp.Evaluate[[]byte](expression, chromedp.EvalAwaitPromise))
+	return value, err
+}
+
+func (w *chromiumWindow) picture() ([]byte, error) {
+	ctx, cancel := context.WithTimeout(w.ctx, 3*patience)
+	defer cancel()
+	return chromedp.Run(ctx, chromedp.CaptureScreenshot())
+}
+
+// chromium is the tab of a test that runs in Chromium alone.
+func (p *tab) chromium() *chromiumWindow { return p.window.(*chromiumWindow) }
+
+func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
+	p.t.Helper()
+	if err := p.chromium().do(steps...); err != nil {
+		p.t.Fatalf("in the browser: %v", err)
+	}
+}
+
 // crash kills the process of the tab.
 func (p *tab) crash() {
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	ctx, cancel := context.WithTimeout(p.chromium().ctx, patience)
 	p.t.Cleanup(cancel)
 	go chromedp.Do(ctx, chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 		_, err := cdp.Call(ctx, target, page.Crash, cdp.Empty{})
 		return err // never comes
 	}))
-}
-
-func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
-	p.t.Helper()
-	run(p, chromedp.Steps(steps...))
-}
-
-// until waits until the JavaScript expression is true, also across a change to another page.
-func (p *tab) until(expression string) {
-	p.t.Helper()
-	p.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-		poll := time.NewTicker(50 * time.Millisecond)
-		defer poll.Stop()
-		for {
-			ok, err := chromedp.Evaluate[bool](expression)(ctx, target)
-			if ok {
-				return nil
-			}
-			select {
-			case <-poll.C:
-			case <-ctx.Done():
-				return fmt.Errorf("%s: not true in time (%w)", expression, errors.Join(ctx.Err(), err))
-			}
-		}
-	}))
-}
-
-// evaluate returns the value of a JavaScript expression, or of the promise that it is.
-func evaluate[T any](p *tab, expression string) T {
-	p.t.Helper()
-	return run(p, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
-}
-
-func run[T any](p *tab, action chromedp.Action[T]) T {
-	p.t.Helper()
-	// The first action makes the tab, which lives no longer than the context of that action.
-	if chromedp.FromContext(p.ctx).Target == nil {
-		if err := chromedp.Do(p.ctx); err != nil {
-			p.t.Fatal(err)
-		}
-	}
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
-	defer cancel()
-	value, err := chromedp.Run(ctx, action)
-	if err != nil {
-		var text string
-		if ctx, cancel := context.WithTimeout(p.ctx, time.Second); ctx.Err() == nil {
-			defer cancel()
-			text, _ = chromedp.Run(ctx, chromedp.Evaluate[string]("document.body.innerText"))
-		}
-		p.t.Fatalf("in the browser: %v; the page shows:\n%s", err, text)
-	}
-	return value
 }

@@ -86,6 +86,7 @@ func buildAndRun(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	gin.SetMode(gin.ReleaseMode) // where a test runs a handler of its own
+	defer endBrowsers()
 	return m.Run(), nil
 }
 

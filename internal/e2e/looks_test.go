@@ -17,7 +17,7 @@ import (
 )
 
 // With SCREENSHOTS in the environment, the path of a folder, what this test sees is written there. The
-// README shows page-light.png, as docs/screenshot.png.
+// README shows message-1000-light.png, as docs/screenshot.png.
 func TestPageFitsEveryScreenAndSchemeAndPassesAxe(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -26,57 +26,61 @@ func TestPageFitsEveryScreenAndSchemeAndPassesAxe(t *testing.T) {
 	b.offline.Store(true) // at the end
 	page := b.open(s.url)
 	page.until(state("live"))
-	check := func(name string, on *tab) {
-		for _, screen := range []struct {
-			name          string
-			width, height int64
-		}{{"", 1000, 640}, {"-phone", 390, 760}, {"-narrow", 320, 560}} {
-			for _, scheme := range []string{"light", "dark"} {
-				name := name + screen.name + "-" + scheme
-				on.do(chromedp.EmulateViewport(screen.width, screen.height, chromedp.EmulateScale(2)), prefer(scheme))
-				if wide := evaluate[int](on, "document.documentElement.scrollWidth"); wide > int(screen.width) {
-					t.Errorf("%s: %d pixels wide on a screen of %d", name, wide, screen.width)
-				}
-				if dark := evaluate[string](on, "getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"; dark != (scheme == "dark") {
-					t.Errorf("%s: the colours are not those of the scheme", name)
-				}
-				on.picture(name)
-				on.passes(axe, name)
+	page.check("empty", axe)
+
+	at := func(second int) string { return fmt.Sprintf("Server Time: 2:03:%d PM", second) }
+	tick := func(second int) {
+		s.beat(fmt.Sprintf(`{"message":%q}`, at(second)))
+		page.until(fmt.Sprintf("document.body.innerText.includes(%q)", at(second)))
+	}
+	for second := 20; second < 25; second++ {
+		tick(second)
+	}
+	page.check("ticks", axe)
+	s.send(`{"message":"Deploy started"}`, `{"message":"The backup of db-1 is complete"}`, `{"message":"Deploy finished"}`)
+	tick(25)
+	page.until(shows(3))
+	page.check("message", axe)
+
+	s.send(`{"host":"db-1","disk":{"used":0.93,"path":"/var/lib/postgresql"}}`, `{"message":""}`, `{"message":"שלום, עולם!"}`,
+		`{"message":"`+strings.Repeat("a long message ", 40)+`"}`, `{"message":"`+strings.Repeat("unbroken", 20)+`"}`)
+	page.until(shows(8))
+	page.check("long", axe)
+
+	s.change(func() { s.epoch++; s.status = 503 })
+	page.until(state("lost"))
+	page.check("lost", axe)
+
+	s.send(`"one"`, `{"message":"The backup of db-2 is complete"}`)
+	s.change(func() { s.status, s.lost = 0, 9 })
+	page.until(shows(10))
+	page.check("gap", axe)
+
+	s.change(func() { s.epoch++; s.status = 204 })
+	page.until(state("ended"))
+	page.check("ended", axe)
+}
+
+// check fails the test if the page does not fit a screen or is not accessible there.
+func (p *tab) check(name, axe string) {
+	p.t.Helper()
+	for _, screen := range [][2]int{{1000, 640}, {375, 667}, {320, 560}} {
+		for _, scheme := range []string{"light", "dark"} {
+			name := fmt.Sprintf("%s-%d-%s", name, screen[0], scheme)
+			if err := p.window.resize(screen[0], screen[1]); err != nil {
+				p.t.Fatal(err)
 			}
+			p.do(prefer(scheme))
+			if wide := evaluate[int](p, "document.documentElement.scrollWidth"); wide > screen[0] {
+				p.t.Errorf("%s: %d pixels wide on a screen of %d", name, wide, screen[0])
+			}
+			if dark := evaluate[string](p, "getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"; dark != (scheme == "dark") {
+				p.t.Errorf("%s: the colours are not those of the scheme", name)
+			}
+			p.picture(name)
+			p.passes(axe, name)
 		}
 	}
-
-	check("empty", page)
-	at := func(second int) string { return fmt.Sprintf(`{"message":"Server Time: 2:03:%02d PM"}`, second) }
-	for second := range 4 {
-		s.beat(at(20 + second))
-		page.until(lines(second + 1))
-	}
-	s.send(`{"message":"Deploy finished"}`)
-	page.until(lines(5))
-	s.beat(at(24))
-	page.until(lines(6))
-	s.beat(at(25))
-	page.until(lines(7))
-	check("page", page)
-
-	other := b.open(s.url)
-	other.until(state("shared"))
-	check("shared", other)
-	other.close()
-
-	s.send(`{"message":"` + strings.Repeat("unbroken", 40) + `"}`)
-	page.until(lines(8))
-	check("long", page)
-
-	s.change(func() { s.epoch++; s.full = true })
-	page.until(state("reconnecting"))
-	check("reconnecting", page)
-
-	s.send(`{"host":"db-1","disk":{"used":0.93,"path":"/var/lib/postgresql"}}`, `"one"`, `{"message":"The backup of db-1 is complete"}`)
-	s.change(func() { s.full = false; s.lost = 3 })
-	page.until(lines(10))
-	check("gap", page)
 }
 
 func TestPageStaysSmallHoweverMuchComesIn(t *testing.T) {
@@ -95,22 +99,25 @@ func TestPageStaysSmallHoweverMuchComesIn(t *testing.T) {
 			}
 			s.send(data...)
 		}
-		page.until(fmt.Sprintf("document.querySelector('#sse-data p')?.textContent === '%d'", sent))
-		return run(page, func(ctx context.Context, target *chromedp.Target) (float64, error) {
+		page.until(fmt.Sprintf(headline+" === '%d'", sent))
+		var used float64
+		page.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 			if _, err := cdp.Call(ctx, target, heapprofiler.CollectGarbage, cdp.Empty{}); err != nil {
-				return 0, err
+				return err
 			}
 			heap, err := cdp.Call(ctx, target, runtime.GetHeapUsage, cdp.Empty{})
-			return heap.UsedSize, err
-		})
+			used = heap.UsedSize
+			return err
+		}))
+		return used
 	}
-	before := heapAfter(5_000) // ids are remembered so far
-	after := heapAfter(15_000)
-	t.Logf("the script's heap: %.0f kB after 5,000 messages, %.0f kB after 15,000", before/1000, after/1000)
-	if after > before+300_000 { // 30 bytes for each message
+	before := heapAfter(2_000)
+	after := heapAfter(6_000)
+	t.Logf("the script's heap: %.0f kB after 2,000 messages, %.0f kB after 6,000", before/1000, after/1000)
+	if after > before+120_000 { // 30 bytes for each message
 		t.Errorf("the script's heap grew from %.0f to %.0f bytes", before, after)
 	}
-	if got := len(page.lines()); got != 100 {
+	if got := len(evaluate[[]string](page, messageTexts)); got != 100 {
 		t.Errorf("the page keeps %d lines, want 100", got)
 	}
 }
@@ -128,7 +135,7 @@ func axeSource(t *testing.T) string {
 // passes fails the test for everything that axe-core finds wrong with the page.
 func (p *tab) passes(axe, name string) {
 	p.t.Helper()
-	evaluate[chromedp.Void](p, "void (globalThis.axe || (() => {"+axe+"})())")
+	_ = evaluate[any](p, "void (globalThis.axe || (() => {"+axe+"})())")
 	var result struct {
 		Passes     []json.RawMessage
 		Violations []struct {
@@ -145,19 +152,6 @@ func (p *tab) passes(axe, name string) {
 	}
 	for _, violation := range result.Violations {
 		p.t.Errorf("%s: axe finds %s (%s) at %+v", name, violation.ID, violation.Help, violation.Nodes)
-	}
-}
-
-// picture writes a screenshot where they are asked for.
-func (p *tab) picture(name string) {
-	p.t.Helper()
-	folder := os.Getenv("SCREENSHOTS")
-	if folder == "" {
-		return
-	}
-	picture := run(p, chromedp.CaptureScreenshot())
-	if err := os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o644); err != nil {
-		p.t.Fatal(err)
 	}
 }
 

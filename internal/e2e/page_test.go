@@ -4,22 +4,29 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/debugger"
 	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
+
+// state is true when the page says that the connection does like that.
+func state(name string) string {
+	return fmt.Sprintf("document.getElementById('connection')?.dataset.state === %q", name)
+}
+
+// messageTexts is the page's list, the oldest first.
+const messageTexts = "Array.from(document.querySelectorAll('.messages li'), (line) => line.querySelector('p, pre').textContent)"
+
+// headline is what stands in large type.
+const headline = "document.querySelector('.headline')?.textContent"
+
+func shows(n int) string { return fmt.Sprintf("%s.length >= %d", messageTexts, n) }
 
 func TestPageShowsEverySecondAndGoesOnAfterARestart(t *testing.T) {
 	t.Parallel()
@@ -27,223 +34,23 @@ func TestPageShowsEverySecondAndGoesOnAfterARestart(t *testing.T) {
 	b := browse(t)
 	page := b.open(a.url)
 	page.until("document.title === 'Server-Sent Events Example'")
-	page.until(lines(4))
-	everySecond(t, page.lines())
+	clock := func() []string {
+		return evaluate[[]string](page, "[...document.querySelectorAll('.headline, .ticks li')].map((line) => line.textContent).filter(Boolean).reverse()")
+	}
+	page.until("Boolean(document.querySelectorAll('.ticks li')[3]?.textContent)")
+	everySecond(t, clock())
 
 	b.offline.Store(true)
 	a.stop(syscall.SIGTERM)
-	page.until(state("reconnecting"))
-	seen := len(page.lines())
-	page.until("Date.now() - new Date(document.querySelector('#status time').dateTime) > 10_000")
+	page.until(state("lost"))
+	page.until(`/lost( [1-9]\d* s ago)Try now$/.test(document.getElementById('connection').textContent)`)
+	before := clock()
 	start(t, "PORT="+a.port)
+	page.run("document.querySelector('#connection button').click()")
 	page.until(state("live"))
 	b.offline.Store(false)
-	page.until(lines(seen + 4))
-	everySecond(t, page.lines()[seen:])
-}
-
-func TestTabsOfABrowserShareOneStream(t *testing.T) {
-	t.Parallel()
-	a := start(t)
-	counter := count(t, a.url)
-	b := browse(t)
-	var tabs []*tab
-	for range 20 {
-		tabs = append(tabs, b.open(counter.url))
-	}
-	for _, tab := range tabs {
-		tab.until(state("live", "shared"))
-	}
-	feeding := slices.IndexFunc(tabs, (*tab).feeds)
-	if feeding < 0 {
-		t.Fatal("no tab feeds the others")
-	}
-	seen := len(tabs[feeding].lines())
-	tabs[feeding].close()
-	tabs = slices.Delete(tabs, feeding, feeding+1)
-
-	feeds := 0
-	for _, tab := range tabs {
-		tab.until(lines(seen + 5))
-		everySecond(t, tab.lines())
-		if tab.feeds() {
-			feeds++
-		}
-	}
-	if open, opened := counter.streams(); feeds != 1 || open != 1 || opened != 2 {
-		t.Errorf("%d tabs feed the others, %d streams are open and %d were opened; want 1, 1 and 2", feeds, open, opened)
-	}
-}
-
-func TestNoMessageIsLostOrDoubledWhenTheFeedingTabGoes(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		name            string
-		leave, comeBack func(t *testing.T, feeding *tab)
-	}{
-		{name: "closed", leave: func(_ *testing.T, feeding *tab) { feeding.close() }},
-		{name: "crashed", leave: func(_ *testing.T, feeding *tab) { feeding.crash() }},
-		{
-			name:     "stuck",
-			leave:    func(_ *testing.T, feeding *tab) { feeding.pause() },
-			comeBack: func(_ *testing.T, feeding *tab) { feeding.resume() },
-		},
-		{
-			name:     "frozen",
-			leave:    func(_ *testing.T, feeding *tab) { feeding.lifecycle(page.SetWebLifecycleStateStateFrozen) },
-			comeBack: func(_ *testing.T, feeding *tab) { feeding.lifecycle(page.SetWebLifecycleStateStateActive) },
-		},
-		{
-			name: "elsewhere and back",
-			leave: func(_ *testing.T, feeding *tab) {
-				evaluate[int](feeding, "window.mark = 1")
-				feeding.do(chromedp.Navigate(evaluate[string](feeding, "location.origin") + "/elsewhere"))
-			},
-			comeBack: func(t *testing.T, feeding *tab) {
-				evaluate[chromedp.Void](feeding, "setTimeout(() => history.back())")
-				feeding.until("document.title === 'Server-Sent Events Example'")
-				if !evaluate[bool](feeding, "window.mark === 1") {
-					t.Error("the browser did not keep the page")
-				}
-			},
-		},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			s := newStage(t)
-			b := browse(t)
-			tabs := []*tab{b.open(s.url), b.open(s.url), b.open(s.url)}
-			for _, tab := range tabs {
-				tab.until(state("live", "shared"))
-			}
-			feeding := slices.IndexFunc(tabs, (*tab).feeds)
-			gone := tabs[feeding]
-
-			// A message every few milliseconds, and no more of them than the page keeps.
-			var publishing sync.WaitGroup
-			sent := 0
-			publishing.Go(func() {
-				ticker := time.NewTicker(5 * time.Millisecond)
-				defer ticker.Stop()
-				for sent < 80 {
-					<-ticker.C
-					sent++
-					s.send(fmt.Sprintf(`{"message":"%d"}`, sent))
-				}
-			})
-			tabs[0].until(lines(10))
-			test.leave(t, gone)
-			tabs = slices.Delete(tabs, feeding, feeding+1)
-			s.until(t, func() bool { return s.opened == 2 })
-			publishing.Wait()
-			if test.comeBack != nil {
-				test.comeBack(t, gone)
-				tabs = append(tabs, gone)
-			}
-			s.send(`{"message":"last"}`)
-			var want []string
-			for n := range sent {
-				want = append(want, fmt.Sprint(n+1))
-			}
-			want = append(want, "last")
-			for _, tab := range tabs {
-				tab.until("document.querySelector('#sse-data p').textContent === 'last' && " + lines(len(want)))
-				if got := tab.lines(); !slices.Equal(got, want) {
-					t.Errorf("a tab shows %q, want 1 to %d and last", got, sent)
-				}
-			}
-			s.until(t, func() bool { return s.open == 1 })
-		})
-	}
-}
-
-func TestANewTabShowsWhatTheOthersHave(t *testing.T) {
-	t.Parallel()
-	s := newStage(t)
-	b := browse(t)
-	first := b.open(s.url)
-	first.until(state("live"))
-	s.send(`"one"`, `{"message":"two"}`)
-	s.beat(`{"message":"tick"}`)
-	first.until(lines(3))
-	second := b.open(s.url)
-	second.until(lines(3))
-	second.until(state("shared"))
-	s.send(`"three"`)
-	for _, tab := range []*tab{first, second} {
-		tab.until(lines(4))
-		if got, want := tab.lines(), []string{`"one"`, "two", "tick", `"three"`}; !slices.Equal(got, want) {
-			t.Errorf("a tab shows %q, want %q", got, want)
-		}
-	}
-	if opened := s.get(&s.opened); opened != 1 {
-		t.Errorf("%d streams were opened, want 1", opened)
-	}
-}
-
-func TestTabsHaveStreamsOfTheirOwnWhereTheBrowserGrantsNoLocks(t *testing.T) {
-	t.Parallel()
-	s := newStage(t)
-	b := browse(t, chromedp.Flag("host-resolver-rules", "MAP gin-sse.test 127.0.0.1"))
-	var tabs []*tab
-	for range 3 {
-		tab := b.open(strings.Replace(s.url, "localhost", "gin-sse.test", 1))
-		tab.until(state("live"))
-		evaluate[chromedp.Void](tab, `void new MutationObserver((changes) => { window.changes = (window.changes ?? 0) + changes.length })
-			.observe(document.getElementById('status'), { attributes: true, childList: true })`)
-		tabs = append(tabs, tab)
-	}
-	s.until(t, func() bool { return s.open == 3 })
-	var want []string
-	for n := range 5 {
-		s.beat(fmt.Sprint(n)) // a tick, which has no id to know it by
-		want = append(want, fmt.Sprint(n))
-		for _, tab := range tabs {
-			tab.until(lines(n + 1))
-		}
-	}
-	for _, tab := range tabs {
-		if got := tab.lines(); !slices.Equal(got, want) {
-			t.Errorf("a tab shows %q, want %q", got, want)
-		}
-		if changes := evaluate[int](tab, "window.changes ?? 0"); changes > 3 {
-			t.Errorf("the status changed %d times", changes)
-		}
-	}
-}
-
-func TestPageComesBackWhenTheServerHadNoRoom(t *testing.T) {
-	t.Parallel()
-	s := newStage(t)
-	b := browse(t)
-	b.offline.Store(true)
-	s.change(func() { s.full = true })
-	tab := b.open(s.url)
-	tab.until(state("reconnecting"))
-	s.until(t, func() bool { return s.refused >= 2 })
-	s.change(func() { s.full = false })
-	tab.until(state("live"))
-	s.send(`{"message":"room"}`)
-	tab.until(lines(1))
-}
-
-func TestPageMissesNothingWhileItIsCutOff(t *testing.T) {
-	t.Parallel()
-	s := newStage(t)
-	b := browse(t)
-	tab := b.open(s.url)
-	tab.until(state("live"))
-	s.send(`"one"`)
-	tab.until(lines(1))
-	b.offline.Store(true)
-	s.change(func() { s.epoch++; s.full = true })
-	tab.until(state("reconnecting"))
-	s.send(`"two"`, `"three"`, `"four"`, `"five"`)
-	s.change(func() { s.full = false; s.lost = 3 })
-	tab.until(lines(4))
-	if got, want := tab.lines(), []string{`"one"`, "2 messages were missed", `"four"`, `"five"`}; !slices.Equal(got, want) {
-		t.Errorf("the page shows %q, want %q", got, want)
-	}
+	page.until(fmt.Sprintf("document.querySelectorAll('.ticks li')[3].textContent > %q", before[len(before)-1]))
+	everySecond(t, clock())
 }
 
 func TestPageResumesFromTheServersHistoryAndIsToldOfAGapAfterARestart(t *testing.T) {
@@ -251,42 +58,238 @@ func TestPageResumesFromTheServersHistoryAndIsToldOfAGapAfterARestart(t *testing
 	a := start(t, "PUBLISH_TOKEN="+token, "TICK_INTERVAL=0")
 	network := newRelay(t, "127.0.0.1:"+a.port)
 	b := browse(t)
-	tab := b.open(strings.Replace(network.url, "127.0.0.1", "localhost", 1))
-	tab.until(state("live"))
+	page := b.open(strings.Replace(network.url, "127.0.0.1", "localhost", 1))
+	page.until(state("live"))
 	b.offline.Store(true)
 	network.cut() // before any message
-	tab.until(state("reconnecting"))
+	page.until(state("lost"))
 	a.publish(`{"message":"one"}`)
 	a.publish(`{"message":"two"}`)
-	tab.until(lines(2))
+	page.until(shows(2))
 	network.cut()
 	a.publish(`{"message":"three"}`)
-	tab.until(lines(3))
+	page.until(shows(3))
 	a.stop(syscall.SIGTERM)
-	tab.until(state("reconnecting"))
+	page.until(state("lost"))
 	again := start(t, "PUBLISH_TOKEN="+token, "TICK_INTERVAL=0", "PORT="+a.port)
 	again.publish(`{"message":"four"}`)
-	tab.until(lines(5))
-	if got, want := tab.lines(), []string{"one", "two", "three", "Some messages were missed", "four"}; !slices.Equal(got, want) {
+	page.until(shows(5))
+	if got, want := evaluate[[]string](page, messageTexts), []string{"one", "two", "three", "Some messages were missed", "four"}; !slices.Equal(got, want) {
 		t.Errorf("the page shows %q, want %q", got, want)
 	}
 }
 
-func TestPageLeavesAConnectionThatHasDied(t *testing.T) {
+func TestPageShowsWhatItShowedAfterAReloadAndAVisitElsewhere(t *testing.T) {
+	t.Parallel()
+	inEachBrowser(t, func(t *testing.T, b *browser) {
+		s := newStage(t)
+		b.offline.Store(true) // a stream may be cut off while its page goes
+		other := b.open(s.url)
+		page := b.open(s.url + "/?topic=a")
+		page.until(state("live"))
+		s.send(`{"message":"one"}`, `{"message":"two"}`)
+		page.until(shows(2))
+
+		at := "document.querySelector('.messages time').dateTime"
+		published := evaluate[string](page, at)
+		page.run("location.reload()")
+		s.until(t, func() bool { return s.opened >= 3 })
+		page.until(shows(2))
+		page.until(headline + " === 'two'")
+		if got := evaluate[string](page, at); got != published {
+			t.Errorf("the first message was published at %s before the reload, and %s after it", published, got)
+		}
+		page.navigate(s.url + "/elsewhere")
+		page.until("document.title === 'elsewhere'")
+		s.send(`{"message":"three"}`)
+		page.run("history.back()")
+		page.until(shows(3))
+		page.navigate(s.url + "/elsewhere")
+		page.until("document.title === 'elsewhere'")
+		s.send(`{"message":"four"}`)
+		page.navigate(s.url + "/?topic=a")
+		page.until(shows(4))
+		for _, tab := range []*tab{page, other} { // the other tab is on another topic, and has seen all of this stage's
+			tab.until(shows(4))
+			if got, want := evaluate[[]string](tab, messageTexts), []string{"one", "two", "three", "four"}; !slices.Equal(got, want) {
+				t.Errorf("the page shows %q, want %q", got, want)
+			}
+		}
+		fresh := b.open(s.url + "/?topic=a")
+		fresh.until(state("live"))
+		if got := evaluate[[]string](fresh, messageTexts); len(got) > 0 {
+			t.Errorf("a new tab shows %q", got)
+		}
+	})
+}
+
+func TestNothingMovesUnderAReader(t *testing.T) {
+	t.Parallel()
+	inEachBrowser(t, func(t *testing.T, b *browser) {
+		s := newStage(t)
+		page := b.open(s.url)
+		if err := page.window.resize(375, 667); err != nil {
+			t.Fatal(err)
+		}
+		page.until(state("live"))
+		s.beat(`{"message":"tick 0"}`)
+		page.until(headline + " === 'tick 0'")
+		page.run(`
+			window.shift = 0;
+			try { new PerformanceObserver((list) => list.getEntries().forEach(({ value }) => window.shift += value)).observe({ type: 'layout-shift' }) } catch {}
+		`)
+		// A minute's worth of it, as fast as the page shows it; then as much again for a reader who looks at the third message.
+		place := func(selector string) float64 {
+			return evaluate[float64](page, fmt.Sprintf("document.querySelector(%q).getBoundingClientRect().top", selector))
+		}
+		fixed := []string{"header", ".headline", ".ticks", ".messages"}
+		before := map[string]float64{}
+		for _, selector := range fixed {
+			before[selector] = place(selector)
+		}
+		var reading float64
+		for i := range 150 {
+			s.beat(fmt.Sprintf(`{"message":"tick %d"}`, i+1))
+			if i%2 == 0 || i > 60 {
+				s.send(fmt.Sprintf(`{"message":"message %d %s"}`, i, strings.Repeat("and more ", i%20)))
+			}
+			page.until(fmt.Sprintf("document.querySelector('.ticks li').textContent === 'tick %d'", i+1))
+			switch {
+			case i == 80:
+				page.run("const reading = document.querySelectorAll('.messages li')[45]; reading.id = 'reading'; reading.scrollIntoView()")
+				reading = place("#reading")
+			case i > 80:
+				if at := place("#reading"); at != reading {
+					t.Fatalf("after message %d the line that is read is at %v, before at %v", i, at, reading)
+				}
+			}
+		}
+		for _, selector := range fixed {
+			if at := place(selector); at != before[selector] {
+				t.Errorf("%s is at %v, before at %v", selector, at, before[selector])
+			}
+		}
+		if shift := evaluate[float64](page, "window.shift"); shift >= 0.1 {
+			t.Errorf("the layout shifted by %v", shift)
+		}
+	})
+}
+
+func TestMessagesAreShownAsTextWhateverTheyAre(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	page := browse(t).open(s.url)
-	for tick := range 3 {
-		s.beat(fmt.Sprint(tick))
-		page.until(lines(tick + 1))
-	}
-	// No tick comes any more, and the connection stays open.
-	s.until(t, func() bool { return s.opened == 2 })
-	s.beat("3")
-	page.until(lines(4))
-	if got, want := page.lines(), []string{"0", "1", "2", "3"}; !slices.Equal(got, want) {
+	page.until(state("live"))
+	sent := []string{`{"message":"<img src=x onerror=alert(1)><b>bold</b>"}`, `{"message":"two\nlines"}`, `"text"`, `null`, `7`, `[]`, `{"message":1}`, `{"temperature":21.5}`, `{"message":""}`}
+	want := []string{"<img src=x onerror=alert(1)><b>bold</b>", "two\nlines", "text", "null", "7", "[]", "{\n  \"message\": 1\n}", "{\n  \"temperature\": 21.5\n}", "{\n  \"message\": \"\"\n}"}
+	s.send(sent...)
+	page.until(shows(len(want)))
+	if got := evaluate[[]string](page, messageTexts); !slices.Equal(got, want) {
 		t.Errorf("the page shows %q, want %q", got, want)
 	}
+	if got := evaluate[string](page, headline); got != "text" {
+		t.Errorf("%q is in large type, want the newest message in words", got)
+	}
+	if evaluate[bool](page, "document.querySelector('#sse-data img, #sse-data b') !== null") {
+		t.Error("a message has become markup")
+	}
+
+	s.send(`{"message":"` + strings.Repeat("long ", 200) + `"}`)
+	page.until(shows(len(want) + 1))
+	page.until("document.querySelectorAll('.messages .clamped').length === 1")
+	page.run("document.querySelector('.messages li:last-child button').click()")
+	page.until("document.querySelectorAll('.messages .clamped').length === 0")
+}
+
+func TestPausedPageWaitsAndThenShowsWhatCame(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	page := browse(t).open(s.url)
+	page.until(state("live"))
+	page.run("document.querySelector('.bar button').click()")
+	s.send(`{"message":"one"}`, `{"message":"two"}`)
+	page.until("document.querySelector('.bar button').textContent === 'Resume (2)'")
+	if got := evaluate[[]string](page, messageTexts); len(got) > 0 {
+		t.Errorf("a paused page shows %q", got)
+	}
+	page.run("document.querySelector('.bar button').click()")
+	page.until(headline + " === 'two' && " + shows(2))
+	page.until("document.querySelector('.announcement').textContent === '2 messages. The latest: two'")
+}
+
+func TestPageWorksWithTheBrowsersOwnEventSourceWithoutItsFirstLine(t *testing.T) {
+	t.Parallel()
+	inEachBrowser(t, func(t *testing.T, b *browser) {
+		s := newStage(t)
+		s.change(func() { s.native = true })
+		b.offline.Store(true)
+		s.beat(`{"message":"tick"}`)
+		page := b.open(s.url)
+		page.until(state("live"))
+		page.until(headline + " === 'tick'")
+		s.send(`{"message":"one"}`)
+		page.until(shows(1))
+		s.change(func() { s.epoch++ })
+		s.send(`{"message":"two"}`)
+		page.until(shows(2))
+		s.beat(`{"message":"tock"}`)
+		page.until("document.querySelector('.ticks li').textContent === 'tock'")
+		if got, want := evaluate[[]string](page, messageTexts), []string{"one", "two"}; !slices.Equal(got, want) {
+			t.Errorf("the page shows %q, want %q", got, want)
+		}
+	})
+}
+
+func TestTheBrowsersOwnEventSourceResumes(t *testing.T) {
+	t.Parallel()
+	inEachBrowser(t, func(t *testing.T, b *browser) {
+		a := start(t, "PUBLISH_TOKEN="+token, "TICK_INTERVAL=0")
+		network := newRelay(t, "127.0.0.1:"+a.port)
+		b.offline.Store(true)
+		page := b.open(network.url + "/nope")
+		page.until("location.pathname === '/nope' && document.readyState === 'complete'")
+		page.run("window.got = []; window.es = new EventSource('/sse'); es.onmessage = ({ data }) => window.got.push(JSON.parse(data).message)")
+		page.until("es.readyState === 1")
+		network.cut() // before any message
+		a.publish(`{"message":"one"}`)
+		page.until("got.length === 1")
+		network.cut()
+		a.publish(`{"message":"two"}`)
+		page.until("got.length === 2")
+		if got, want := evaluate[[]string](page, "got"), []string{"one", "two"}; !slices.Equal(got, want) {
+			t.Errorf("it got %q, want %q", got, want)
+		}
+	})
+}
+
+func TestAnotherSiteImportsTheModuleAndSendsItsCookies(t *testing.T) {
+	t.Parallel()
+	inEachBrowser(t, func(t *testing.T, b *browser) {
+		here, there := newStage(t), newStage(t)
+		there.change(func() { there.allowed = here.url })
+		page := b.open(there.url + "/elsewhere")
+		page.until("document.title === 'elsewhere'")
+		page.run("document.cookie = 'access_token=secret'")
+		page.navigate(here.url + "/elsewhere?here")
+		page.until("location.search === '?here' && document.readyState === 'complete'")
+		page.run(fmt.Sprintf(`window.got = []; import('%[1]s/lib/shared-event-source.js').then(({ SharedEventSource }) => {
+			window.source = new SharedEventSource('%[1]s/sse', { withCredentials: true });
+			source.onmessage = ({ data, origin }) => window.got.push(data, origin);
+		})`, there.url))
+		page.until("window.source?.readyState === 1")
+		there.send("1")
+		there.cut()
+		there.send("2")
+		page.until("got.length === 4")
+		if got, want := evaluate[[]string](page, "got"), []string{"1", there.url, "2", there.url}; !slices.Equal(got, want) {
+			t.Errorf("it got %q, want %q", got, want)
+		}
+		there.mu.Lock()
+		defer there.mu.Unlock()
+		if there.cookie != "secret" || there.preflights > 0 {
+			t.Errorf("the cookie is %q, and there were %d requests for permission", there.cookie, there.preflights)
+		}
+	})
 }
 
 func TestPageSaysWhatIsMissingWithoutJavaScript(t *testing.T) {
@@ -297,77 +300,19 @@ func TestPageSaysWhatIsMissingWithoutJavaScript(t *testing.T) {
 		_, err := cdp.Call(ctx, target, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 		return err
 	}), chromedp.Navigate(s.url))
-	if text := evaluate[string](page, "document.body.innerText"); !strings.Contains(text, "JavaScript") {
+	text := evaluate[string](page, "document.body.innerText")
+	if !strings.Contains(text, "JavaScript") || strings.Contains(text, "Nothing") {
 		t.Errorf("the page shows %q", text)
 	}
 }
 
-func TestMessagesAreShownAsTextWhateverTheyAre(t *testing.T) {
+func TestPageSaysWhenItMayNotReadATopic(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	tab := browse(t).open(s.url)
-	tab.until(state("live"))
-	want := []string{"<img src=x onerror=alert(1)><b>bold</b>", `"text"`, "null", "7", "[]", `{"message":1}`, `{"temperature":21.5}`, "two\nlines", ""}
-	s.send(`{"message":"<img src=x onerror=alert(1)><b>bold</b>"}`, `"text"`, `null`, `7`, `[]`, `{"message":1}`, `{"temperature":21.5}`, `{"message":"two\nlines"}`, `{"message":""}`)
-	tab.until(lines(len(want)))
-	if got := tab.lines(); !slices.Equal(got, want) {
-		t.Errorf("the page shows %q, want %q", got, want)
-	}
-	if evaluate[bool](tab, "document.querySelector('#sse-data p *') !== null") {
-		t.Error("a message has become markup")
-	}
-}
-
-// lines is true when the page shows so many lines or more.
-func lines(n int) string {
-	return fmt.Sprintf("document.querySelectorAll('#sse-data p').length >= %d", n)
-}
-
-// state is true when the status is one of these.
-func state(names ...string) string {
-	return fmt.Sprintf("%q.split(' ').includes(document.getElementById('status').dataset.state)", strings.Join(names, " "))
-}
-
-// lines is what the page shows, the oldest first.
-func (p *tab) lines() []string {
-	p.t.Helper()
-	lines := evaluate[[]string](p, "Array.from(document.querySelectorAll('#sse-data p'), (line) => line.textContent)")
-	slices.Reverse(lines)
-	return lines
-}
-
-// feeds is whether this tab has the stream.
-func (p *tab) feeds() bool {
-	p.t.Helper()
-	return evaluate[bool](p, state("live"))
-}
-
-// pause stops the page's script at its next step, as a debugger does.
-func (p *tab) pause() {
-	p.t.Helper()
-	p.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-		if _, err := cdp.Call(ctx, target, debugger.Enable, debugger.EnableParams{}); err != nil {
-			return err
-		}
-		_, err := cdp.Call(ctx, target, debugger.Pause, cdp.Empty{})
-		return err
-	}))
-}
-
-func (p *tab) resume() {
-	p.t.Helper()
-	p.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-		_, err := cdp.Call(ctx, target, debugger.Resume, debugger.ResumeParams{})
-		return err
-	}))
-}
-
-func (p *tab) lifecycle(to page.SetWebLifecycleStateState) {
-	p.t.Helper()
-	p.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-		_, err := cdp.Call(ctx, target, page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: to})
-		return err
-	}))
+	b := browse(t)
+	b.offline.Store(true)
+	s.change(func() { s.status = http.StatusForbidden })
+	b.open(s.url).until(state("refused"))
 }
 
 // everySecond fails the test unless each line is the time one second after the line before.
@@ -385,45 +330,4 @@ func everySecond(t *testing.T, lines []string) {
 		}
 		before = at
 	}
-}
-
-// counter is a proxy before a server that counts the streams.
-type counter struct {
-	url string
-
-	mu           sync.Mutex
-	open, opened int
-}
-
-func count(t *testing.T, of string) *counter {
-	t.Helper()
-	target, err := url.Parse(of)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &counter{}
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	proxy.FlushInterval = -1
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/sse" {
-			c.change(1, 1)
-			defer c.change(-1, 0)
-		}
-		proxy.ServeHTTP(w, r)
-	}))
-	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
-	c.url = strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
-	return c
-}
-
-func (c *counter) change(open, opened int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.open, c.opened = c.open+open, c.opened+opened
-}
-
-func (c *counter) streams() (open, opened int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.open, c.opened
 }

@@ -1,0 +1,101 @@
+import { createParser } from './parser.js';
+
+const silence = 40_000; // ms without a byte, after which a connection is dead: the server sends a comment every 15 s
+const longestDelay = 30_000; // ms between two tries, unless the server asks for more
+const longestRetryAfter = 300_000;
+const final = [204, 400, 401, 403]; // answers that another try would not change
+
+// connect keeps a stream open until it is closed or the server says that there is nothing to come back for.
+//
+//   url, init       for fetch
+//   lastId          the id to resume after
+//   onevent(event)  { type, data, id, origin }
+//   onid(id)        the id to resume from has changed
+//   onopen()
+//   onlost(lost)    { status, since, final }: the stream, or a try to open it, failed. since is when the last
+//                   byte came. Unless it is final, the next try follows by itself
+//
+// It returns { check, close }. check does not wait for the next try, and replaces a connection that died
+// unnoticed: the machine slept, or the tab was in the background.
+export function connect({ url, init, lastId, onevent, onid, onopen, onlost }) {
+  let pause = 3_000; // ms, until the server says otherwise
+  let failures = 0; // in a row
+  let heard = Date.now(); // when the last byte came
+  let timer;
+  let attempt; // aborts the request; undefined while waiting for the next one
+
+  async function open() {
+    clearTimeout(timer);
+    attempt?.abort();
+    const mine = (attempt = new AbortController());
+    const { signal } = mine;
+    let asked = Date.now(); // the request has as long as a byte has
+    const watch = setInterval(() => {
+      if (Date.now() - asked > silence) fail({});
+    }, 1_000);
+    signal.addEventListener('abort', () => clearInterval(watch));
+
+    function fail({ status, retryAfter = 0 }) {
+      if (signal.aborted) return;
+      mine.abort();
+      attempt = undefined;
+      const over = final.includes(status);
+      if (!over) {
+        const delay = Math.max(pause, retryAfter, Math.min(longestDelay, pause * 2 ** failures++));
+        timer = setTimeout(open, delay * (1 + Math.random() / 4)); // clients that were cut off together come back apart
+      }
+      onlost({ status, since: heard, final: over });
+    }
+
+    try {
+      const address = new URL(url);
+      // In the address rather than in a header: a header of its own makes the browser ask another site's permission first.
+      if (lastId) address.searchParams.set('lastEventId', lastId);
+      const response = await fetch(address, { ...init, cache: 'no-store', signal });
+      const { status, headers } = response;
+      if (status !== 200 || !/^text\/event-stream *(;|$)/i.test(headers.get('Content-Type'))) {
+        return fail({ status, retryAfter: milliseconds(headers.get('Retry-After')) });
+      }
+      failures = 0;
+      heard = asked = Date.now();
+      onopen();
+
+      const { origin } = new URL(response.url);
+      const parse = createParser({
+        lastId,
+        onevent: (event) => signal.aborted || onevent({ ...event, origin }),
+        onid: (id) => signal.aborted || onid((lastId = id)),
+        onretry: (ms) => (pause = ms),
+      });
+      const reader = response.body.getReader();
+      const decoder = new TextDecoder();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) return fail({});
+        heard = asked = Date.now();
+        parse(decoder.decode(value, { stream: true }));
+      }
+    } catch {
+      fail({}); // no network, no permission, or cut off
+    }
+  }
+
+  function close() {
+    clearTimeout(timer);
+    attempt?.abort();
+  }
+
+  open();
+  return {
+    close,
+    check() {
+      if (!attempt || Date.now() - heard > silence) open();
+    },
+  };
+}
+
+// milliseconds of a Retry-After, which is seconds or a date.
+function milliseconds(retryAfter) {
+  const ms = /^\d+$/.test(retryAfter) ? retryAfter * 1_000 : Date.parse(retryAfter) - Date.now();
+  return Math.min(Math.max(ms || 0, 0), longestRetryAfter);
+}

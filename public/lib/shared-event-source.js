@@ -1,0 +1,83 @@
+// An EventSource that all tabs of an origin share, and that comes back after any error. See docs/browser.md.
+
+import { connect } from './connection.js';
+import { share } from './tabs.js';
+
+// Of what tabs say to each other. Tabs with another version of this module do not share: raise it with any
+// change to that.
+const version = 1;
+
+export class SharedEventSource extends EventTarget {
+  static CONNECTING = 0;
+  static OPEN = 1;
+  static CLOSED = 2;
+  CONNECTING = 0;
+  OPEN = 1;
+  CLOSED = 2;
+
+  onopen = null;
+  onmessage = null;
+  onerror = null;
+  ongap = null; // the server no longer has all that this client missed
+  onstatechange = null; // readyState has another value
+
+  readyState = 0;
+  lostAt; // when the last byte of a connection came that is lost, as of Date.now(); undefined while there is one
+
+  #share;
+
+  constructor(url, { withCredentials = false, headers = {} } = {}) {
+    super();
+    try {
+      this.url = new URL(url, document.baseURI).href;
+    } catch {
+      throw new DOMException(`Cannot open an EventSource to '${url}': the URL is invalid.`, 'SyntaxError');
+    }
+    this.withCredentials = Boolean(withCredentials);
+    for (const type of ['open', 'message', 'error', 'gap', 'statechange']) {
+      this.addEventListener(type, (event) => this[`on${type}`]?.(event));
+    }
+
+    // Where to begin is a matter of each tab; the rest of the address says what to share.
+    const address = new URL(this.url);
+    const lastId = address.searchParams.get('lastEventId') ?? '';
+    address.searchParams.delete('lastEventId');
+    const init = { headers: { Accept: 'text/event-stream', ...headers }, credentials: withCredentials ? 'include' : 'same-origin' };
+    this.#share = share({
+      name: JSON.stringify(['SharedEventSource', version, address.href, init]),
+      lastId,
+      open: (handlers) => connect({ url: address.href, init, ...handlers }),
+      onevent: ({ type, data, id, origin }) => this.#dispatch(new MessageEvent(type, { data, lastEventId: id, origin })),
+      onstate: (state) => this.#change(state),
+    });
+  }
+
+  // lastEventId is the id to resume after, for another EventSource: new SharedEventSource(`/sse?lastEventId=${id}`).
+  get lastEventId() {
+    return this.#share.lastId();
+  }
+
+  // reconnect does not wait for the next try.
+  reconnect() {
+    this.#share.check();
+  }
+
+  close() {
+    this.#share.close();
+    this.#change({ readyState: this.CLOSED });
+  }
+
+  #change({ readyState, failures, status, since }) {
+    const before = this.readyState;
+    if (before === this.CLOSED) return;
+    this.readyState = readyState;
+    this.lostAt = readyState === this.OPEN ? undefined : since;
+    if (readyState !== before) this.dispatchEvent(new Event('statechange'));
+    if (readyState === this.OPEN && before !== this.OPEN) this.#dispatch(new Event('open'));
+    if (failures) this.#dispatch(Object.assign(new Event('error'), { status }));
+  }
+
+  #dispatch(event) {
+    if (this.readyState !== this.CLOSED || event.type === 'error') this.dispatchEvent(event);
+  }
+}
