@@ -36,7 +36,7 @@ func TestStreamEndsProperlyAfterAnySilence(t *testing.T) {
 
 func TestClientThatLeavesIsLetGoWithin30SecondsWithoutEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		events := hub.New(0)
+		events := hub.New(hub.Limits{})
 		defer events.Close()
 		app := gin.New()
 		app.GET("/sse", handlers.SSE(events))

@@ -112,8 +112,6 @@ func (s *Status) figures() gin.H {
 		"top":         decimal(top),
 		"summary":     summary,
 		"chart":       draw(chart, top),
-		"topics":      "1",
-		"busiest":     []gin.H{{"topic": "", "subscribers": grouped(uint64(now.Subscribers))}, {"topic": "orders/7", "subscribers": "2"}},
 	}
 }
 

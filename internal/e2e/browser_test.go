@@ -113,14 +113,95 @@ type tab struct {
 	closed bool
 }
 
-// findChromium is where the browser is. Without one the test is skipped, but not where CI=true.
-func findChromium(t *testing.T) string {
-	t.Helper()
-	long(t)
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
+// open loads an address in a new tab, which is closed when the test ends.
+func (b *browser) open(url string) *tab {
+	b.t.Helper()
+	var w window
+	var err error
+	if c, ok := b.driver.(*chromium); ok {
+		w, err = c.openFor(b, url)
+	} else {
+		w, err = b.driver.open(url)
+	}
+	if err != nil {
+		b.t.Fatalf("open %s in %s: %v", url, b.name, err)
+	}
+	p := &tab{t: b.t, window: w}
+	b.t.Cleanup(func() {
+		if !p.closed {
+			_ = w.close() // may have crashed
 		}
+	})
+	return p
+}
+
+// close closes the tab as its user does.
+func (p *tab) close() {
+	p.t.Helper()
+	p.closed = true
+	if err := p.window.close(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *tab) navigate(url string) {
+	p.t.Helper()
+	if err := p.window.navigate(url); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// until waits until the JavaScript expression is true, also across a change to another page.
+func (p *tab) until(expression string) {
+	p.t.Helper()
+	deadline := time.Now().Add(3 * patience)
+	for {
+		value, err := p.window.evaluate("(" + expression + ")")
+		if string(value) == "true" {
+			return
+		}
+		if time.Now().After(deadline) {
+			text, _ := p.window.evaluate("document.body.innerText")
+			p.t.Fatalf("%s: not true in time (%s, %v); the page shows:\n%s", expression, value, err, text)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// evaluate returns the value of a JavaScript expression, or of the promise that it is.
+func evaluate[T any](p *tab, expression string) (value T) {
+	p.t.Helper()
+	answer, err := p.window.evaluate(expression)
+	if err == nil && len(answer) > 0 {
+		err = json.Unmarshal(answer, &value)
+	}
+	if err != nil {
+		p.t.Fatalf("%s: %v", expression, err)
+	}
+	return value
+}
+
+// run executes statements in the page.
+func (p *tab) run(statements string) {
+	p.t.Helper()
+	if _, err := p.window.evaluate("(() => {" + statements + "})()"); err != nil {
+		p.t.Fatalf("%s: %v", statements, err)
+	}
+}
+
+// picture writes a screenshot where they are asked for.
+func (p *tab) picture(name string) {
+	p.t.Helper()
+	folder := os.Getenv("SCREENSHOTS")
+	if folder == "" {
+		return
+	}
+	picture, err := p.window.picture()
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o644)
+	}
+	if err != nil {
+		p.t.Fatal(err)
 	}
 }
 
@@ -136,7 +217,6 @@ func missing(t *testing.T, what, get string) {
 // npm returns a folder with the packages of testdata.
 func npm(t *testing.T) string {
 	t.Helper()
-	long(t)
 	program, err := exec.LookPath("npm")
 	if err != nil {
 		missing(t, "npm", "install it (apt-get install npm)")
