@@ -185,7 +185,7 @@ func (c *client) read(ctx context.Context) error {
 				lines = append(lines, line)
 			}
 		}
-		if identified && len(lines) > 0 { // neither a comment, nor a tick, nor the start
+		if identified && !slices.Contains(lines, "event:position") { // neither a comment, nor a tick, nor the start
 			c.got = append(c.got, strings.Join(lines, " "))
 		}
 	}
