@@ -378,7 +378,7 @@ func model1(t *testing.T, seed uint64) {
 			}
 			m.leave(0)
 		}
-		if len(m.h.chains) > 0 || len(m.h.topics) > 0 || m.h.silent.Len() > 0 {
+		if len(m.h.chains) > 0 || len(m.h.topics) > 0 || m.h.silent.next != &m.h.silent {
 			t.Errorf("%d chains and %d topics are left of subscribers that are gone", len(m.h.chains), len(m.h.topics))
 		}
 	})
