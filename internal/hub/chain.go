@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"iter"
 	"slices"
 	"time"
 )
@@ -69,7 +70,7 @@ type chain struct {
 	next        *chain
 }
 
-// push adds a chain to the ring as the latest one. It is the ring's own element that is called.
+// push adds a chain to a ring as the one that was active last.
 func (ring *chain) push(c *chain) {
 	c.previous, c.next = ring.previous, ring
 	c.previous.next, ring.previous = c, c
@@ -158,7 +159,7 @@ func (h *Hub) leave(s *Subscriber) {
 }
 
 // followers yields the chains whose sets have that topic.
-func (h *Hub) followers(topic string) func(yield func(*chain) bool) {
+func (h *Hub) followers(topic string) iter.Seq[*chain] {
 	return func(yield func(*chain) bool) {
 		for key := range keys(topic) {
 			if t := h.topics[key]; t != nil {
