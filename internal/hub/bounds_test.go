@@ -13,6 +13,7 @@ import (
 // heap is how many bytes are in use.
 func heap() int64 {
 	runtime.GC()
+	runtime.GC() // completes the sweep of the first one
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	return int64(stats.HeapAlloc)
@@ -31,7 +32,7 @@ func TestClientsThatFallBehindKeepABoundedAmountInMemory(t *testing.T) {
 		stalled = append(stalled, s)
 	}
 	payload := json.RawMessage(`"` + strings.Repeat("x", 10_000) + `"`)
-	const messages = 20_000 // 200 MB
+	const messages = 8_000 // 80 MB
 	for n := range uint64(messages) {
 		if err := h.Append(Message{Number: n + 1, Topic: "news", Data: payload}); err != nil {
 			t.Fatal(err)
@@ -43,7 +44,7 @@ func TestClientsThatFallBehindKeepABoundedAmountInMemory(t *testing.T) {
 	}
 	for _, s := range stalled {
 		got := brief(t, now(t, s))
-		if !strings.HasPrefix(got, "gap ") || !strings.Contains(got, " null, ") && !strings.Contains(got, " 19") || !strings.HasSuffix(got, fmt.Sprint(", ", messages)) {
+		if !strings.HasPrefix(got, "gap ") || !strings.Contains(got, " null, ") && !strings.Contains(got, " 79") || !strings.HasSuffix(got, fmt.Sprint(", ", messages)) {
 			t.Fatalf("a client that fell behind got %.60q...", got)
 		}
 	}
@@ -157,7 +158,7 @@ func TestAStrangersSubscriptionLeavesNothing(t *testing.T) {
 		now(t, s)
 		s.Close()
 	}
-	if len(h.chains)+len(h.topics)+h.silent.Len() > 0 || len(h.histories.topics) != 1 || h.Stats().Subscribers != 0 {
+	if len(h.chains)+len(h.topics) > 0 || h.silent.next != &h.silent || len(h.histories.topics) != 1 || h.Stats().Subscribers != 0 {
 		t.Errorf("%d chains, %d topics and %d histories are left", len(h.chains), len(h.topics), len(h.histories.topics))
 	}
 }

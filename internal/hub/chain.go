@@ -1,7 +1,7 @@
 package hub
 
 import (
-	"container/list"
+	"iter"
 	"slices"
 	"time"
 )
@@ -30,11 +30,11 @@ const (
 type batch struct {
 	sent   chan struct{} // closed once the rest does not change any more
 	data   []byte
-	events int
+	events int32
+	own    int32   // bytes of data that no other batch shares
 	first  uint64  // number of the first message, 0 if there is none
 	last   uint64  // number of the last one
 	starts []begin // of the messages after the first one
-	own    int     // bytes of data that no other batch shares
 	before int     // bytes that the hub had sent before it
 	next   *batch  // nil sends the subscriber to the histories
 }
@@ -49,7 +49,7 @@ type begin struct {
 func (b *batch) after(number uint64) (data []byte, events int) {
 	switch {
 	case b.first == 0 || b.first > number:
-		return b.data, b.events
+		return b.data, int(b.events)
 	case b.last <= number:
 		return nil, 0
 	}
@@ -66,8 +66,18 @@ type chain struct {
 	waiting     bool          // for the pacer
 	paced       time.Duration // when it sent messages
 	active      time.Duration // when it sent something
-	silent      *list.Element // in the order of active
+	previous    *chain        // both in a ring of all chains, in the order of active
+	next        *chain
 }
+
+// push adds a chain to a ring as the one that was active last.
+func (ring *chain) push(c *chain) {
+	c.previous, c.next = ring.previous, ring
+	c.previous.next, ring.previous = c, c
+}
+
+// unlink takes a chain out of the ring.
+func (c *chain) unlink() { c.previous.next, c.next.previous = c.next, c.previous }
 
 // topic is what leads from a name to the chains that have it in their sets.
 type topic struct {
@@ -119,7 +129,7 @@ func (h *Hub) join(s *Subscriber, topics Topics) {
 			t.chains = append(t.chains, following{c, i})
 		}
 		h.chains[topics] = c
-		c.silent = h.silent.PushBack(c)
+		h.silent.push(c)
 	}
 	c.subscribers++
 	for _, f := range c.follows {
@@ -153,12 +163,12 @@ func (h *Hub) leave(s *Subscriber) {
 	}
 	if c.subscribers == 0 {
 		delete(h.chains, c.topics)
-		h.silent.Remove(c.silent)
+		c.unlink()
 	}
 }
 
 // followers yields the chains whose sets have that topic.
-func (h *Hub) followers(topic string) func(yield func(*chain) bool) {
+func (h *Hub) followers(topic string) iter.Seq[*chain] {
 	return func(yield func(*chain) bool) {
 		for key := range keys(topic) {
 			if t := h.topics[key]; t != nil {
@@ -196,10 +206,10 @@ func (h *Hub) add(c *chain, number uint64, frame []byte, own int) {
 	if b.events > 1 {
 		b.starts = append(b.starts, begin{number, len(b.data)})
 		b.data = append(b.data, frame...) // copies the first one, which has no room
-		b.own = cap(b.data)
+		b.own = int32(cap(b.data))
 		return
 	}
-	b.first, b.data, b.own = number, frame, own
+	b.first, b.data, b.own = number, frame, int32(own)
 	now := h.now()
 	if now >= c.paced+pace {
 		h.flush(c)
@@ -228,7 +238,9 @@ func (h *Hub) flushWaiting() {
 	defer h.mu.Unlock()
 	h.paced = h.now()
 	for i, c := range h.waiting {
-		h.flush(c)
+		if c.subscribers > 0 { // or it is gone by now
+			h.flush(c)
+		}
 		c.waiting = false
 		h.waiting[i] = nil
 	}
@@ -236,9 +248,9 @@ func (h *Hub) flushWaiting() {
 }
 
 // sendNow sends something that is no message, after what waits.
-func (h *Hub) sendNow(c *chain, frame []byte, events int) {
+func (h *Hub) sendNow(c *chain, frame []byte, events int32) {
 	h.flush(c)
-	c.end.data, c.end.events, c.end.own = frame, events, len(frame)
+	c.end.data, c.end.events, c.end.own = frame, events, int32(len(frame))
 	h.send(c)
 }
 
@@ -251,8 +263,9 @@ func (h *Hub) send(c *chain) {
 	b.next = c.end
 	close(b.sent)
 	c.active = h.now()
-	h.silent.MoveToBack(c.silent)
-	if h.sent += batchCost + b.own; h.sent-h.swept > maxBehind/4 {
+	c.unlink()
+	h.silent.push(c)
+	if h.sent += batchCost + int(b.own); h.sent-h.swept > maxBehind/4 {
 		h.sweep()
 	}
 }
@@ -283,8 +296,7 @@ func (h *Hub) comment() {
 		return
 	}
 	now, wait := h.now(), silence
-	for e := h.silent.Front(); e != nil; e = h.silent.Front() {
-		c := e.Value.(*chain)
+	for c := h.silent.next; c != &h.silent; c = h.silent.next {
 		if wait = c.active + silence - now; wait > 0 {
 			break
 		}

@@ -11,7 +11,6 @@ package hub
 
 import (
 	"cmp"
-	"container/list"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -80,7 +79,7 @@ type Hub struct {
 	waiting []*chain
 	paced   time.Duration // when the pacer last sent something
 	pacer   *time.Timer   // flushes the waiting chains
-	silent  *list.List    // of all chains, the longest silent one first
+	silent  chain         // begins and ends the ring of all chains, the longest silent one first
 	quiet   *time.Timer   // breaks their silence
 }
 
@@ -92,8 +91,8 @@ func New(limits Limits) *Hub {
 		chains:    map[Topics]*chain{},
 		topics:    map[string]*topic{},
 		started:   time.Now(),
-		silent:    list.New(),
 	}
+	h.silent.previous, h.silent.next = &h.silent, &h.silent
 	h.mu.Lock() // the timers' goroutines have to see the timers
 	defer h.mu.Unlock()
 	h.quiet = time.AfterFunc(silence, h.comment)

@@ -185,11 +185,11 @@ func TestNewSubscriberGetsTheLatestTickAtOnceAndOnce(t *testing.T) {
 	expect(t, late, "from 0, tick, tick")
 	expect(t, other, "from 0")
 	if got := brief(t, all+now(t, back)); got != "from 0, tick, tick" {
-		t.Errorf("who came back got %q", got)
+		t.Errorf("the one that came back got %q", got)
 	}
 }
 
-func TestWhoComesBackGetsWhatItMissed(t *testing.T) {
+func TestAClientThatComesBackGetsWhatItMissed(t *testing.T) {
 	t.Parallel()
 	for after, want := range map[string]string{
 		"":                            "from 8",
