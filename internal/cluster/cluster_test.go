@@ -350,6 +350,9 @@ func TestMessageThatNATSDoesNotTakeIsTooLarge(t *testing.T) {
 
 func TestReplicaWithoutNATSAtTheStartCatchesUp(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes many seconds")
+	}
 	n := testnats.Start(t)
 	a := join(t, n.ClientURL()).ready(t)
 	old := a.publish(t, "", "old")
@@ -460,6 +463,9 @@ func TestDeletedStreamIsMadeAnewAndClientsAreToldOfAGap(t *testing.T) {
 
 func TestPurgedStreamIsForgottenAndGoesOn(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes many seconds")
+	}
 	n := testnats.Start(t)
 	a := join(t, n.ClientURL()).ready(t)
 	c := a.client("")
@@ -504,6 +510,9 @@ func TestServerThatNeverAnswersHoldsNobodyUp(t *testing.T) {
 // As after a power cut, or when an operator puts an older copy back.
 func TestStreamThatLostMessagesGoesOn(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes many seconds")
+	}
 	n := testnats.Start(t)
 	r := join(t, n.ClientURL()).ready(t)
 	c := r.client("")

@@ -276,6 +276,9 @@ func TestOneNodeRestartedFromDiskUnderLoadLosesAndDoublesNothing(t *testing.T) {
 
 func TestNodeKilledUnderLoadLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes many seconds")
+	}
 	c := startThree(t)
 	prepare := join(t, c.url, func(c *cluster.Config) { c.Replicas = 3 }).ready(t)
 	prepare.stop()
@@ -303,6 +306,9 @@ func TestNodeKilledUnderLoadLosesAndDoublesNothing(t *testing.T) {
 
 func TestLeaderMovedUnderLoadLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes many seconds")
+	}
 	c := startThree(t)
 	prepare := join(t, c.url, func(c *cluster.Config) { c.Replicas = 3 }).ready(t)
 	prepare.stop()
