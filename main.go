@@ -93,13 +93,17 @@ func run(args []string) error {
 	case "version", "--version":
 		return config.Version(os.Stdout)
 	}
-	cfg, err := config.Load(env.ToMap(os.Environ()))
+	environment := env.ToMap(os.Environ())
+	cfg, err := config.Load(environment)
 	if err != nil {
 		return err
 	}
 	port := server.Config{Host: cfg.Host, Port: cfg.Port, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile}
 	switch command {
 	case "":
+		for _, warning := range cfg.Warnings(environment) {
+			log.Print(warning)
+		}
 		return serve(cfg, port)
 	case "healthcheck":
 		return server.CheckHealth(port, "/healthz")

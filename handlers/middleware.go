@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gin-contrib/cors"
@@ -22,17 +23,23 @@ func Secure() gin.HandlerFunc {
 	})
 }
 
-// CORS lets pages of these origins read what the server answers, or does nothing if there are none.
+// CORS lets pages of these origins read what the server answers, or does nothing if there are none. Pages of listed
+// origins may use the user's cookies and tokens; with * nobody may.
 func CORS(origins []string) gin.HandlerFunc {
 	if len(origins) == 0 {
 		return func(*gin.Context) {}
 	}
-	return cors.New(cors.Config{
+	policy := cors.Config{
 		AllowOrigins: origins,
 		AllowMethods: []string{http.MethodGet},
 		AllowHeaders: []string{"Cache-Control", "Last-Event-ID"}, // clients built on fetch send these
 		MaxAge:       time.Hour,
-	})
+	}
+	if !slices.Contains(origins, "*") {
+		policy.AllowCredentials = true
+		policy.AllowHeaders = append(policy.AllowHeaders, "Authorization")
+	}
+	return cors.New(policy)
 }
 
 // WriteDeadline cuts off a client that reads its answer too slowly, or not at all.

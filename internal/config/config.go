@@ -14,6 +14,7 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"gin-sse/internal/cluster"
+	"gin-sse/internal/token"
 )
 
 // Config has a field for each setting. Its tags are the variable, the default, and what Load accepts;
@@ -24,7 +25,9 @@ type Config struct {
 	TickInterval   time.Duration `env:"TICK_INTERVAL" envDefault:"1s" accepts:"0 for no ticks, or a duration of at least 10ms such as 1s"`
 	PublishToken   string        `env:"PUBLISH_TOKEN" accepts:"the secret that publishers send: letters, digits and signs without spaces; empty turns publishing off" secret:"true"`
 	MaxEventBytes  int64         `env:"MAX_EVENT_BYTES" envDefault:"65536" accepts:"a number of bytes, 1 or more"`
-	History        int           `env:"HISTORY" envDefault:"1000" accepts:"a number of messages, 0 or more"`
+	History        int           `env:"HISTORY" envDefault:"1000" accepts:"how many messages are kept of each topic, 0 or more"`
+	HistoryBytes   int64         `env:"HISTORY_BYTES" envDefault:"67108864" accepts:"a number of bytes for the messages kept of all topics together, 0 or more"`
+	SubscribeKey   string        `env:"SUBSCRIBE_KEY" accepts:"the secret that signs the tokens for private topics, at least 32 bytes without white space at its ends; empty closes private topics" secret:"true"`
 	MaxClients     uint64        `env:"MAX_CLIENTS" envDefault:"0" accepts:"how many streams may be open at the same time, 0 for any number"`
 	Metrics        bool          `env:"METRICS" envDefault:"false" accepts:"true for the page /metrics, or false"`
 	AllowedOrigins list          `env:"ALLOWED_ORIGINS" accepts:"origins such as https://example.com or http://localhost:5173, without a path, separated by commas; or * alone for all"`
@@ -73,6 +76,8 @@ func Load(environment map[string]string) (Config, error) {
 		{"TLSKeyFile", cfg.TLSKeyFile != "" || cfg.TLSCertFile == ""},
 		{"MaxEventBytes", cfg.MaxEventBytes >= 1},
 		{"History", cfg.History >= 0},
+		{"HistoryBytes", cfg.HistoryBytes >= 0},
+		{"SubscribeKey", cfg.SubscribeKey == "" || token.CheckKey([]byte(cfg.SubscribeKey)) == nil},
 		{"NATSURL", cfg.NATSURL == "" || cluster.ValidURL(cfg.NATSURL)},
 		{"NATSStream", isStreamName(cfg.NATSStream)},
 		{"NATSReplicas", cfg.NATSReplicas >= 1 && cfg.NATSReplicas <= 5},

@@ -210,8 +210,8 @@ func (s *detached) end() {
 // must not use it.
 func AtEnd(c *gin.Context, f func()) {
 	value, _ := c.Get(key{})
-	s, ok := value.(*detached)
-	if ok && s.later(f) {
+	if s, ok := value.(*detached); ok {
+		s.atEnd(f)
 		return
 	}
 	f()
@@ -220,12 +220,15 @@ func AtEnd(c *gin.Context, f func()) {
 // key is that of a request's detached stream.
 type key struct{}
 
-// later tells whether f will be called when the stream ends, or that has been.
-func (s *detached) later(f func()) bool {
+// atEnd calls f when the stream ends, or at once if it has.
+func (s *detached) atEnd(f func()) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.ended {
+	ended := s.ended
+	if !ended {
 		s.ends = append(s.ends, f)
 	}
-	return !s.ended
+	s.mu.Unlock()
+	if ended {
+		f()
+	}
 }

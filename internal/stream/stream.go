@@ -19,7 +19,8 @@ import (
 const maxBody = 64 << 10
 
 // Detach sends the head of the answer and runs send, which streams the rest with c.Stream. That c has a Writer
-// and nothing else of the request. ctx ends when the server stops or the client is known to have left.
+// and nothing else of the request. ctx ends when the server stops, when the client is known to have left, and at the
+// deadline of the request's context, if it has one.
 //
 // On HTTP/1.x Detach returns at once, and send runs on a goroutine of its own after the handler has
 // returned: everything that parsed the request becomes garbage, and a waiting client costs 9 KB instead
@@ -48,6 +49,9 @@ func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) erro
 	s := newDetached(w)
 	c.Set(key{}, s)
 	group.add(s)
+	if deadline, ok := c.Request.Context().Deadline(); ok {
+		s.atEnd(stopAt(deadline, s.cancel))
+	}
 	go func() {
 		defer group.remove(s)
 		defer logPanic()
@@ -78,6 +82,12 @@ func fail(c *gin.Context, status int, message string, reason error) error {
 	c.Header("Content-Type", "") // the stream's, which Gin would keep
 	c.AbortWithStatusJSON(status, gin.H{"error": message})
 	return c.Error(reason)
+}
+
+// stopAt calls cancel at that time of the wall clock, unless the function that it returns is called before.
+func stopAt(deadline time.Time, cancel func()) (stop func()) {
+	timer := time.AfterFunc(time.Until(deadline), cancel)
+	return func() { timer.Stop() }
 }
 
 func logPanic() {

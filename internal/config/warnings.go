@@ -1,0 +1,68 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+)
+
+// Warnings returns a line for each thing that can be used but is probably a mistake.
+func (cfg Config) Warnings(environment map[string]string) []string {
+	warnings := mistyped(environment)
+	if cfg.SubscribeKey != "" && slices.Contains(cfg.AllowedOrigins, "*") {
+		warnings = append(warnings, "ALLOWED_ORIGINS=* and SUBSCRIBE_KEY are both set: browsers send no cookie or token from other sites then. List the origins that need private topics.")
+	}
+	return warnings
+}
+
+// mistyped returns a warning for each variable that is probably a setting with a mistake in its name.
+func mistyped(environment map[string]string) (warnings []string) {
+	for _, name := range slices.Sorted(maps.Keys(environment)) {
+		if name == "SSL_CERT_FILE" { // Go's own, close to TLS_CERT_FILE
+			continue
+		}
+		closest, least := "", 3
+		for field := range reflect.TypeFor[Config]().Fields() {
+			setting := field.Tag.Get("env")
+			mistakes := distance(name, setting)
+			if mistakes == 0 {
+				closest = ""
+				break
+			}
+			// In a short name two mistakes make another word: HOME is not HOST.
+			if mistakes < least && mistakes <= len(setting)/4 {
+				closest, least = setting, mistakes
+			}
+		}
+		if closest != "" {
+			warnings = append(warnings, fmt.Sprintf("%s is not a setting and is ignored. Did you mean %s?", name, closest))
+		}
+	}
+	return warnings
+}
+
+// distance is the number of letters to add, remove or replace, or neighbours to swap, to make one word of the other.
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			replace := rows[i-1][j-1]
+			if a[i-1] != b[j-1] {
+				replace++
+			}
+			rows[i][j] = min(replace, rows[i-1][j]+1, rows[i][j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}
