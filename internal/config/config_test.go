@@ -31,22 +31,21 @@ func TestWithoutSettingsEachHasItsDefault(t *testing.T) {
 
 func TestEachSettingIsRead(t *testing.T) {
 	t.Parallel()
+	const key = "a key of at least 32 bytes, with ="
 	creds := filepath.Join(t.TempDir(), "nats.creds")
 	if err := os.WriteFile(creds, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	got, err := config.Load(map[string]string{
 		"HOST": "127.0.0.1", "PORT": "65535", "TICK_INTERVAL": "10ms", "PUBLISH_TOKEN": "s3cret!~", "MAX_EVENT_BYTES": "1",
-		"HISTORY_BYTES": "5", "SUBSCRIBE_KEY": strings.Repeat("k", 32),
-		"HISTORY": "0", "MAX_CLIENTS": "18446744073709551615", "METRICS": "true", "ALLOWED_ORIGINS": "http://localhost:5173, https://example.com,",
+		"HISTORY": "0", "HISTORY_BYTES": "0", "SUBSCRIBE_KEY": key, "MAX_CLIENTS": "18446744073709551615", "METRICS": "true", "ALLOWED_ORIGINS": "http://localhost:5173, https://example.com,",
 		"TRUSTED_PROXIES": "10.0.0.0/8,::1", "TLS_CERT_FILE": "cert.pem", "TLS_KEY_FILE": "key.pem",
 		"NATS_URL": "nats://a:4222,tls://user:password@b", "NATS_STREAM": "a-B_9", "NATS_REPLICAS": "5", "NATS_CREDS": creds,
 		"TZ": ":Europe/Berlin", "GIN_MODE": "release", "UNKNOWN": "x",
 	})
 	want := config.Config{
 		Host: "127.0.0.1", Port: 65535, TickInterval: 10 * time.Millisecond, PublishToken: "s3cret!~", MaxEventBytes: 1,
-		HistoryBytes: 5, SubscribeKey: strings.Repeat("k", 32),
-		MaxClients: 1<<64 - 1, Metrics: true, AllowedOrigins: []string{"http://localhost:5173", "https://example.com"},
+		SubscribeKey: key, MaxClients: 1<<64 - 1, Metrics: true, AllowedOrigins: []string{"http://localhost:5173", "https://example.com"},
 		TrustedProxies: []string{"10.0.0.0/8", "::1"}, TLSCertFile: "cert.pem", TLSKeyFile: "key.pem",
 		NATSURL: "nats://a:4222,tls://user:password@b", NATSStream: "a-B_9", NATSReplicas: 5, NATSCreds: creds,
 		TZ: ":Europe/Berlin", GinMode: "release",
@@ -80,6 +79,8 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		metrics  = "true for the page /metrics, or false"
 		size     = "a number of bytes, 1 or more"
 		messages = "how many messages are kept of each topic, 0 or more"
+		all      = "a number of bytes for the messages kept of all topics together, 0 or more"
+		signing  = "the secret that signs the tokens for private topics, at least 32 bytes without white space at its ends; empty closes private topics"
 		secret   = "the secret that publishers send: letters, digits and signs without spaces; empty turns publishing off"
 		servers  = "addresses such as nats://localhost:4222 or tls://user:password@nats.example.com, separated by commas"
 		stream   = "a name of letters, digits, hyphens and underscores"
@@ -112,7 +113,10 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		{"METRICS=yes", metrics},
 		{"HISTORY=-1", messages},
 		{"HISTORY=1e3", messages},
-		{"HISTORY_BYTES=-1", "a number of bytes for the messages kept of all topics together, 0 or more"},
+		{"HISTORY_BYTES=-1", all},
+		{"HISTORY_BYTES=64M", all},
+		{"SUBSCRIBE_KEY=short", signing},
+		{"SUBSCRIBE_KEY=" + strings.Repeat("x", 40) + "\n", signing},
 		{"MAX_EVENT_BYTES=0", size},
 		{"MAX_EVENT_BYTES=64k", size},
 		{"PUBLISH_TOKEN=a secret", secret},
@@ -151,7 +155,7 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 			if want := `TLS_CERT_FILE="" cannot be used: it accepts the certificate's PEM file; it goes with TLS_KEY_FILE`; err.Error() != want {
 				t.Errorf("%s: %q, want %q", test.setting, err, want)
 			}
-		case "PUBLISH_TOKEN", "NATS_URL": // secrets
+		case "PUBLISH_TOKEN", "SUBSCRIBE_KEY", "NATS_URL": // secrets
 			if want := name + " cannot be used: it accepts " + test.accepts; err.Error() != want {
 				t.Errorf("%s: %q, want %q", test.setting, err, want)
 			}
@@ -195,7 +199,7 @@ func TestUsageListsEverySettingWithItsDefaultAndWhatItAccepts(t *testing.T) {
 			t.Errorf("%s is listed %d times", name, listed)
 		}
 	}
-	if fields < 18 {
+	if fields < 20 {
 		t.Errorf("only %d settings", fields)
 	}
 	for _, command := range []string{"gin-sse healthcheck ", "gin-sse healthcheck ready ", "gin-sse --help ", "gin-sse --version "} {
@@ -210,5 +214,22 @@ func TestVersionIsOneLineWithGosVersion(t *testing.T) {
 	var text bytes.Buffer
 	if err := config.Version(&text); err != nil || !strings.HasPrefix(text.String(), "gin-sse ") || strings.Count(text.String(), "\n") != 1 || !strings.Contains(text.String(), " go1.") {
 		t.Errorf("error %v, and it says %q", err, text.String())
+	}
+}
+
+func TestPrivateTopicsForAllOriginsAreAWarning(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		origins []string
+		key     string
+		want    int
+	}{
+		{[]string{"*"}, "key", 1},
+		{[]string{"*"}, "", 0},
+		{[]string{"https://example.com"}, "key", 0},
+	} {
+		if got := (config.Config{AllowedOrigins: test.origins, SubscribeKey: test.key}).Warnings(nil); len(got) != test.want {
+			t.Errorf("ALLOWED_ORIGINS=%q, SUBSCRIBE_KEY=%q: %q, want %d warnings", test.origins, test.key, got, test.want)
+		}
 	}
 }

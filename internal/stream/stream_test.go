@@ -625,6 +625,22 @@ func TestFunctionThatIgnoresErrorsEndsAfterTheClientLeft(t *testing.T) {
 	})
 }
 
+func TestStreamEndsAtTheDeadlineOfItsRequest(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, start func(*httptest.Server)) {
+		h := serve(t, start, untilDone, func(c *gin.Context) {
+			ctx, cancel := context.WithTimeout(c.Request.Context(), 100*time.Millisecond)
+			defer cancel() // when the handler returns, which may be long before the deadline
+			c.Request = c.Request.WithContext(ctx)
+			c.Next()
+		})
+		begin := time.Now()
+		if text, err := io.ReadAll(h.get("/").Body); err != nil || string(text) != "hello" || time.Since(begin) < 100*time.Millisecond {
+			t.Errorf("after %v the stream has %q and error %v", time.Since(begin), text, err)
+		}
+	})
+}
+
 func TestFirstWriteThatFailsEndsTheContext(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{10, 10_000} { // one waits for a Flush, the other is sent at once

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The server lets go of them within 60 s on an idle machine.
+// The server lets go of them within 60 s on an idle machine. This file comes early, as the others can run meanwhile.
 func TestVanishedClientIsLetGo(t *testing.T) {
 	t.Parallel()
 	long(t)
