@@ -55,7 +55,7 @@ func TestEditShowsOnTheNextRefreshInDebugModeOnly(t *testing.T) {
 	}{{"debug", true}, {"release", false}} {
 		dir := t.TempDir()
 		write(t, filepath.Join(dir, "public", "index.html"), "first")
-		write(t, filepath.Join(dir, "templates", "error.html"), "<b>${status}</b>")
+		write(t, filepath.Join(dir, "templates", "error.html"), "<b>{{.status}}</b>")
 		write(t, filepath.Join(dir, "secret.txt"), "secret")
 		a := startIn(t, dir, "GIN_MODE="+test.mode)
 		if got := body(t, a.get("/")) == "first"; got != test.disk {

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,7 +42,6 @@ var (
 	closeWindow  = verb{http.MethodDelete, "/window", "WebDriver:CloseWindow"}
 	navigate     = verb{http.MethodPost, "/url", "WebDriver:Navigate"}
 	executeAsync = verb{http.MethodPost, "/execute/async", "WebDriver:ExecuteAsyncScript"}
-	screenshot   = verb{http.MethodGet, "/screenshot", "WebDriver:TakeScreenshot"}
 	setRect      = verb{http.MethodPost, "/window/rect", "WebDriver:SetWindowRect"}
 )
 
@@ -128,18 +126,6 @@ func (w *sessionWindow) evaluate(expression string) (json.RawMessage, error) {
 		return nil, errors.New(result.Error)
 	}
 	return result.Value, nil
-}
-
-func (w *sessionWindow) picture() ([]byte, error) {
-	answer, err := w.do(screenshot, map[string]any{"full": false})
-	if err != nil {
-		return nil, err
-	}
-	var encoded string
-	if err := json.Unmarshal(answer, &encoded); err != nil {
-		return nil, err
-	}
-	return base64.StdEncoding.DecodeString(encoded)
 }
 
 var capabilities = map[string]any{"pageLoadStrategy": "none"}
