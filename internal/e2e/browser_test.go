@@ -31,8 +31,7 @@ type window interface {
 	evaluate(expression string) (json.RawMessage, error) // waits for a promise
 	navigate(url string) error
 	resize(width, height int) error
-	picture() ([]byte, error) // a PNG
-	close() error             // as its user does
+	close() error // as its user does
 }
 
 // engine is a browser that tests share: a server of its own gives each test an origin of its own, with
@@ -196,7 +195,7 @@ func (p *tab) picture(name string) {
 	if folder == "" {
 		return
 	}
-	picture, err := p.window.picture()
+	picture, err := p.chromium().picture()
 	if err == nil {
 		err = os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o644)
 	}

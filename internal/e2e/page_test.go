@@ -128,7 +128,7 @@ func TestNothingMovesUnderAReader(t *testing.T) {
 	inEachBrowser(t, func(t *testing.T, b *browser) {
 		s := newStage(t)
 		page := b.open(s.url)
-		if err := page.window.resize(375, 667); err != nil {
+		if err := page.window.resize(375, 667); err != nil { // Firefox and WebKit stop at about 500
 			t.Fatal(err)
 		}
 		page.until(state("live"))

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,7 +42,6 @@ var (
 	closeWindow  = verb{http.MethodDelete, "/window", "WebDriver:CloseWindow"}
 	navigate     = verb{http.MethodPost, "/url", "WebDriver:Navigate"}
 	executeAsync = verb{http.MethodPost, "/execute/async", "WebDriver:ExecuteAsyncScript"}
-	screenshot   = verb{http.MethodGet, "/screenshot", "WebDriver:TakeScreenshot"}
 	setRect      = verb{http.MethodPost, "/window/rect", "WebDriver:SetWindowRect"}
 )
 
@@ -130,19 +128,27 @@ func (w *sessionWindow) evaluate(expression string) (json.RawMessage, error) {
 	return result.Value, nil
 }
 
-func (w *sessionWindow) picture() ([]byte, error) {
-	answer, err := w.do(screenshot, map[string]any{"full": false})
+var capabilities = map[string]any{"pageLoadStrategy": "none"}
+
+// launch runs a program until it is ended, or this process is: the shell between the two sees its input end.
+func launch(environment []string, file *os.File, program ...string) (end func(), err error) {
+	run := exec.Command("/bin/sh", append([]string{"-c", `"$@" & read -r _; kill $!; wait`, "sh"}, program...)...)
+	run.Env = append(os.Environ(), environment...)
+	if file != nil {
+		run.ExtraFiles = []*os.File{file}
+	}
+	input, err := run.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
-	var encoded string
-	if err := json.Unmarshal(answer, &encoded); err != nil {
+	if err := run.Start(); err != nil {
 		return nil, err
 	}
-	return base64.StdEncoding.DecodeString(encoded)
+	return func() {
+		input.Close()
+		_ = run.Wait() // its status is that of a program that was killed
+	}, nil
 }
-
-var capabilities = map[string]any{"pageLoadStrategy": "none"}
 
 // startFirefox drives Firefox over the socket that geckodriver would use: each message is its length, a
 // colon, and JSON.
@@ -165,14 +171,12 @@ user_pref("network.connectivity-service.enabled", false);
 	if err := os.WriteFile(filepath.Join(profile, "user.js"), []byte(preferences), 0o600); err != nil {
 		return nil, err
 	}
-	run := exec.Command(program, "--headless", "--marionette", "--no-remote", "--profile", profile)
-	run.Env = append(os.Environ(), "HOME="+profile)
-	if err := run.Start(); err != nil {
+	end, err := launch([]string{"HOME=" + profile}, nil, program, "--headless", "--marionette", "--no-remote", "--profile", profile)
+	if err != nil {
 		return nil, err
 	}
 	stop := func() {
-		_ = run.Process.Signal(syscall.SIGTERM)
-		_ = run.Wait()
+		end()
 		_ = os.RemoveAll(profile)
 	}
 
@@ -270,22 +274,22 @@ func startWebKit(t testing.TB) (driver, error) {
 		return nil, err
 	}
 	defer display.Close()
-	screen := exec.Command(xvfb, "-displayfd", "3", "-screen", "0", "1400x1000x24", "-nolisten", "tcp")
-	screen.ExtraFiles = []*os.File{displayNumber}
-	if err := screen.Start(); err != nil {
+	endScreen, err := launch(nil, displayNumber, xvfb, "-displayfd", "3", "-screen", "0", "1400x1000x24", "-nolisten", "tcp")
+	if err != nil {
 		return nil, err
 	}
 	displayNumber.Close()
 	number, err := bufio.NewReader(display).ReadString('\n')
 	if err != nil {
+		endScreen()
 		return nil, fmt.Errorf("start Xvfb: %w", err)
 	}
 	port := testport.Free(t)
-	run := exec.Command(program, "--port="+strconv.Itoa(port))
-	run.Env = append(os.Environ(), "DISPLAY=:"+strings.TrimSpace(number), "HOME="+home, "XDG_RUNTIME_DIR="+home,
-		"WEBKIT_DISABLE_COMPOSITING_MODE=1", "GIO_USE_VFS=local", "NO_AT_BRIDGE=1", "DBUS_SESSION_BUS_ADDRESS=disabled:")
-	run.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := run.Start(); err != nil {
+	environment := []string{"DISPLAY=:" + strings.TrimSpace(number), "HOME=" + home, "XDG_RUNTIME_DIR=" + home,
+		"WEBKIT_DISABLE_COMPOSITING_MODE=1", "GIO_USE_VFS=local", "NO_AT_BRIDGE=1", "DBUS_SESSION_BUS_ADDRESS=disabled:"}
+	endDriver, err := launch(environment, nil, program, "--port="+strconv.Itoa(port))
+	if err != nil {
+		endScreen()
 		return nil, err
 	}
 	client := &http.Client{Transport: &http.Transport{}, Timeout: 3 * patience}
@@ -323,10 +327,8 @@ func startWebKit(t testing.TB) (driver, error) {
 			_, _ = ask(http.MethodDelete, path, nil)
 		}
 		client.CloseIdleConnections()
-		_ = syscall.Kill(-run.Process.Pid, syscall.SIGTERM)
-		_ = run.Wait()
-		_ = screen.Process.Signal(syscall.SIGTERM)
-		_ = screen.Wait()
+		endDriver()
+		endScreen()
 		_ = os.RemoveAll(home)
 	}
 	match := map[string]any{

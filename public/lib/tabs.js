@@ -193,15 +193,13 @@ export function share({ name, lastId, open, onevent, onstate }) {
   }
 
   const life = new AbortController();
-  const on = (target, types, listener) => {
-    for (const type of types) target.addEventListener(type, listener, { signal: life.signal });
-  };
-  on(window, ['pagehide'], leave);
-  on(window, ['pageshow'], enter);
-  on(window, ['online'], () => check({ hurry: true }));
-  on(document, ['freeze'], leave);
-  on(document, ['resume'], enter);
-  on(document, ['visibilitychange'], () => {
+  const on = (target, type, listener) => target.addEventListener(type, listener, { signal: life.signal });
+  on(window, 'pagehide', leave);
+  on(window, 'pageshow', enter);
+  on(window, 'online', () => check({ hurry: true }));
+  on(document, 'freeze', leave);
+  on(document, 'resume', enter);
+  on(document, 'visibilitychange', () => {
     if (alone) return document.hidden ? leave() : enter();
     if (!document.hidden) check({ hurry: true });
   });
