@@ -79,6 +79,7 @@ func inEachBrowser(t *testing.T, test func(t *testing.T, b *browser)) {
 
 func (e *engine) use(t *testing.T) *browser {
 	t.Helper()
+	long(t)
 	e.once.Do(func() { e.running, e.err = e.start(t) })
 	var absent notInstalled
 	if errors.As(e.err, &absent) {
@@ -216,6 +217,7 @@ func missing(t *testing.T, what, get string) {
 // npm returns a folder with the packages of testdata.
 func npm(t *testing.T) string {
 	t.Helper()
+	long(t)
 	program, err := exec.LookPath("npm")
 	if err != nil {
 		missing(t, "npm", "install it (apt-get install npm)")
