@@ -30,7 +30,10 @@ func Metrics(events *hub.Hub) gin.HandlerFunc {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "gin_sse_topics",
 			Help: "Topics that have subscribers or messages.",
-		}, func() float64 { return float64(events.Stats().Topics) }),
+		}, func() float64 {
+			open, _ := events.Topics()
+			return float64(open)
+		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "gin_sse_history_messages",
 			Help: "Messages kept for clients that reconnect.",

@@ -85,6 +85,7 @@ func (s *Status) send() { _ = s.Viewers.Tick(s.figures()) } // strings always en
 // figures returns what the page shows, as text. Each name is the id of an element of the page.
 func (s *Status) figures() gin.H {
 	now := s.events.Stats()
+	topics, followed := s.events.Topics()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
@@ -105,8 +106,8 @@ func (s *Status) figures() gin.H {
 		"rate":        decimal(rate(s.samples[max(0, last-perBar)], s.samples[last])),
 		"delivered":   humanize.Comma(int64(now.Delivered)),
 		"kept":        humanize.Comma(int64(now.Kept)),
-		"topics":      humanize.Comma(int64(now.Topics)),
-		"busiest":     busiest(now.Busiest),
+		"topics":      humanize.Comma(int64(topics)),
+		"busiest":     busiest(followed),
 		"uptime":      time.Since(s.started).Truncate(time.Second).String(),
 		"memory":      memory(),
 		"top":         decimal(top),
@@ -119,11 +120,7 @@ func (s *Status) figures() gin.H {
 func busiest(topics []hub.TopicCount) []gin.H {
 	shown := []gin.H{}
 	for _, t := range topics {
-		name := t.Topic
-		if name == "" {
-			name = "(the default topic)"
-		}
-		shown = append(shown, gin.H{"topic": name, "subscribers": humanize.Comma(int64(t.Subscribers))})
+		shown = append(shown, gin.H{"topic": t.Topic, "subscribers": humanize.Comma(int64(t.Subscribers))})
 	}
 	return shown
 }

@@ -10,10 +10,8 @@
 package hub
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -284,44 +282,4 @@ func (h *Hub) Close() {
 	h.closed = true
 	h.quiet.Stop()
 	h.pacer.Stop()
-}
-
-// Stats are figures of a hub.
-type Stats struct {
-	Subscribers int64        // now
-	Delivered   uint64       // events handed over to subscribers so far, each counted for each of them
-	Published   uint64       // messages so far
-	Kept        int          // messages in the histories
-	Topics      int          // that are followed by their names, or have messages
-	Busiest     []TopicCount // the five most followed of those that are not private, the first one first
-}
-
-// TopicCount is how many subscribers follow a topic by its name.
-type TopicCount struct {
-	Topic       string
-	Subscribers int
-}
-
-// Stats returns the figures of this moment.
-func (h *Hub) Stats() Stats {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s := Stats{Subscribers: int64(len(h.subscribers)), Delivered: h.delivered.Load(), Published: h.published, Kept: h.histories.kept, Topics: h.histories.busy()}
-	for key, t := range h.topics {
-		if isWildcard(key) {
-			continue
-		}
-		if len(h.histories.of(key).messages) == 0 {
-			s.Topics++
-		}
-		if strings.HasPrefix(key, private) || len(s.Busiest) == 5 && t.subscribers < s.Busiest[4].Subscribers {
-			continue
-		}
-		s.Busiest = append(s.Busiest, TopicCount{key, t.subscribers})
-		slices.SortFunc(s.Busiest, func(a, b TopicCount) int {
-			return cmp.Or(cmp.Compare(b.Subscribers, a.Subscribers), cmp.Compare(a.Topic, b.Topic))
-		})
-		s.Busiest = s.Busiest[:min(5, len(s.Busiest))]
-	}
-	return s
 }

@@ -618,10 +618,10 @@ func TestStats(t *testing.T) {
 	if _, err := s.Next(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	got := h.Stats()
-	want := "{11 4 5 4 10 [{a 3} { 1} {b 1} {d 1} {e 1}]}"
-	if fmt.Sprint(got) != want {
-		t.Errorf("got %v, want %s", got, want)
+	open, busiest := h.Topics()
+	got := fmt.Sprint(h.Stats(), open, busiest)
+	if want := "{11 4 5 4} 10 [{a 3} { 1} {b 1} {d 1} {e 1}]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
