@@ -65,7 +65,7 @@ export function createLines(sseData) {
       log.scrollTop -= height; // what is read stays where it is
     }
     follow();
-    if (!restored) announce(text ?? 'A message without text');
+    if (!restored) announce(text ?? (line.missed === undefined ? 'A message without words' : gap(line.missed)));
     showTicks();
   }
 

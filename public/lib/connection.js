@@ -21,6 +21,7 @@ export function connect({ url, init, lastId, onevent, onid, onopen, onlost }) {
   let pause = 3_000; // ms, until the server says otherwise
   let failures = 0; // in a row
   let heard = Date.now(); // when the last byte came
+  let asked; // or when the request was sent, if that is later
   let timer;
   let attempt; // aborts the request; undefined while waiting for the next one
 
@@ -28,8 +29,8 @@ export function connect({ url, init, lastId, onevent, onid, onopen, onlost }) {
     clearTimeout(timer);
     attempt?.abort();
     const mine = (attempt = new AbortController());
-    const { signal } = mine;
-    let asked = Date.now(); // the request has as long as a byte has
+    const signal = mine.signal;
+    asked = Date.now();
     const watch = setInterval(() => {
       if (Date.now() - asked > silence) fail({});
     }, 1_000);
@@ -67,8 +68,7 @@ export function connect({ url, init, lastId, onevent, onid, onopen, onlost }) {
         onid: (id) => signal.aborted || onid((lastId = id)),
         onretry: (ms) => (pause = ms),
       });
-      const reader = response.body.getReader();
-      const decoder = new TextDecoder();
+      const [reader, decoder] = [response.body.getReader(), new TextDecoder()];
       for (;;) {
         const { done, value } = await reader.read();
         if (done) return fail({});
@@ -89,7 +89,7 @@ export function connect({ url, init, lastId, onevent, onid, onopen, onlost }) {
   return {
     close,
     check() {
-      if (!attempt || Date.now() - heard > silence) open();
+      if (!attempt || Date.now() - asked > silence) open();
     },
   };
 }
