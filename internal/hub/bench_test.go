@@ -114,41 +114,70 @@ func BenchmarkTopics(b *testing.B) {
 			sets[i], _ = ParseTopics(names)
 		}
 		h := begun(roomy)
-		var before, after runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&before)
 		c := newCrowd(b, h, sets)
-		runtime.GC()
-		runtime.ReadMemStats(&after)
 		number := uint64(0)
 		publish := func(topic string) error {
 			number++
 			return h.Append(Message{Number: number, Topic: topic, Data: json.RawMessage(`{"message":"Server Time: 2:03:25 PM"}`)})
 		}
 		b.Run(fmt.Sprintf("own=%v/to=news", own), func(b *testing.B) {
-			h.mu.Lock()
-			h.started = h.started.Add(-time.Hour) // nothing waits for its pace
-			h.mu.Unlock()
 			c.measure(b, subscribers, func() error {
-				h.mu.Lock()
-				h.started = h.started.Add(-pace)
-				h.mu.Unlock()
+				afterPause(h)
 				return publish("news")
 			})
-			b.ReportMetric(float64(after.HeapInuse+after.StackInuse-before.HeapInuse-before.StackInuse)/subscribers, "B/subscriber")
 		})
 		if own {
 			b.Run("own=true/to=one", func(b *testing.B) {
 				c.measure(b, 1, func() error {
-					h.mu.Lock()
-					h.started = h.started.Add(-pace)
-					h.mu.Unlock()
+					afterPause(h)
 					return publish(fmt.Sprintf("users/%d", number%subscribers))
 				})
 			})
 		}
 		h.Close()
 		c.running.Wait()
+	}
+}
+
+// afterPause lets the next message go out at once.
+func afterPause(h *Hub) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.started = h.started.Add(-pace)
+}
+
+// BenchmarkSubscriberMemory is what 10,000 subscribers take in the hub. own=true gives each a topic of its
+// own beside news.
+func BenchmarkSubscriberMemory(b *testing.B) {
+	const subscribers = 10_000
+	for _, own := range []bool{false, true} {
+		b.Run(fmt.Sprintf("own=%v", own), func(b *testing.B) {
+			all := make([]*Subscriber, subscribers)
+			for b.Loop() {
+				h := begun(roomy)
+				before := heap()
+				for i := range all {
+					names := []string{"news"}
+					if own {
+						names = append(names, fmt.Sprintf("users/%d", i))
+					}
+					set, err := ParseTopics(names)
+					if err != nil {
+						b.Fatal(err)
+					}
+					if all[i], err = h.Subscribe(set, ""); err != nil {
+						b.Fatal(err)
+					}
+					all[i].head = nil // written soon
+				}
+				b.ReportMetric(float64(heap()-before)/subscribers, "B/subscriber")
+				start := time.Now()
+				h.Stats()
+				b.ReportMetric(float64(time.Since(start).Microseconds()), "stats-µs")
+				h.Close()
+				clear(all)
+			}
+		})
 	}
 }
 
@@ -173,9 +202,6 @@ func BenchmarkManyTopics(b *testing.B) {
 		}
 		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/topics, "B/topic")
 		b.ReportMetric(float64(h.histories.bytes)/topics, "counted-B/topic")
-		start := time.Now()
-		h.Stats()
-		b.ReportMetric(float64(time.Since(start).Microseconds()), "stats-µs")
 		h.Close()
 	}
 }

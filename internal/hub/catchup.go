@@ -98,8 +98,8 @@ type reader struct {
 
 func (h *Hub) newReader(s *Subscriber) *reader {
 	r := &reader{hub: h, s: s, limit: h.last + 1, scan: maxScan, reach: s.cursor + 1, counted: s.cursor}
-	if s.chain.pending != nil {
-		r.limit = s.chain.pending.first
+	if s.chain.end.events > 0 {
+		r.limit = s.chain.end.first
 	}
 	for _, f := range s.chain.follows {
 		t := h.histories.of(f.topic.key)
@@ -171,7 +171,7 @@ func (r *reader) lost(cursor uint64) (number uint64, found bool) {
 		case t.gone < r.limit || r.reach != r.limit || r.told:
 		case t.gone > r.hub.last || t.unknown > r.counted && r.limit-1 > r.counted:
 			number, found = r.limit-1, true
-			if r.s.chain.pending == nil {
+			if r.s.chain.end.events == 0 {
 				r.s.pardon = r.hub.histories.losses // or it would be told again and again
 			}
 		}

@@ -1,11 +1,9 @@
 package hub
 
 import (
-	"container/list"
+	"iter"
 	"slices"
-	"sync/atomic"
 	"time"
-	"weak"
 )
 
 const (
@@ -20,29 +18,25 @@ const (
 	// maxBatch is how many bytes of messages go out together, unless a single one is larger.
 	maxBatch = 16 << 10
 
-	// maxBehind is how many bytes the hub sends before subscribers that have not taken the first of
-	// them must read the histories instead. Without it, a client that stalls would keep all that was sent
-	// since in memory.
+	// maxBehind is how many bytes the hub sends before a subscriber that has not taken the first of them
+	// must read the histories instead. Without it, a client that stalls would keep everything since in memory.
 	maxBehind = 32 << 20
 
-	linkCost = 320 // bytes that a link takes beside the data
+	batchCost = 256 // bytes that a batch takes beside its data
 )
 
-// link is where a batch will be found once it is sent. Subscribers that are up to date wait at the last one.
-type link struct {
-	sent  chan struct{}         // closed once batch is set
-	batch atomic.Pointer[batch] // set once, but for links that are cut off
-}
-
-// batch is encoded events that go out together: either messages, or what has no number.
+// batch is encoded events that go out together, either messages or what has no number, and a link of a
+// chain. Subscribers that are up to date wait at the last one, which is still to be sent.
 type batch struct {
+	sent   chan struct{} // closed once the rest does not change any more
 	data   []byte
-	events int
-	first  uint64 // number of the first message, 0 if there is none
-	last   uint64
+	events int32
+	own    int32   // bytes of data that no other batch shares
+	first  uint64  // number of the first message, 0 if there is none
+	last   uint64  // number of the last one
 	starts []begin // of the messages after the first one
-	own    int     // bytes of data that no other batch shares
-	next   *link   // nil sends the subscriber to the histories
+	before int     // bytes that the hub had sent before it
+	next   *batch  // nil sends the subscriber to the histories
 }
 
 // begin is where in a batch a message begins.
@@ -55,7 +49,7 @@ type begin struct {
 func (b *batch) after(number uint64) (data []byte, events int) {
 	switch {
 	case b.first == 0 || b.first > number:
-		return b.data, b.events
+		return b.data, int(b.events)
 	case b.last <= number:
 		return nil, 0
 	}
@@ -68,13 +62,22 @@ type chain struct {
 	topics      Topics
 	follows     []follow // one for each name of the set
 	subscribers int
-	end         *link  // where the next batch will be
-	pending     *batch // messages that wait for their pace
-	waiting     bool   // for the pacer
-	paced       time.Duration
+	end         *batch        // not sent yet; it has what waits for its pace
+	waiting     bool          // for the pacer
+	paced       time.Duration // when it sent messages
 	active      time.Duration // when it sent something
-	silent      *list.Element // in the order of active
+	previous    *chain        // both in a ring of all chains, in the order of active
+	next        *chain
 }
+
+// push adds a chain to a ring as the one that was active last.
+func (ring *chain) push(c *chain) {
+	c.previous, c.next = ring.previous, ring
+	c.previous.next, ring.previous = c, c
+}
+
+// unlink takes a chain out of the ring.
+func (c *chain) unlink() { c.previous.next, c.next.previous = c.next, c.previous }
 
 // topic is what leads from a name to the chains that have it in their sets.
 type topic struct {
@@ -95,20 +98,15 @@ type following struct {
 	index int // in chain.follows
 }
 
-// sent is a link that the hub can cut off. A weak pointer does not keep it: once all subscribers have passed
-// a link it is garbage.
-type sent struct {
-	link weak.Pointer[link]
-	size int
-}
+func newBatch() *batch { return &batch{sent: make(chan struct{})} }
 
-func newLink() *link { return &link{sent: make(chan struct{})} }
-
-// join returns the chain of that set with one more subscriber.
-func (h *Hub) join(topics Topics) *chain {
+// join adds a subscriber to the chain of that set.
+func (h *Hub) join(s *Subscriber, topics Topics) {
+	s.index = len(h.subscribers)
+	h.subscribers = append(h.subscribers, s)
 	c := h.chains[topics]
 	if c == nil {
-		c = &chain{topics: topics, end: newLink(), paced: -pace, active: h.now()}
+		c = &chain{topics: topics, end: newBatch(), paced: -pace, active: h.now()}
 		names := topics.Names()
 		c.follows = make([]follow, len(names))
 		for i, name := range names {
@@ -122,19 +120,23 @@ func (h *Hub) join(topics Topics) *chain {
 			t.chains = append(t.chains, following{c, i})
 		}
 		h.chains[topics] = c
-		c.silent = h.silent.PushBack(c)
+		h.silent.push(c)
 	}
 	c.subscribers++
 	for _, f := range c.follows {
 		f.topic.subscribers++
 	}
-	h.subscribers++
-	return c
+	s.chain = c
 }
 
 // leave takes a subscriber off its chain, which goes with the last one.
-func (h *Hub) leave(c *chain) {
-	h.subscribers--
+func (h *Hub) leave(s *Subscriber) {
+	last := h.subscribers[len(h.subscribers)-1]
+	h.subscribers[s.index], last.index = last, s.index
+	h.subscribers[len(h.subscribers)-1] = nil
+	h.subscribers = h.subscribers[:len(h.subscribers)-1]
+
+	c := s.chain
 	c.subscribers--
 	for _, f := range c.follows {
 		t := f.topic
@@ -152,12 +154,12 @@ func (h *Hub) leave(c *chain) {
 	}
 	if c.subscribers == 0 {
 		delete(h.chains, c.topics)
-		h.silent.Remove(c.silent)
+		c.unlink()
 	}
 }
 
 // followers yields the chains whose sets have that topic.
-func (h *Hub) followers(topic string) func(yield func(*chain) bool) {
+func (h *Hub) followers(topic string) iter.Seq[*chain] {
 	return func(yield func(*chain) bool) {
 		for key := range keys(topic) {
 			if t := h.topics[key]; t != nil {
@@ -183,21 +185,22 @@ func (c *chain) has(topic string) bool {
 	return false
 }
 
-// add sends a message to a chain, at once or within its pace. own is how many bytes of the frame to count
-// for it, as all chains share it.
+// add sends a message to a chain, at once or within its pace. own is how many bytes of the frame are counted
+// for it, as all chains share them.
 func (h *Hub) add(c *chain, number uint64, frame []byte, own int) {
-	if b := c.pending; b != nil && len(b.data)+len(frame) > maxBatch {
+	if len(c.end.data)+len(frame) > maxBatch {
 		h.flush(c)
 	}
-	if b := c.pending; b != nil {
+	b := c.end
+	b.events++
+	b.last = number
+	if b.events > 1 {
 		b.starts = append(b.starts, begin{number, len(b.data)})
 		b.data = append(b.data, frame...) // copies the first one, which has no room
-		b.own = cap(b.data)
-		b.events++
-		b.last = number
+		b.own = int32(cap(b.data))
 		return
 	}
-	c.pending = &batch{data: frame, events: 1, first: number, last: number, own: own}
+	b.first, b.data, b.own = number, frame, int32(own)
 	now := h.now()
 	if now >= c.paced+pace {
 		h.flush(c)
@@ -212,55 +215,59 @@ func (h *Hub) add(c *chain, number uint64, frame []byte, own int) {
 	}
 }
 
-// flush sends what is pending on a chain.
+// flush sends the messages that wait for the pace of a chain.
 func (h *Hub) flush(c *chain) {
-	if b := c.pending; b != nil {
-		c.pending = nil
-		h.send(c, b)
+	if c.end.events > 0 {
+		h.send(c)
 		c.paced = c.active
 	}
 }
 
-// flushWaiting sends what waits for its pace. The pacer calls it.
+// flushWaiting sends all that waits for its pace. The pacer calls it.
 func (h *Hub) flushWaiting() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.paced = h.now()
 	for i, c := range h.waiting {
-		h.flush(c)
+		if c.subscribers > 0 { // or it is gone by now
+			h.flush(c)
+		}
 		c.waiting = false
 		h.waiting[i] = nil
 	}
 	h.waiting = h.waiting[:0]
 }
 
-// send sends a batch to a chain. It costs the sender only waking the waiting subscribers.
-func (h *Hub) send(c *chain, b *batch) {
-	l := c.end
-	c.end = newLink()
-	b.data = slices.Clip(b.data) // subscribers share it: appending to it must copy it
-	b.next = c.end
-	l.batch.Store(b)
-	close(l.sent)
-	c.active = h.now()
-	h.silent.MoveToBack(c.silent)
-	h.bound(l, linkCost+b.own)
+// sendNow sends something that is no message, after what waits.
+func (h *Hub) sendNow(c *chain, frame []byte, events int32) {
+	h.flush(c)
+	c.end.data, c.end.events, c.end.own = frame, events, int32(len(frame))
+	h.send(c)
 }
 
-// bound cuts off the oldest links once what was sent after them is too much.
-func (h *Hub) bound(l *link, size int) {
-	h.sent = append(h.sent, sent{weak.Make(l), size})
-	h.behind += size
-	for len(h.sent) > 1 {
-		oldest := h.sent[0].link.Value()
-		if h.behind-h.sent[0].size <= maxBehind && oldest != nil {
-			break
+// send sends the last batch of a chain. It costs the sender only waking the waiting subscribers.
+func (h *Hub) send(c *chain) {
+	b := c.end
+	c.end = newBatch()
+	b.data = slices.Clip(b.data) // subscribers share it: appending to it must copy it
+	b.before = h.sent
+	b.next = c.end
+	close(b.sent)
+	c.active = h.now()
+	c.unlink()
+	h.silent.push(c)
+	if h.sent += batchCost + int(b.own); h.sent-h.swept > maxBehind/4 {
+		h.sweep()
+	}
+}
+
+// sweep makes subscribers that are too far behind let go of their chains.
+func (h *Hub) sweep() {
+	h.swept = h.sent
+	for _, s := range h.subscribers {
+		if b := s.at.Load(); b != nil && b.next != nil && h.sent-b.before > maxBehind {
+			s.at.CompareAndSwap(b, nil)
 		}
-		if oldest != nil {
-			oldest.batch.Store(&batch{})
-		}
-		h.behind -= h.sent[0].size
-		h.sent[0], h.sent = sent{}, h.sent[1:]
 	}
 }
 
@@ -268,10 +275,8 @@ func (h *Hub) bound(l *link, size int) {
 // until now.
 func (h *Hub) breakOff(c *chain) {
 	h.flush(c)
-	l := c.end
-	c.end = newLink()
-	l.batch.Store(&batch{})
-	close(l.sent)
+	close(c.end.sent)
+	c.end = newBatch()
 }
 
 // comment breaks the silence of chains. A timer calls it.
@@ -282,13 +287,12 @@ func (h *Hub) comment() {
 		return
 	}
 	now, wait := h.now(), silence
-	for e := h.silent.Front(); e != nil; e = h.silent.Front() {
-		c := e.Value.(*chain)
+	for c := h.silent.next; c != &h.silent; c = h.silent.next {
 		if wait = c.active + silence - now; wait > 0 {
 			break
 		}
 		wait = silence
-		h.send(c, &batch{data: comment})
+		h.sendNow(c, comment, 0)
 	}
 	h.quiet.Reset(wait)
 }

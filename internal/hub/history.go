@@ -36,15 +36,17 @@ type history struct {
 
 // histories are the kept messages of all topics. The hub's lock guards them.
 type histories struct {
-	limits Limits
-	topics map[string]*history
-	other  *history   // stands for the topics that are not in the map: it has what must be assumed of them
-	all    []*message // of all topics, in the order of their numbers, with lost ones in between
-	kept   int        // how many of them are not lost
-	bytes  int64      // what everything here takes
-	losses uint64     // counts losses: who was told of the first n need not be told again
-	empty  *list.List // histories without messages, the longest unchanged one first
-	buried int64      // bytes of those
+	limits  Limits
+	topics  map[string]*history
+	other   *history   // stands for the topics that are not in the map: it has what must be assumed of them
+	all     []*message // of all topics, in the order of their numbers, with lost ones in between
+	kept    int        // how many of them are not lost
+	bytes   int64      // what everything here takes
+	losses  uint64     // counts losses: who was told of the first n need not be told again
+	empty   *list.List // histories without messages, the longest unchanged one first
+	buried  int64      // bytes of those
+	last    uint64     // number of the latest message
+	awaited []*history // those that lost messages above it
 }
 
 func newHistories(limits Limits, gone uint64) *histories {
@@ -54,6 +56,7 @@ func newHistories(limits Limits, gone uint64) *histories {
 		other:  &history{gone: gone, unknown: gone, losses: 1},
 		losses: 1,
 		empty:  list.New(),
+		last:   gone,
 	}
 }
 
@@ -77,6 +80,7 @@ func (k *histories) open(key string) *history {
 
 // add keeps a message, whose number is the highest, and drops what exceeds the limits.
 func (k *histories) add(m Message, frame []byte) {
+	k.await(m.Number)
 	t := k.open(m.Topic)
 	t.ended = 0
 	if m.End {
@@ -147,11 +151,30 @@ func (k *histories) lose(topic *history, number uint64) {
 
 // dropUpTo loses the messages of a topic up to that number, whether or not they ever came.
 func (k *histories) dropUpTo(topic string, number uint64) {
-	t := k.open(topic)
-	for len(t.messages) > 0 && t.messages[0].number <= number {
+	for t := k.of(topic); len(t.messages) > 0 && t.messages[0].number <= number; {
 		k.drop(t)
 	}
-	k.lose(k.open(topic), number) // as dropping its last message may have removed it
+	// A gap is told of after the messages before its number, so that must not be another topic's.
+	for i := len(k.all) - len(after(k.all, number)); i > 0 && k.all[i-1].number == number && k.all[i-1].frame != nil; i-- {
+		number--
+	}
+	t := k.open(topic)
+	k.lose(t, number)
+	for key := range keys(topic) {
+		k.awaited = append(k.awaited, k.of(key))
+	}
+	k.await(k.last)
+}
+
+// await takes back that a number was lost if it turns out to be another topic's.
+func (k *histories) await(number uint64) {
+	k.last = number
+	k.awaited = slices.DeleteFunc(k.awaited, func(t *history) bool {
+		if t.gone == number && t != k.other {
+			t.gone, t.unknown = number-1, min(t.unknown, number-1)
+		}
+		return t.gone <= number
+	})
 }
 
 // dropAllUpTo loses the messages of all topics up to that number, and returns how many those were.

@@ -11,7 +11,6 @@ package hub
 
 import (
 	"cmp"
-	"container/list"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -68,16 +67,16 @@ type Hub struct {
 
 	chains      map[Topics]*chain
 	topics      map[string]*topic // by indexKey
-	subscribers int64
+	subscribers []*Subscriber
 	delivered   atomic.Uint64
 
 	started time.Time
-	sent    []sent // links that slow subscribers may still be at, the oldest first
-	behind  int    // bytes of them
+	sent    int // bytes so far
+	swept   int // of them when the last sweep was
 	waiting []*chain
 	paced   time.Duration // when the pacer last sent something
 	pacer   *time.Timer   // flushes the waiting chains
-	silent  *list.List    // of all chains, the longest silent one first
+	silent  chain         // begins and ends the ring of all chains, the longest silent one first
 	quiet   *time.Timer   // breaks their silence
 }
 
@@ -89,8 +88,8 @@ func New(limits Limits) *Hub {
 		chains:    map[Topics]*chain{},
 		topics:    map[string]*topic{},
 		started:   time.Now(),
-		silent:    list.New(),
 	}
+	h.silent.previous, h.silent.next = &h.silent, &h.silent
 	h.mu.Lock() // the timers' goroutines have to see the timers
 	defer h.mu.Unlock()
 	h.quiet = time.AfterFunc(silence, h.comment)
@@ -158,9 +157,9 @@ func (h *Hub) Lost(topic string, number uint64) {
 	if number <= h.last {
 		return
 	}
-	for c := range h.followers(topic) { // with the last id, as messages of other topics may come that are older
-		h.flush(c)
-		h.send(c, h.gap(h.last))
+	gap := encodeGap(h.id(h.last), 0, false) // older messages of other topics may still come
+	for c := range h.followers(topic) {
+		h.sendNow(c, gap, 1)
 	}
 }
 
@@ -177,19 +176,13 @@ func (h *Hub) LostAll(number uint64) (dropped int) {
 	dropped = h.histories.kept
 	h.histories = newHistories(h.limits, number)
 	h.last = number
+	gap := encodeGap(h.id(number), 0, false)
 	for _, c := range h.chains {
 		h.flush(c)
-		b := h.gap(number)
-		b.first, b.last = number, number
-		h.send(c, b)
+		c.end.first, c.end.last = number, number
+		h.sendNow(c, gap, 1)
 	}
 	return dropped
-}
-
-// gap is a batch that tells of messages lost, nobody knows how many.
-func (h *Hub) gap(number uint64) *batch {
-	frame := encodeGap(h.id(number), 0, false)
-	return &batch{data: frame, events: 1, own: len(frame)}
 }
 
 // Tick sends an event to the subscribers of the default topic. It has no id and is not kept, except that a
@@ -207,8 +200,7 @@ func (h *Hub) Tick(data any) error {
 	}
 	h.tick = frame
 	if c := h.chains[Topics{}]; c != nil {
-		h.flush(c)
-		h.send(c, &batch{data: frame, events: 1, own: len(frame)})
+		h.sendNow(c, frame, 1)
 	}
 	return nil
 }
@@ -302,7 +294,7 @@ type TopicCount struct {
 func (h *Hub) Stats() Stats {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := Stats{Subscribers: h.subscribers, Delivered: h.delivered.Load(), Published: h.published, Kept: h.histories.kept, Topics: h.histories.busy()}
+	s := Stats{Subscribers: int64(len(h.subscribers)), Delivered: h.delivered.Load(), Published: h.published, Kept: h.histories.kept, Topics: h.histories.busy()}
 	for key, t := range h.topics {
 		if isWildcard(key) {
 			continue

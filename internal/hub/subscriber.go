@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,16 +24,17 @@ const (
 type Subscriber struct {
 	hub    *Hub
 	chain  *chain
-	at     *link     // where the next batch will be; nil while it reads the histories
-	cursor uint64    // messages up to this number were handed over, or it was told that they are lost
-	head   []byte    // goes before all else
-	heads  int       // events in it
-	ticked bool      // it had the latest tick to begin with, or needs none
-	after  string    // what the client asked for, until the hub knows where that is
-	epoch  int       // h.begins when the cursor was set, or 0
-	pardon uint64    // losses that were counted up to here are no gap
-	passed int       // lost messages up to the cursor that it is still to be told of, -1 if unknown
-	ahead  time.Time // until when the cursor may be above the hub's last number
+	index  int                   // in the hub's subscribers
+	at     atomic.Pointer[batch] // the next batch to take; nil while it reads the histories
+	cursor uint64                // messages up to this number were handed over, or it was told that they are lost
+	head   []byte                // goes before all else
+	heads  int                   // events in it
+	ticked bool                  // it had the latest tick to begin with, or needs none
+	after  string                // what the client asked for, until the hub knows where that is
+	epoch  int                   // h.begins when the cursor was set, or 0
+	pardon uint64                // losses that were counted up to here are no gap
+	passed int                   // lost messages up to the cursor that it is still to be told of, -1 if unknown
+	ahead  time.Time             // until when the cursor may be above the hub's last number
 }
 
 // Subscribe returns a subscriber that gets all that is sent to these topics from now on, until it is
@@ -50,7 +52,8 @@ func (h *Hub) Subscribe(topics Topics, after string) (*Subscriber, error) {
 	if h.closed {
 		return nil, ErrClosed
 	}
-	s := &Subscriber{hub: h, chain: h.join(topics), after: after, ticked: topics != Topics{}}
+	s := &Subscriber{hub: h, after: after, ticked: topics != Topics{}}
+	h.join(s, topics)
 	end := h.end(s.chain)
 	switch {
 	case h.begins == 0:
@@ -68,7 +71,7 @@ func (h *Hub) Subscribe(topics Topics, after string) (*Subscriber, error) {
 	}
 	gap := h.place(s)
 	if s.pardon == 0 && end > 0 && end <= s.cursor && s.cursor <= h.last {
-		h.leave(s.chain)
+		h.leave(s)
 		return nil, ErrEnded
 	}
 	s.head = append(start(retry(), h.id(s.cursor)), gap...)
@@ -96,7 +99,7 @@ func (h *Hub) place(s *Subscriber) (gap []byte) {
 }
 
 // attach puts the subscriber to the end of its chain.
-func (s *Subscriber) attach() { s.at = s.chain.end }
+func (s *Subscriber) attach() { s.at.Store(s.chain.end) }
 
 // attachNew is attach for one that missed nothing: it gets the latest tick first.
 func (s *Subscriber) attachNew() {
@@ -115,20 +118,22 @@ func (s *Subscriber) attachNew() {
 func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 	for {
 		data, events, err := s.take()
-		switch {
-		case len(data) > 0:
+		if len(data) > 0 {
 			s.hub.delivered.Add(uint64(events))
 			return data, nil
-		case err != nil:
+		}
+		if err != nil {
 			return nil, err
-		case s.at == nil: // there is more to look through in the histories
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
-			continue
+		}
+		b := s.at.Load()
+		if b == nil && ctx.Err() == nil {
+			continue // there is more to look through in the histories
+		}
+		if b == nil {
+			return nil, context.Cause(ctx)
 		}
 		select {
-		case <-s.at.sent:
+		case <-b.sent:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
@@ -139,34 +144,34 @@ func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 func (s *Subscriber) take() (data []byte, events int, err error) {
 	data, events = s.head, s.heads
 	s.head, s.heads = nil, 0
-	if s.at == nil {
+	if s.at.Load() == nil {
 		missed, n, failed := s.catchUp()
 		data, events, err = concat(data, missed), events+n, failed
 	}
-	for s.at != nil {
-		b := s.at.batch.Load()
+	for {
+		b := s.at.Load()
 		if b == nil {
-			break
+			return data, events, err
 		}
-		if b.next == nil {
-			s.at = nil
-			break
+		select {
+		case <-b.sent:
+		default:
+			return data, events, err
 		}
 		more, n := b.after(s.cursor)
 		if len(data) > 0 && len(data)+len(more) > maxPiece {
-			break
+			return data, events, err
 		}
-		s.at = b.next
+		s.at.Store(b.next)
+		data = concat(data, more)
+		events += n
 		if b.last > s.cursor {
 			s.cursor, s.ahead = b.last, time.Time{}
 		}
-		data = concat(data, more)
-		events += n
 		if s.overdue() {
-			s.at = nil // the hub should have got there by now
+			s.at.Store(nil) // the hub should have got there by now
 		}
 	}
-	return data, events, err
 }
 
 // concat is append, but copies nothing if there is just one. Frames have no room, so they are not written to.
@@ -181,5 +186,5 @@ func concat(data, more []byte) []byte {
 func (s *Subscriber) Close() {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	s.hub.leave(s.chain)
+	s.hub.leave(s)
 }

@@ -62,7 +62,9 @@ func (l *Log) Publish(_ context.Context, key string, m hub.Message) (id string, 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	l.forget(now)
+	for len(l.order) > 0 && now.Sub(l.order[0].at) > remembered {
+		l.forgetOldest()
+	}
 	if used, ok := l.uses[key]; ok {
 		if used.message != message {
 			return "", hub.ErrKeyReused
@@ -82,15 +84,15 @@ func (l *Log) Publish(_ context.Context, key string, m hub.Message) (id string, 
 		l.uses[key] = use{message, id}
 		l.order = append(l.order, keyUse{key, now})
 	}
+	if len(l.order) > maxKeys {
+		l.forgetOldest()
+	}
 	return id, nil
 }
 
-// forget makes room for one more key.
-func (l *Log) forget(now time.Time) {
-	for len(l.order) > 0 && (len(l.order) >= maxKeys || now.Sub(l.order[0].at) > remembered) {
-		delete(l.uses, l.order[0].key)
-		l.order[0], l.order = keyUse{}, l.order[1:]
-	}
+func (l *Log) forgetOldest() {
+	delete(l.uses, l.order[0].key)
+	l.order[0], l.order = keyUse{}, l.order[1:]
 }
 
 // digest tells messages apart.

@@ -1,0 +1,143 @@
+package hub
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestBeforeTheFirstEpochThereAreTicksAlone(t *testing.T) {
+	t.Parallel()
+	h := New(roomy)
+	t.Cleanup(h.Close)
+	tick(t, h, 1)
+	fresh, back, all, strange := subscribe(t, h, ""), subscribe(t, h, "e-4"), subscribe(t, h, "earliest"), subscribe(t, h, "f-4")
+	ended := subscribe(t, h, "", "a")
+	for _, s := range []*Subscriber{fresh, back, all, strange} {
+		expect(t, s, "start, tick")
+	}
+	tick(t, h, 2)
+	h.Begin("e", 2, 5) // 3 to 5 are older than this log, and loaded first
+	send(t, h, 3, "")
+	expect(t, fresh, "tick, from 5")
+	expect(t, subscribe(t, h, ""), "from 5, tick")
+	for n := range uint64(4) {
+		send(t, h, 4+n, "")
+	}
+	h.flushWaiting()
+	expect(t, fresh, "6, 7")
+	expect(t, back, "tick, from 4, 5, 6, 7")
+	expect(t, all, "tick, from 2, 3, 4, 5, 6, 7")
+	expect(t, strange, "tick, from 2, gap 2 null, 3, 4, 5, 6, 7")
+	expect(t, ended, "start, from 5")
+}
+
+func TestAnotherEpochIsAGap(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, roomy)
+	live, slow, lagging := subscribe(t, h, ""), subscribe(t, h, "e-0"), subscribe(t, h, "", "*")
+	send(t, h, 1, "")
+	end(t, h, 2, "a")
+	expect(t, live, "from 0, 1")
+	h.Begin("f", 10, 10)
+	send(t, h, 11, "")
+	send(t, h, 12, "a")
+	h.flushWaiting()
+	expect(t, live, "gap 10 null, 11")
+	expect(t, slow, "from 0, gap 10 null, 11")
+	expect(t, lagging, "from 0, 2, gap 10 null, 12")
+	expect(t, subscribe(t, h, "e-2", "a"), "from 11, gap 11 null, 12")
+	expect(t, subscribe(t, h, "f-10"), "from 10, 11")
+	expect(t, subscribe(t, h, "f-9"), "from 9, gap 10 null, 11")
+}
+
+func TestAnIdOfAReplicaThatIsAheadIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := begun(Limits{History: 100, HistoryBytes: 1 << 20, Ahead: 100})
+		defer h.Close()
+		send(t, h, 1, "")
+		other := subscribe(t, h, "")
+		soon, never, impossible := subscribe(t, h, "e-3"), subscribe(t, h, "e-100"), subscribe(t, h, "e-102")
+		expect(t, soon, "from 3")
+		expect(t, never, "from 100")
+		expect(t, impossible, "from 0, gap 0 null, 1")
+		for n := range uint64(4) {
+			send(t, h, n+2, "")
+		}
+		time.Sleep(pace)
+		synctest.Wait()
+		expect(t, other, "from 1, 2, 3, 4, 5")
+		expect(t, soon, "4, 5")
+		expect(t, never, "")
+		time.Sleep(patience)
+		tick(t, h, 1)
+		expect(t, soon, "tick")
+		expect(t, never, "tick, gap 0 null, 1, 2, 3, 4, 5")
+		send(t, h, 6, "")
+		expect(t, never, "6")
+	})
+}
+
+func TestLostMessagesAreAGap(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, roomy)
+	for n, topic := range []string{"a", "b", "a", "b"} {
+		send(t, h, uint64(n+1), topic)
+	}
+	a, b, both := subscribe(t, h, "", "a"), subscribe(t, h, "", "b"), subscribe(t, h, "", "*")
+	for _, s := range []*Subscriber{a, b, both} {
+		expect(t, s, "from 4")
+	}
+	h.Lost("a", 2)
+	expect(t, a, "")
+	expect(t, subscribe(t, h, "e-0", "a"), "from 0, gap 1 1, 3")
+	expect(t, subscribe(t, h, "e-0", "b"), "from 0, 2, 4")
+	expect(t, subscribe(t, h, "e-0", "*"), "from 0, gap 1 null, 2, 3, 4")
+
+	h.Lost("a", 7) // 5 and 7 never came
+	expect(t, a, "gap 4 null")
+	expect(t, b, "")
+	expect(t, both, "gap 4 null")
+	expect(t, subscribe(t, h, "e-4", "a"), "from 4, gap 4 null")
+	send(t, h, 6, "b") // this one did
+	send(t, h, 7, "b") // and this was not of a after all
+	send(t, h, 8, "a")
+	h.flushWaiting()
+	expect(t, a, "8")
+	expect(t, b, "6, 7")
+	expect(t, both, "6, 7, 8")
+	expect(t, subscribe(t, h, "e-4", "a"), "from 4, gap 6 null, 8")
+	expect(t, subscribe(t, h, "e-6", "a", "b"), "from 6, 7, 8")
+	expect(t, subscribe(t, h, "e-8", "a", "b"), "from 8")
+
+	if dropped := h.LostAll(6); dropped != 3 {
+		t.Errorf("%d messages were dropped, want 3", dropped)
+	}
+	expect(t, subscribe(t, h, "e-2", "b"), "from 2, gap 6 2, 7")
+	expect(t, subscribe(t, h, "e-6", "b"), "from 6, 7")
+	for _, s := range []*Subscriber{a, b, both} {
+		expect(t, s, "")
+	}
+	if dropped := h.LostAll(10); dropped != 2 {
+		t.Errorf("%d messages were dropped, want 2", dropped)
+	}
+	for _, s := range []*Subscriber{a, b, both} {
+		expect(t, s, "gap 10 null")
+	}
+	send(t, h, 9, "a") // cannot be
+	send(t, h, 11, "a")
+	h.flushWaiting()
+	expect(t, a, "11")
+	expect(t, subscribe(t, h, "e-8", "a"), "from 8, gap 10 null, 11")
+}
+
+func TestLostMessagesAreToldOfOnceWhenTheStreamEnds(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, roomy)
+	send(t, h, 1, "a")
+	h.Lost("a", 5)
+	s := subscribe(t, h, "e-1", "a")
+	h.Close()
+	expect(t, s, "from 1, gap 1 null")
+}
