@@ -72,7 +72,7 @@ type Replica struct {
 	looked  jetstream.StreamState // what was in the stream when it was last looked at
 	oldest  string                // subject of its first message then, or empty
 	behind  time.Time             // since when it has fewer messages than came
-	holes   *holes                // numbers that did not come, and why is not decided yet
+	ahead   []uint64              // numbers of the messages to come, if some are missing between them
 
 	mu       sync.Mutex
 	problem  string          // why the stream is not followed, or empty

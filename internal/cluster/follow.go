@@ -85,6 +85,20 @@ func (r *Replica) follow(ctx context.Context) error {
 		return err
 	}
 	target := stream.CachedInfo().State.LastSeq
+	for {
+		err := r.read(ctx, stream, target)
+		if !errors.Is(err, errHole) {
+			return err
+		}
+		if err := r.account(ctx, stream); err != nil {
+			return err
+		}
+	}
+}
+
+// read brings messages to the hub until something goes wrong. When the one with the number target has
+// come, the replica has all that there was at first.
+func (r *Replica) read(ctx context.Context, stream jetstream.Stream, target uint64) error {
 	// This is what the client's own ordered consumer does, but after the stream was deleted and made anew
 	// that one would go on at the same number in the other stream.
 	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
@@ -116,7 +130,7 @@ func (r *Replica) follow(ctx context.Context) error {
 	}
 	var got uint64
 	for {
-		if err := r.bring(ctx, stream, messages, &got, target); err != nil {
+		if err := r.bring(ctx, messages, &got, target); err != nil {
 			return err
 		}
 		if err := r.check(ctx, stream); err != nil {
@@ -219,18 +233,20 @@ func (r *Replica) begin(ctx context.Context, stream jetstream.Stream, epoch mark
 		}
 	}
 	at := max(info.State.FirstSeq, 1) - 1
+	var a ahead
 	if at > 0 && !limited(info.Config) {
-		h := &holes{}
-		if err := h.suspect(ctx, stream); err != nil {
+		var err error
+		if a, err = r.lookAhead(ctx, stream, 0); err != nil {
 			return err
 		}
-		if len(h.full) > 0 { // only these have lost messages
+		if len(a.lost) > 0 { // no other topics have lost messages
 			at = 0
 		}
 	}
-	r.created, r.epoch, r.at, r.stamp, r.behind, r.holes = info.Created, epoch, at, time.Time{}, time.Time{}, nil
+	r.created, r.epoch, r.at, r.stamp, r.behind, r.ahead = info.Created, epoch, at, time.Time{}, time.Time{}, a.numbers
 	r.looked, r.oldest = info.State, ""
 	r.events.Begin(epoch.epoch, at, seen)
+	r.tellLost(a)
 	return nil
 }
 
@@ -284,7 +300,7 @@ func (r *Replica) look(ctx context.Context, stream jetstream.Stream, number uint
 		gone = 0
 	}
 	if gone > r.at {
-		r.at, r.stamp = gone, time.Time{}
+		r.at, r.stamp, r.ahead = gone, time.Time{}, nil
 	}
 	if first > r.looked.FirstSeq || r.oldest == "" {
 		r.oldest = ""
@@ -300,9 +316,8 @@ func (r *Replica) look(ctx context.Context, stream jetstream.Stream, number uint
 	return nil
 }
 
-// bring hands messages over as they come, until it is time for a check. When the one with the number
-// target has come, the replica has all that there was at first.
-func (r *Replica) bring(ctx context.Context, stream jetstream.Stream, messages jetstream.MessagesContext, got *uint64, target uint64) error {
+// bring hands messages over as they come, until it is time for a check.
+func (r *Replica) bring(ctx context.Context, messages jetstream.MessagesContext, got *uint64, target uint64) error {
 	period, end := context.WithTimeout(ctx, checkEvery)
 	defer end()
 	for {
@@ -321,8 +336,8 @@ func (r *Replica) bring(ctx context.Context, stream jetstream.Stream, messages j
 			return errors.New("messages were lost on the way") // and will come again
 		}
 		number := is.Sequence.Stream
-		if err := r.account(ctx, stream, message.Subject(), number); err != nil {
-			return err
+		if !r.next(number) {
+			return errHole
 		}
 		if err := r.hand(message, number, is.Timestamp); err != nil {
 			return err

@@ -9,113 +9,112 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// A number that does not come is a message that the stream dropped before this replica got it. It does
-// not say of which topic it was. A stream drops the oldest message of a topic that has as many as it may
-// have, so only those topics are suspects; and of these, one that still has a message from before the hole
-// lost nothing in it. If there are no suspects, somebody removed messages, of any topic.
+// A number that does not come is a message that the stream dropped before this replica got it, and nothing
+// says of which topic it was. But a topic loses a message only when it has as many newer ones as the
+// stream keeps. So the replica looks ahead, and counts: topics with as many messages after the hole have
+// lost some in it (or have exactly as many; their clients are told of a gap that they do not have). If
+// there are none, somebody removed messages.
 
-// holes is what is known while some numbers are missing.
-type holes struct {
-	from  uint64            // all up to this number came, or is known to be lost
-	end   uint64            // the last missing number
-	came  map[string]uint64 // by subject: the last message since, after which it was decided what is lost
-	found bool              // which topic lost messages, at least one
-	begun time.Time
-	spent time.Duration // on asking NATS
+// errHole says that messages are missing which a look ahead did not know about.
+var errHole = errors.New("messages are missing")
 
-	last  uint64          // number in the stream when NATS was asked
-	limit int64           // of messages for each subject
-	full  map[string]bool // subjects that have so many
+// ahead is what a look ahead found.
+type ahead struct {
+	numbers []uint64          // of messages in the stream
+	lost    map[string]uint64 // by subject: the first message of those that lost some before
 }
 
-// grace is how long a replica may ask NATS about holes before that slows it down.
-const grace = 100 * time.Millisecond
+// next tells whether the message with that number may come next: none is missing before it that was
+// there, or could have been, at the last look ahead.
+func (r *Replica) next(number uint64) bool {
+	if len(r.ahead) == 0 {
+		return number == r.at+1
+	}
+	if r.ahead[0] != number {
+		return false
+	}
+	if r.ahead = r.ahead[1:]; len(r.ahead) == 0 {
+		r.ahead = nil
+	}
+	return true
+}
 
-// mayAsk limits asking to half of the time. Otherwise a replica that is behind would fall back further.
-func (h *holes) mayAsk() bool { return h.spent < grace || h.spent < time.Since(h.begun)/2 }
-
-// suspect asks which topics may have lost messages.
-func (h *holes) suspect(ctx context.Context, stream jetstream.Stream) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*answerWait) // there may be very many
-	defer cancel()
-	begin := time.Now()
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(">"))
+// lookAhead reads what is in the stream after that number, without its content.
+func (r *Replica) lookAhead(ctx context.Context, stream jetstream.Stream, after uint64) (ahead, error) {
+	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       after + 1,
+		AckPolicy:         jetstream.AckNonePolicy,
+		HeadersOnly:       true,
+		InactiveThreshold: 2 * heartbeat,
+		MemoryStorage:     true,
+		Replicas:          1,
+	})
 	if err != nil {
-		return fmt.Errorf("look at its subjects: %w", err)
+		return ahead{}, fmt.Errorf("create a consumer: %w", err)
 	}
-	h.spent += time.Since(begin)
-	h.last, h.limit, h.full = info.State.LastSeq, info.Config.MaxMsgsPerSubject, map[string]bool{}
-	for subject, messages := range info.State.Subjects {
-		if h.limit > 0 && int64(messages) >= h.limit {
-			h.full[subject] = true
+	limit := stream.CachedInfo().Config.MaxMsgsPerSubject
+	first, count := map[string]uint64{}, map[string]int64{}
+	a := ahead{lost: map[string]uint64{}}
+	if consumer.CachedInfo().NumPending == 0 {
+		return a, nil
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(5000), jetstream.PullExpiry(5*heartbeat),
+		jetstream.PullHeartbeat(heartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
+	if err != nil {
+		return ahead{}, fmt.Errorf("ask for messages: %w", err)
+	}
+	defer messages.Stop()
+	for got := uint64(1); ; got++ {
+		message, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return ahead{}, fmt.Errorf("look ahead: %w", err)
+		}
+		is, err := message.Metadata()
+		if err != nil {
+			return ahead{}, fmt.Errorf("not a message of a stream: %w", err)
+		}
+		if got != is.Sequence.Consumer {
+			return ahead{}, errors.New("messages were lost on the way")
+		}
+		subject, number := message.Subject(), is.Sequence.Stream
+		a.numbers = append(a.numbers, number)
+		if count[subject]++; count[subject] == 1 && number > after+got { // there is a hole before
+			first[subject] = number
+		}
+		if number, hole := first[subject]; hole && limit > 0 && count[subject] >= limit {
+			a.lost[subject] = number
+		}
+		if is.NumPending == 0 {
+			return a, nil
 		}
 	}
-	return nil
 }
 
-// account tells the hub what was lost before the message with that number, which comes next.
-func (r *Replica) account(ctx context.Context, stream jetstream.Stream, subject string, number uint64) error {
-	if number > r.at+1 {
-		if r.holes == nil {
-			r.holes = &holes{from: r.at, came: map[string]uint64{}, begun: time.Now()}
-		}
-		h := r.holes
-		h.end = number - 1
-		if number > h.last || h.mayAsk() {
-			if err := h.suspect(ctx, stream); err != nil {
-				return err
-			}
-		}
-		if len(h.full) == 0 {
-			r.removed(h.end)
-			h.found = true
-		}
+// account looks ahead and tells the hub what was lost between the last message and the next one.
+func (r *Replica) account(ctx context.Context, stream jetstream.Stream) error {
+	a, err := r.lookAhead(ctx, stream, r.at)
+	if err != nil {
+		return err
 	}
-	h := r.holes
-	if h == nil {
+	r.ahead = a.numbers
+	if len(a.numbers) == 0 || a.numbers[0] == r.at+1 && len(a.lost) == 0 {
 		return nil
 	}
-	came, before := h.came[subject]
-	complete := max(h.from, came)
-	if h.full[subject] && h.end > complete {
-		lost, err := r.lostSince(ctx, h, subject, complete, before)
-		if err != nil {
-			return err
-		}
-		if topic, is := topicOf(r.cfg.Stream, subject); lost && is {
-			r.events.Lost(topic, number-1)
-		}
-		h.found = h.found || lost
-	}
-	h.came[subject] = number
-	if number >= h.last { // every suspect has had its newest message, and was looked at before
-		if !h.found {
-			r.removed(h.end)
-		}
-		r.holes = nil
+	r.tellLost(a)
+	if gone := a.numbers[0] - 1; len(a.lost) == 0 {
+		r.events.LostAll(gone)
+		r.cfg.Log("NATS: messages up to number %d were removed from the stream %q; clients that miss them are told of a gap", gone, r.cfg.Stream)
+		r.at, r.stamp = gone, time.Time{}
 	}
 	return nil
 }
 
-// lostSince tells whether a topic that is full lost messages after the one with the number complete.
-func (r *Replica) lostSince(ctx context.Context, h *holes, subject string, complete uint64, before bool) (bool, error) {
-	switch {
-	case complete == 0, h.limit == 1:
-		return true, nil
-	case !h.mayAsk():
-		return !before, nil
+// tellLost tells the hub of topics that lost messages.
+func (r *Replica) tellLost(a ahead) {
+	for subject, first := range a.lost {
+		if topic, is := topicOf(r.cfg.Stream, subject); is {
+			r.events.Lost(topic, first-1)
+		}
 	}
-	begin := time.Now()
-	oldest, err := r.get(ctx, request{Seq: 1, NextFor: subject})
-	h.spent += time.Since(begin)
-	if errors.Is(err, errGone) {
-		return true, nil
-	}
-	return err == nil && oldest.Sequence > complete, err
-}
-
-// removed tells the hub and the log that messages up to that number are gone, of any topic.
-func (r *Replica) removed(number uint64) {
-	r.events.LostAll(number)
-	r.cfg.Log("NATS: messages up to number %d were removed from the stream %q; clients that miss them are told of a gap", number, r.cfg.Stream)
 }
