@@ -20,7 +20,7 @@ const (
 // EventSource and the hub use for events of their own are refused, because a page could not tell the
 // two apart. An empty name means that the event has none.
 func CheckName(name string) error {
-	reserved := []string{"open", "error", "gap", "position"}
+	reserved := []string{"open", "error", "statechange", "gap", "position"}
 	if len(name) > maxName || strings.Trim(name, nameBytes) != "" || slices.Contains(reserved, name) {
 		return fmt.Errorf("%q is no name for an event: it takes 1 to %d letters, digits, dots, underscores or hyphens, and none of %s", name, maxName, strings.Join(reserved, ", "))
 	}
