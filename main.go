@@ -16,7 +16,6 @@ import (
 	"time"
 	_ "time/tzdata" // makes TZ work where there are no zone files, as in the container
 
-	"github.com/caarlos0/env/v11"
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/handlers"
@@ -96,31 +95,27 @@ func run(args []string) error {
 	case "version", "--version":
 		return config.Version(os.Stdout)
 	}
-	environment := env.ToMap(os.Environ())
-	cfg, err := config.Load(environment)
+	cfg, err := config.Load(config.Environment())
 	if err != nil {
 		return err
 	}
 	if len(args) > 0 && args[0] == "token" {
 		return token.Command(args[1:], []byte(cfg.SubscribeKey), os.Stdout)
 	}
-	port := server.Config{Host: cfg.Host, Port: cfg.Port, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile}
 	switch command {
 	case "":
-		for _, warning := range cfg.Warnings(environment) {
-			log.Print(warning)
-		}
-		return serve(cfg, port)
+		fmt.Fprint(os.Stderr, cfg.Warnings(config.Environment()))
+		return serve(cfg)
 	case "healthcheck":
-		return server.CheckHealth(port, "/healthz")
+		return server.CheckHealth(cfg.Server(), "/healthz")
 	case "healthcheck ready":
-		return server.CheckHealth(port, "/readyz")
+		return server.CheckHealth(cfg.Server(), "/readyz")
 	}
 	return fmt.Errorf("unknown arguments %q: gin-sse --help lists the known ones", args)
 }
 
 // serve runs the server until it is told to stop, and then ends every stream properly.
-func serve(cfg config.Config, port server.Config) error {
+func serve(cfg config.Config) error {
 	out, closeLog := output.Standard()
 	defer closeLog()
 	gin.DebugPrintFunc = func(string, ...any) {} // Gin would print every route, and advice that is followed already
@@ -132,20 +127,14 @@ func serve(cfg config.Config, port server.Config) error {
 		return err
 	}
 	s := services{tokens: tokens, ready: func() error { return nil }}
-	limits := hub.Limits{History: cfg.History, HistoryBytes: cfg.HistoryBytes}
+	s.events = hub.New(cfg.Hub())
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
 	if cfg.NATSURL == "" {
-		s.events = hub.New(limits)
 		s.log = memory.New(s.events)
 	} else {
-		limits.Ahead = 100_000
-		s.events = hub.New(limits)
-		replica := cluster.New(cluster.Config{
-			URL: cfg.NATSURL, Credentials: cfg.NATSCreds, Stream: cfg.NATSStream,
-			Replicas: cfg.NATSReplicas, History: cfg.History, Log: log.Printf,
-		}, s.events)
+		replica := cluster.New(cfg.Cluster(log.Printf), s.events)
 		defer replica.Close()
 		background.Go(func() { replica.Follow(ctx) })
 		s.log, s.ready = replica, replica.Ready
@@ -157,5 +146,5 @@ func serve(cfg config.Config, port server.Config) error {
 	}
 	background.Go(func() { clock.Run(ctx, cfg.TickInterval, handlers.SimulateData(s.events)) })
 	background.Go(func() { clock.Run(ctx, time.Second/2, s.status.Update) })
-	return server.Run(ctx, port, app, out, s.close)
+	return server.Run(ctx, cfg.Server(), app, out, s.close)
 }

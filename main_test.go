@@ -118,7 +118,7 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 	}
 
 	s := &site{t: t, out: new(testlog.Log)}
-	s.events = hub.New(hub.Limits{History: cfg.History, HistoryBytes: cfg.HistoryBytes})
+	s.events = hub.New(cfg.Hub())
 	s.log, s.status, s.ready = memory.New(s.events), handlers.NewStatus(s.events), func() error { return nil }
 	if s.tokens, err = token.New([]byte(cfg.SubscribeKey)); err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- server.Run(ctx, server.Config{Host: cfg.Host, Port: cfg.Port, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile}, app, s.out, s.close)
+		ended <- server.Run(ctx, cfg.Server(), app, s.out, s.close)
 	}()
 	s.stop = sync.OnceFunc(func() {
 		cancel()

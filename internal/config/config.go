@@ -18,6 +18,9 @@ import (
 )
 
 // Config has a field for each setting. Its tags are the variable, the default, and what Load accepts;
+// Environment returns the variables of this process.
+func Environment() map[string]string { return env.ToMap(os.Environ()) }
+
 // Load and Usage both work from them. A secret's value appears in no error.
 type Config struct {
 	Host           string        `env:"HOST" accepts:"the address to listen on, such as 127.0.0.1; empty for all addresses"`

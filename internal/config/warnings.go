@@ -8,12 +8,15 @@ import (
 )
 
 // Warnings returns a line for each setting that can be used but is probably a mistake.
-func (cfg Config) Warnings(environment map[string]string) []string {
+func (cfg Config) Warnings(environment map[string]string) (lines string) {
 	warnings := mistyped(environment)
 	if cfg.SubscribeKey != "" && slices.Contains(cfg.AllowedOrigins, "*") {
 		warnings = append(warnings, "ALLOWED_ORIGINS=* and SUBSCRIBE_KEY are both set: browsers then send neither cookies nor tokens from other sites. List the origins that need private topics.")
 	}
-	return warnings
+	for _, warning := range warnings {
+		lines += "gin-sse: " + warning + "\n"
+	}
+	return lines
 }
 
 // mistyped returns a warning for each variable that is probably a setting with a mistake in its name.

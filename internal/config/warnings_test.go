@@ -1,7 +1,6 @@
 package config_test
 
 import (
-	"slices"
 	"testing"
 
 	"gin-sse/internal/config"
@@ -13,8 +12,8 @@ func TestASettingWithAMistakeInItsNameIsAWarning(t *testing.T) {
 		"HISTROY": "HISTORY", "HISTRY": "HISTORY", "MAX_CLIENT": "MAX_CLIENTS", "MAXCLIENTS": "MAX_CLIENTS", "PUBLISHTOKEN": "PUBLISH_TOKEN",
 		"PROT": "PORT", "NATS_ULR": "NATS_URL", "HISTORY_BYTE": "HISTORY_BYTES", "TICK_INTERVALL": "TICK_INTERVAL",
 	} {
-		want := []string{name + " is not a setting and is ignored. Did you mean " + setting + "?"}
-		if got := (config.Config{}).Warnings(map[string]string{name: "5", "PATH": "/bin"}); !slices.Equal(got, want) {
+		want := "gin-sse: " + name + " is not a setting and is ignored. Did you mean " + setting + "?\n"
+		if got := (config.Config{}).Warnings(map[string]string{name: "5", "PATH": "/bin"}); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
@@ -26,7 +25,7 @@ func TestOtherProgramsVariablesAreNoMistakes(t *testing.T) {
 	for _, name := range []string{"HOME", "PATH", "USER", "TERM", "LANG", "PWD", "TMPDIR", "HOSTNAME", "HISTSIZE", "HISTFILE", "TS", "PS1", "SHELL", "HISTORY", "TZ", "GOFLAGS", "POD_IP", "METRICS_PORT", "HOST", "PORTS_OPEN", "SSL_CERT_FILE", ""} {
 		others[name] = "x"
 	}
-	if got := (config.Config{}).Warnings(others); len(got) > 0 {
+	if got := (config.Config{}).Warnings(others); got != "" {
 		t.Errorf("%q", got)
 	}
 }

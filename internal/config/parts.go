@@ -1,0 +1,32 @@
+package config
+
+import (
+	"gin-sse/internal/cluster"
+	"gin-sse/internal/hub"
+	"gin-sse/internal/server"
+)
+
+// maxAhead is by how many messages another replica may be ahead of this one. A client may come from there.
+const maxAhead = 100_000
+
+// Server returns the settings of package server.
+func (cfg Config) Server() server.Config {
+	return server.Config{Host: cfg.Host, Port: cfg.Port, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile}
+}
+
+// Hub returns the settings of package hub.
+func (cfg Config) Hub() hub.Limits {
+	limits := hub.Limits{History: cfg.History, HistoryBytes: cfg.HistoryBytes}
+	if cfg.NATSURL != "" {
+		limits.Ahead = maxAhead
+	}
+	return limits
+}
+
+// Cluster returns the settings of package cluster, which tells log what an operator should know.
+func (cfg Config) Cluster(log func(format string, args ...any)) cluster.Config {
+	return cluster.Config{
+		URL: cfg.NATSURL, Credentials: cfg.NATSCreds, Stream: cfg.NATSStream,
+		Replicas: cfg.NATSReplicas, History: cfg.History, Log: log,
+	}
+}
