@@ -321,6 +321,9 @@ func TestLeaderMovedUnderLoadLosesAndDoublesNothing(t *testing.T) {
 
 func TestStreamThatIsMadeTwiceAtOnceIsOne(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes three servers")
+	}
 	c := startThree(t)
 	var replicas []*replica
 	for range 4 {
