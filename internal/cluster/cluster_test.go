@@ -341,6 +341,9 @@ func TestMessageThatNATSDoesNotTakeIsTooLarge(t *testing.T) {
 
 func TestReplicaWithoutNATSAtTheStartCatchesUp(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("publishing waits for 5 s")
+	}
 	n := testnats.Start(t)
 	a := join(t, n.ClientURL()).ready(t)
 	old := a.publish(t, "", "old")
@@ -432,6 +435,9 @@ func TestDeletedStreamIsMadeAnewAndClientsAreToldOfAGap(t *testing.T) {
 
 func TestPurgedStreamIsForgottenAndGoesOn(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("a replica looks every 5 s")
+	}
 	n := testnats.Start(t)
 	a := join(t, n.ClientURL()).ready(t)
 	c := a.client(t, "")
