@@ -97,12 +97,12 @@ func (r *Replica) account(ctx context.Context, stream jetstream.Stream) error {
 	if err != nil {
 		return err
 	}
-	r.ahead = a.numbers
-	if len(a.numbers) == 0 || a.numbers[0] == r.at+1 && len(a.lost) == 0 {
-		return nil
+	if len(a.numbers) == 0 { // the node that was asked is behind
+		return errHole
 	}
+	r.ahead = a.numbers
 	r.tellLost(a)
-	if gone := a.numbers[0] - 1; len(a.lost) == 0 {
+	if gone := a.numbers[0] - 1; gone > r.at && len(a.lost) == 0 {
 		r.events.LostAll(gone)
 		r.cfg.Log("NATS: messages up to number %d were removed from the stream %q; clients that miss them are told of a gap", gone, r.cfg.Stream)
 		r.at, r.stamp = gone, time.Time{}

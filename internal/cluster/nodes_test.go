@@ -267,6 +267,9 @@ func survives(t *testing.T, url string, nodes int, during func()) []*replica {
 
 func TestOneNodeRestartedFromDiskUnderLoadLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes a load")
+	}
 	n := testnats.Start(t)
 	survives(t, fmt.Sprint("nats://127.0.0.1:", n.Options.Port), 1, func() {
 		n.Stop()
@@ -321,6 +324,9 @@ func TestLeaderMovedUnderLoadLosesAndDoublesNothing(t *testing.T) {
 
 func TestStreamThatIsMadeTwiceAtOnceIsOne(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes three servers")
+	}
 	c := startThree(t)
 	var replicas []*replica
 	for range 4 {
