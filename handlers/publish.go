@@ -51,7 +51,7 @@ func Publish(log Log, max int64) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		m, err := addressed(c.Request.URL.RawQuery)
 		if err != nil {
-			refuse(c, http.StatusBadRequest, err.Error())
+			refuse(c, http.StatusBadRequest, "The event cannot be published: "+err.Error()+".")
 			return
 		}
 		key := c.GetHeader("Idempotency-Key")
@@ -85,11 +85,11 @@ func Publish(log Log, max int64) gin.HandlerFunc {
 func addressed(query string) (m hub.Message, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return m, fmt.Errorf("The query cannot be read: %w.", err)
+		return m, fmt.Errorf("the query cannot be read: %w", err)
 	}
 	for name, given := range values {
 		if len(given) > 1 {
-			return m, fmt.Errorf("%q is in the query twice. An event goes to one topic; send another request for another one.", cut(name, 100))
+			return m, fmt.Errorf("%q is in the query twice; an event goes to one topic, so send another request for another topic", cut(name, 100))
 		}
 		value := given[0]
 		switch {
@@ -107,11 +107,11 @@ func addressed(query string) (m hub.Message, err error) {
 			err = fmt.Errorf("%q is unknown in the query of a POST: it accepts topic, event and end", cut(name, 100))
 		}
 		if err != nil {
-			return m, fmt.Errorf("%w.", err)
+			return m, err
 		}
 	}
 	if m.End && m.Topic == "" {
-		return m, errors.New("end=true needs a topic: the stream at /sse alone does not end.")
+		return m, errors.New("end=true needs a topic, because the default topic does not end")
 	}
 	return m, nil
 }

@@ -116,7 +116,7 @@ func (r *Replica) connect(ctx context.Context) error {
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(retryWait),
 		nats.ReconnectJitter(retryWait, retryWait),
-		nats.ReconnectBufSize(-1), // who publishes is told when it cannot be sent
+		nats.ReconnectBufSize(-1), // a publisher is told when its message cannot be sent
 		nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(5 * time.Second), // finds out about a machine that vanished
 		nats.MaxPingsOutstanding(2),

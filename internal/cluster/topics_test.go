@@ -403,7 +403,7 @@ func TestReplicaThatWasCutOffTellsOfAGapOnlyWhereMessagesAreLost(t *testing.T) {
 		}
 	}
 
-	// And who comes back to it, or to a fresh one, with an old id.
+	// A client that comes back to it, or to a fresh replica, with an old id is told as well.
 	for _, r := range []*replica{b, join(t, n.ClientURL(), small).ready(t)} {
 		want(t, r.client(t, before["busy"], "busy").upTo(t, ids["busy"]), busy[3:]...)
 		want(t, r.client(t, before["full"], "full").upTo(t, ids["full"]), "data:10", "data:11", "data:12")

@@ -42,7 +42,7 @@ type histories struct {
 	all     []*message // of all topics, in the order of their numbers, with lost ones in between
 	kept    int        // how many of them are not lost
 	bytes   int64      // what everything here takes
-	losses  uint64     // counts losses: who was told of the first n need not be told again
+	losses  uint64     // counts losses: a subscriber that was told of the first n need not be told again
 	empty   *list.List // histories without messages, the longest unchanged one first
 	buried  int64      // bytes of those
 	last    uint64     // number of the latest message
