@@ -134,8 +134,9 @@ func address(cfg Config, port int) string {
 // silent tracks the connections that have sent nothing yet. Browsers open such connections in advance, and
 // net/http would wait for a request on each of them before it stops.
 type silent struct {
-	mu    sync.Mutex
-	conns map[net.Conn]struct{}
+	mu      sync.Mutex
+	conns   map[net.Conn]struct{}
+	stopped bool // close was called
 }
 
 func newSilent() *silent { return &silent{conns: map[net.Conn]struct{}{}} }
@@ -143,16 +144,20 @@ func newSilent() *silent { return &silent{conns: map[net.Conn]struct{}{}} }
 func (s *silent) track(conn net.Conn, state http.ConnState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if state == http.StateNew {
-		s.conns[conn] = struct{}{}
-	} else {
+	switch {
+	case state != http.StateNew:
 		delete(s.conns, conn)
+	case s.stopped: // it was being accepted at the time
+		_ = conn.Close()
+	default:
+		s.conns[conn] = struct{}{}
 	}
 }
 
 func (s *silent) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.stopped = true
 	for conn := range s.conns {
 		_ = conn.Close() // no request is lost with it
 	}

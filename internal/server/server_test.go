@@ -154,6 +154,35 @@ func TestStopEndsEveryStreamAndDoesNotWaitForConnectionsThatSentNothing(t *testi
 	}
 }
 
+// open is a listener that accepts connections after it was closed, as one that was about to be accepted then.
+type open struct{ pipes }
+
+func (open) Close() error { return nil }
+
+func TestConnectionThatIsAcceptedDuringTheStopDoesNotDelayIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		port := open{newPipes()}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		var late net.Conn
+		go func() {
+			ended <- serve(ctx, port, streams(), func() {
+				late = port.dial()
+				close(port.closed)
+			})
+		}()
+		defer port.dial().Close()
+		begin := time.Now()
+		cancel()
+		if err := <-ended; err != nil || time.Since(begin) > time.Second {
+			t.Errorf("the stop took %v: %v", time.Since(begin), err)
+		}
+		if _, err := late.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("the connection ended with %v", err)
+		}
+	})
+}
+
 func TestStopCutsOffAClientThatTakesNothingAfterAWhile(t *testing.T) {
 	before := len(errorLog.Lines("cut off"))
 	synctest.Test(t, func(t *testing.T) {
