@@ -80,7 +80,7 @@ func publishLines(c *gin.Context, log Log, key string, m hub.Message, max int64,
 			answer(http.StatusAccepted, "")
 			return
 		}
-		line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
+		line = withoutEnd(line)
 		if len(bytes.TrimSpace(line)) == 0 && c.ContentType() != gin.MIMEPlain {
 			continue // NDJSON may have empty lines
 		}
@@ -98,12 +98,17 @@ func publishLines(c *gin.Context, log Log, key string, m hub.Message, max int64,
 	}
 }
 
+// withoutEnd returns a line without its newline, and without the one carriage return that may go before that.
+func withoutEnd(line []byte) []byte {
+	return bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
+}
+
 // readLine returns the next line with its end. The error is io.EOF if it is the last one.
 func readLine(body *bufio.Reader, max int64) (line []byte, err error) {
 	for {
 		part, err := body.ReadSlice('\n')
 		line = append(line, part...)
-		if int64(len(bytes.TrimRight(line, "\r\n"))) > max {
+		if int64(len(withoutEnd(line))) > max {
 			return nil, errLineTooLong
 		}
 		if !errors.Is(err, bufio.ErrBufferFull) {

@@ -48,3 +48,19 @@ func TestPublisherThatCannotStoreIsExplained(t *testing.T) {
 		}
 	}
 }
+
+func TestALineOfNothingButCarriageReturnsIsTooLong(t *testing.T) {
+	t.Parallel()
+	app := gin.New()
+	app.POST("/sse", handlers.Publish(refusing{errors.New("a message was published")}, 1000))
+	server := httptest.NewServer(app)
+	defer server.Close()
+	answer, err := server.Client().Post(server.URL+"/sse", "text/plain", strings.NewReader(strings.Repeat("\r", 100_000)+"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("status %d, want 413", answer.StatusCode)
+	}
+}

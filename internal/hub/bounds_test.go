@@ -1,11 +1,14 @@
 package hub
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -98,6 +101,73 @@ func TestManyThatComeBackAndDoNotReadTakeLittle(t *testing.T) {
 		t.Errorf("%d clients take %d MB", clients, grown>>20)
 	}
 	runtime.KeepAlive(pieces)
+}
+
+func TestLargeMessagesAreNotCopiedForThoseThatComeBack(t *testing.T) {
+	h := begun(Limits{History: 10, HistoryBytes: 64 << 20})
+	defer h.Close()
+	for n := range uint64(10) {
+		if err := h.Append(Message{Number: n + 1, Topic: "a", Data: json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := heap()
+	var pieces [][]byte
+	for i := range 200 {
+		s := subscribe(t, h, h.ID(uint64(i%10)), "a")
+		for range 2 { // where the stream begins, then the message
+			piece, _, err := s.take()
+			if err != nil {
+				t.Fatal(err)
+			}
+			pieces = append(pieces, piece)
+		}
+	}
+	if grown := heap() - before; grown > 8<<20 {
+		t.Errorf("clients that all read the same messages take %d MB", grown>>20)
+	}
+	runtime.KeepAlive(pieces)
+}
+
+func TestAPublisherDoesNotWaitBehindAllThatReadTheHistories(t *testing.T) {
+	const readers, messages = 400, 5_000
+	h := begun(Limits{History: messages, HistoryBytes: 64 << 20})
+	defer h.Close()
+	for n := range uint64(messages) {
+		send(t, h, n+1, "a")
+	}
+	stopping, stop := context.WithCancel(t.Context())
+	var reading sync.WaitGroup
+	var pieces atomic.Int64
+	for range readers {
+		s := subscribe(t, h, "e-1", "b/*") // looks through all messages and finds nothing
+		reading.Go(func() {
+			for stopping.Err() == nil {
+				if _, _, err := s.take(); err != nil {
+					t.Error(err)
+				}
+				if pieces.Add(1); s.at.Load() != nil {
+					s.at.Store(nil)
+					s.cursor = 1
+				}
+			}
+		})
+	}
+	var during []int64
+	for n := range uint64(21) {
+		for start := pieces.Load(); pieces.Load() < start+2*readers; {
+			runtime.Gosched() // until all readers are at it
+		}
+		before := pieces.Load()
+		send(t, h, messages+n+1, "c")
+		during = append(during, pieces.Load()-before)
+	}
+	stop()
+	reading.Wait()
+	slices.Sort(during)
+	if median := during[len(during)/2]; median > readers/4 {
+		t.Errorf("a message waits for %d pieces that others read, want a few", median)
+	}
 }
 
 func TestHistoriesStayWithinTheirBytes(t *testing.T) {

@@ -55,6 +55,7 @@ type Limits struct {
 // Hub is where messages and ticks come in. Its methods may be called from any number of goroutines, but
 // for those that a log calls: Begin, Append, Lost and LostAll come one after the other.
 type Hub struct {
+	reading   sync.Mutex // locked before mu by a subscriber that reads the histories
 	mu        sync.Mutex
 	limits    Limits
 	epoch     string

@@ -149,7 +149,7 @@ func (s *Subscriber) take() (data []byte, events int, err error) {
 	data, events = s.head, s.heads
 	s.head, s.heads = nil, 0
 	if s.at.Load() == nil {
-		missed, n, failed := s.catchUp()
+		missed, n, failed := s.catchUp(len(data))
 		data, events, err = concat(data, missed), events+n, failed
 	}
 	for {
