@@ -329,7 +329,7 @@ func TestLostMessagesBeginAnEpochOnEveryReplica(t *testing.T) {
 		want(t, r.ready(t).client(t, oldID).until(t, 5), after...)
 		want(t, r.client(t, one.last).upTo(t, one.last))
 	}
-	if a.log.has("has lost messages: number 4 is another one now")+b.log.has("has lost messages: number 4 is another one now") == 0 {
+	if a.log.has("has lost messages: number 4 is another message now")+b.log.has("has lost messages: number 4 is another message now") == 0 {
 		t.Error("the log does not tell")
 	}
 
