@@ -32,7 +32,7 @@ import (
 //go:embed all:public all:templates
 var assets embed.FS
 
-// routes is the tutorial's server.js: the address on the left, what answers on the right.
+// routes is the tutorial's server.js: each address, and the handler that answers it.
 func routes(app *gin.Engine, cfg config.Config, s services) {
 	app.Use(handlers.Static(handlers.Assets(assets, "public", "index.html")))
 
@@ -51,7 +51,7 @@ func routes(app *gin.Engine, cfg config.Config, s services) {
 	app.NoMethod(handlers.MethodNotAllowed)
 }
 
-// services is what the routes serve.
+// services are what the handlers need.
 type services struct {
 	events *hub.Hub
 	log    handlers.Log
@@ -118,9 +118,9 @@ func run(args []string) error {
 func serve(cfg config.Config) error {
 	out, closeLog := output.Standard()
 	defer closeLog()
-	gin.DebugPrintFunc = func(string, ...any) {} // Gin would print every route, and advice that is followed already
+	gin.DebugPrintFunc = func(string, ...any) {} // Gin would print every route, and advice that this program already follows
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer context.AfterFunc(ctx, stop)() // from the first signal on, a second one ends the process at once
+	defer context.AfterFunc(ctx, stop)() // after the first signal, a second one ends the process at once
 
 	tokens, err := token.New([]byte(cfg.SubscribeKey))
 	if err != nil {
@@ -130,7 +130,7 @@ func serve(cfg config.Config) error {
 	s.events = hub.New(cfg.Hub())
 	var background sync.WaitGroup
 	defer background.Wait()
-	defer stop()
+	defer stop() // ends the goroutines that background waits for
 	if cfg.NATSURL == "" {
 		s.log = memory.New(s.events)
 	} else {

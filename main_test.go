@@ -276,7 +276,7 @@ func readUntil(t testing.TB, r io.Reader, text string) {
 	}
 }
 
-// eventually waits until there is nothing to complain about.
+// eventually waits until complaint returns nothing.
 func eventually(t testing.TB, complaint func() string) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
@@ -328,7 +328,7 @@ func TestStreamHasTheTutorialsHeadersAndFrames(t *testing.T) {
 	})
 }
 
-func TestAnotherPeoplesClientSeesEveryTickInOrder(t *testing.T) {
+func TestThirdPartyClientSeesEveryTickInOrder(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
 		s := p.start(t, nil)
@@ -876,7 +876,7 @@ func TestNoOtherOriginMayPublishFromABrowser(t *testing.T) {
 	const evil = "https://evil.example"
 	for _, allowed := range []string{"", evil, "*"} {
 		s := start(t, "ALLOWED_ORIGINS="+allowed)
-		// With the token in a header, a browser asks first, and is not told that it may.
+		// With the token in a header, a browser asks for permission first, and gets none.
 		preflight, _ := s.ask(http.MethodOptions, "/sse", http.Header{
 			"Origin":                         {evil},
 			"Access-Control-Request-Method":  {http.MethodPost},
@@ -887,7 +887,7 @@ func TestNoOtherOriginMayPublishFromABrowser(t *testing.T) {
 		if strings.ContainsAny(methods+headers, "*") || strings.Contains(methods, http.MethodPost) || mayAuthorize != (allowed == evil) {
 			t.Errorf("ALLOWED_ORIGINS=%q: a browser may send %q with %q", allowed, methods, headers)
 		}
-		// What it sends without asking has no token.
+		// A request that needs no permission has no token.
 		for _, contentType := range []string{"application/x-www-form-urlencoded", "text/plain"} {
 			header := http.Header{"Origin": {evil}, "Content-Type": {contentType}, "Cookie": {"token=" + secret}}
 			if response, _ := s.ask(http.MethodPost, "/sse", header, "message=forged"); response.StatusCode != http.StatusUnauthorized {

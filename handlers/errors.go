@@ -23,12 +23,12 @@ func MethodNotAllowed(c *gin.Context) {
 func InternalError(c *gin.Context, reason any) {
 	log.Printf("a panic ended a request: %v\n%s", reason, debug.Stack())
 	if c.Writer.Written() {
-		panic(http.ErrAbortHandler) // cut the connection: the client must not take this for the end
+		panic(http.ErrAbortHandler) // cut the connection, or the client would take a part of the answer for all of it
 	}
 	fail(c, http.StatusInternalServerError, "Something went wrong. The server's log says what.")
 }
 
-// fail ends the request with an error: as a page for clients that ask for HTML, as browsers do, otherwise as JSON.
+// fail ends the request with an error. Clients that ask for HTML, as browsers do, get a page; all others get JSON.
 func fail(c *gin.Context, status int, message string) {
 	c.Abort()
 	c.Writer.Header().Add("Vary", "Accept")

@@ -17,24 +17,24 @@ import (
 	"gin-sse/internal/stream"
 )
 
-// errLineTooLong is why reading a line was given up.
+// errLineTooLong says that a line is longer than an event may be.
 var errLineTooLong = errors.New("line too long")
 
-// publishLines sends each line of the body as an event as soon as it arrives. The request may last for
-// as long as the publisher likes, and be silent for as long. If m ends the topic, that happens when the body has ended.
-// With a key, each line has a key of its own, so that a whole body can be sent again.
+// publishLines sends each line of the body as an event as soon as it arrives. The request may last, and be silent,
+// for as long as the publisher likes. If m ends the topic, the topic ends when the body does. With a key, each line
+// has a key of its own, so that a whole body can be sent again.
 //
-// The answer has the number of events that were sent and the id of the last one, also if a line could not be
-// sent: then the error has the number of that line. The lines before it stay sent.
+// The answer counts the events that were sent and has the id of the last one. If a line could not be sent, the
+// answer also has an error with the number of that line; the lines before it stay sent.
 func publishLines(c *gin.Context, log Log, key string, m hub.Message, max int64, parse func([]byte) (json.RawMessage, error)) {
 	connection := http.NewResponseController(c.Writer)
-	if err := connection.SetReadDeadline(time.Time{}); err != nil { // the server's time for a request
+	if err := connection.SetReadDeadline(time.Time{}); err != nil { // the server's limit for a whole request
 		_ = c.Error(fmt.Errorf("clear the read deadline: %w", err))
 		refuse(c, http.StatusInternalServerError, "This server cannot read line by line.")
 		return
 	}
 	stopping := stream.Stopping(c)
-	defer context.AfterFunc(stopping, func() { _ = connection.SetReadDeadline(time.Now()) })() // a body that is already read needs none
+	defer context.AfterFunc(stopping, func() { _ = connection.SetReadDeadline(time.Now()) })() // fails only if the request is over
 
 	body := bufio.NewReader(c.Request.Body)
 	send := func(number int, m hub.Message) (string, error) {

@@ -21,7 +21,7 @@ func Metrics(events *hub.Hub) gin.HandlerFunc {
 		}, func() float64 { return float64(events.Stats().Subscribers) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "gin_sse_events_delivered_total",
-			Help: "Events handed over to streams, each counted for each stream.",
+			Help: "Events handed to streams. An event counts once for each stream.",
 		}, func() float64 { return float64(events.Stats().Delivered) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "gin_sse_messages_published_total",

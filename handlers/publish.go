@@ -19,8 +19,8 @@ import (
 	"gin-sse/internal/hub"
 )
 
-// Authorize lets a request through if it has the token as its bearer token. Without a token to ask for,
-// nobody may publish.
+// Authorize lets a request through if it has the token as its bearer token. If the token is empty, nobody may
+// publish.
 func Authorize(token string) gin.HandlerFunc {
 	want := sha256.Sum256([]byte(token))
 	return func(c *gin.Context) {
@@ -40,13 +40,13 @@ func Authorize(token string) gin.HandlerFunc {
 // Log gives messages their numbers and keeps them.
 type Log interface {
 	// Publish keeps the message and returns its id. A repeated key sends nothing and returns the original id; an empty
-	// key is none. The errors are those of package hub; any other will pass.
+	// key means no key. The errors are those of package hub; any other error is temporary.
 	Publish(ctx context.Context, key string, m hub.Message) (id string, err error)
 }
 
-// Publish sends the body to the topic that ?topic= names. JSON and a form are one event, of up to max bytes.
-// NDJSON and text are one event for each line. A request that is sent again with the same Idempotency-Key sends nothing
-// twice and has the same answer.
+// Publish sends the body to the topic that ?topic= names. JSON and a form are one event, of up to max bytes. NDJSON
+// and text are one event for each line. A request that is repeated with the same Idempotency-Key sends nothing twice
+// and gets the same answer.
 func Publish(log Log, max int64) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		m, err := addressed(c.Request.URL.RawQuery)
@@ -80,8 +80,8 @@ func Publish(log Log, max int64) gin.HandlerFunc {
 	}
 }
 
-// addressed returns an empty message with what the query of a POST says about it. A query with anything unknown in
-// it is an error: a mistyped topic must not become a message to everybody.
+// addressed returns a message without data: its topic, its name, and whether it ends the topic, as the query of a
+// POST says. Anything unknown in the query is an error: a mistyped topic must not become a message to everybody.
 func addressed(query string) (m hub.Message, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
@@ -111,7 +111,7 @@ func addressed(query string) (m hub.Message, err error) {
 		}
 	}
 	if m.End && m.Topic == "" {
-		return m, errors.New("end=true needs a topic, because the default topic does not end")
+		return m, errors.New("end=true needs a topic: the default topic does not end")
 	}
 	return m, nil
 }
@@ -211,7 +211,7 @@ func fromText(line []byte) (json.RawMessage, error) {
 	return encode(gin.H{"message": string(line)})
 }
 
-// encode returns the value as JSON. A < in it stays what it is, as nothing here ends up in HTML.
+// encode returns the value as JSON. It does not escape <, because nothing here ends up in HTML.
 func encode(value any) (json.RawMessage, error) {
 	var encoded bytes.Buffer
 	encoder := json.NewEncoder(&encoded)
@@ -220,7 +220,8 @@ func encode(value any) (json.RawMessage, error) {
 	return encoded.Bytes(), err
 }
 
-// isKey tells whether that can be an Idempotency-Key: none, or printable ASCII, which NATS accepts too.
+// isKey reports whether key can be an Idempotency-Key. It may be empty, which means no key. Otherwise it is printable
+// ASCII, which NATS accepts too.
 func isKey(key string) bool {
 	return len(key) <= 255 && !strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' })
 }

@@ -43,7 +43,7 @@ func RequestLog(out io.Writer) gin.HandlerFunc {
 	}
 }
 
-// describe returns the part of the line that says who asked for what. It keeps nothing of the request in memory.
+// describe returns the part of the line about the client and its request. It keeps nothing of the request in memory.
 func describe(c *gin.Context, target string) string {
 	method := cut(c.Request.Method, longestMethod)
 	if strings.ContainsFunc(method, func(r rune) bool { return r < 'A' || r > 'Z' }) {

@@ -99,7 +99,7 @@ func TestWhateverAClientSendsTheLineIsOneAndShort(t *testing.T) {
 	}
 }
 
-func TestWhatIsCutSaysHowLongItWas(t *testing.T) {
+func TestTextThatIsCutSaysHowLongItWas(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ method, path, want string }{
 		{"GET", "/" + strings.Repeat("x", 255), `| GET      "/` + strings.Repeat("x", 255) + `"`},

@@ -14,9 +14,9 @@ import (
 	"gin-sse/internal/stream"
 )
 
-// SSE streams what is published to the topics that the client asks for, until it leaves or the hub is closed.
-// Without a topic that is the tutorial's stream. To use it in a program of your own, take internal/hub and
-// internal/stream along.
+// SSE streams what is published to the topics that the client asks for, until the client leaves or the hub is
+// closed. A client that asks for no topic gets the tutorial's stream. To use SSE in a program of your own, copy this
+// file, subscription.go, refuse in errors.go, and the packages hub, memory and stream in internal.
 func SSE(events *hub.Hub) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		topics, after, err := subscription(c)
@@ -32,10 +32,10 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 			return
 		}
 
-		// Subscribe before the client sees an answer, so that it gets everything that is published after that.
+		// Subscribe before the client sees an answer, so that it gets everything that is published from then on.
 		subscriber, err := events.Subscribe(topics, after)
 		if errors.Is(err, hub.ErrEnded) {
-			c.Status(http.StatusNoContent) // an EventSource stops for good
+			c.Status(http.StatusNoContent) // at which an EventSource stops for good
 			return
 		}
 		err = stream.Detach(c, func(ctx context.Context, c *gin.Context) {

@@ -51,8 +51,7 @@ func (s *Status) Page(c *gin.Context) {
 	c.HTML(http.StatusOK, "status.html", s.figures())
 }
 
-// Refresh goes before the stream of Viewers. Without it, the first viewer in a while would at first get old
-// figures.
+// Refresh runs before the stream of Viewers. Without it, the first viewer in a while would begin with old figures.
 func (s *Status) Refresh(*gin.Context) {
 	if s.Viewers.Stats().Subscribers == 0 {
 		s.send()
@@ -116,7 +115,7 @@ func (s *Status) figures() gin.H {
 	}
 }
 
-// busiest are the topics that are followed by most, ready to be shown.
+// busiest returns the most followed topics as the page shows them.
 func busiest(topics []hub.TopicCount) []gin.H {
 	shown := []gin.H{}
 	for _, t := range topics {
@@ -125,7 +124,7 @@ func busiest(topics []hub.TopicCount) []gin.H {
 	return shown
 }
 
-// rate is the events per second between two samples, which may be the same.
+// rate is the events per second between two samples, which may be the same one.
 func rate(from, to sample) float64 {
 	return float64(to.delivered-from.delivered) / max(1, to.at.Sub(from.at).Seconds())
 }

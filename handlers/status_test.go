@@ -145,7 +145,7 @@ func TestUptimeIsInWholeSeconds(t *testing.T) {
 	})
 }
 
-func TestNobodyLookingCostsNoFigures(t *testing.T) {
+func TestNoFiguresAreComputedWhileNobodyLooks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		events := hub.New(hub.Limits{})

@@ -21,5 +21,5 @@ eventSource.ongap = (event) => {
 };
 
 eventSource.onerror = (error) => {
-  console.info('SSE Error:', error.status ?? 'the connection was lost'); // it comes back by itself
+  console.info('SSE Error:', error.status ?? 'the connection was lost'); // the connection comes back by itself
 };

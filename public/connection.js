@@ -1,7 +1,6 @@
 const words = { connecting: 'Connecting', live: 'Live', lost: 'Connection lost', none: 'No connection', ended: 'The stream has ended', refused: 'Not allowed' };
 
-// showConnection says how the connection of an EventSource does: in words, as not everybody sees colours,
-// or the page.
+// showConnection shows the state of an EventSource's connection, in words: not everybody sees colours, or the page.
 export function showConnection(eventSource) {
   const connection = document.getElementById('connection');
   connection.replaceChildren();
@@ -12,11 +11,11 @@ export function showConnection(eventSource) {
   retry.onclick = () => eventSource.reconnect();
 
   let state;
-  let lostAt; // undefined unless there was a connection
+  let lostAt; // undefined until there is a connection
   let timer;
 
   function show(to) {
-    if (to !== state) text.textContent = words[to]; // or it would be announced again
+    if (to !== state) text.textContent = words[to]; // otherwise screen readers would announce it again
     connection.dataset.state = state = to;
     const waiting = to === 'lost' || to === 'none';
     retry.hidden = !waiting || !eventSource.reconnect;

@@ -1,13 +1,13 @@
 const keptMessages = 100; // the page may stay open for days
 const keptTicks = 5;
 const storedLength = 1_000_000; // characters
-const short = 40; // characters, up to which a message is set in large type
-const long = 120; // from which on it does not fit where the latest message stands
-const clamped = 280; // from which on a line is cut off until its reader opens it
+const short = 40; // characters: up to here a message is set in large type
+const long = 120; // characters: beyond that a message does not fit where the latest one stands
+const clamped = 280; // characters: beyond that a line is cut off until its reader opens it
 const announceInterval = 5_000; // ms
 
-// createLines fills #sse-data with what the page shows: the latest message, the server's clock, and the
-// messages before it, the newest last. Nothing that somebody reads is moved by what comes in.
+// createLines fills #sse-data with what the page shows: the latest message, the server's clock, and all
+// messages, the newest last. An event that comes in moves nothing that somebody is reading.
 export function createLines(sseData) {
   const latest = append(sseData, 'div', 'latest');
   const published = append(latest, 'p', 'published');
@@ -27,11 +27,11 @@ export function createLines(sseData) {
   let lines = []; // messages and gaps: { data, missed, at }
   let ticks = []; // the newest first
   let lastId;
-  let begun = false; // an event has come, or ids are those of events alone
-  let announced = 0; // when
-  let unannounced = []; // texts
+  let begun = false; // a new id means a message; at the first event of the browser's own EventSource it does not
+  let announced = 0; // when the last announcement was made
+  let unannounced = []; // texts to announce
   let waiting; // lines, while the page is paused
-  let atEnd = true; // where the reader of the messages is
+  let atEnd = true; // the reader of the messages is at their end
 
   function follow() {
     if (atEnd) log.scrollTop = log.scrollHeight;
@@ -56,13 +56,13 @@ export function createLines(sseData) {
       headline.classList.toggle('long', text.length > short);
       sseData.classList.add('has-message');
       published.replaceChildren('Latest message · ', time(line.at));
-      if (text.length <= long) log.lastElementChild.classList.add('above'); // not twice
+      if (text.length <= long) log.lastElementChild.classList.add('above'); // hides this one, so that the text is not shown twice
     }
     if (lines.length > keptMessages) {
       lines.shift();
       const { height } = log.firstElementChild.getBoundingClientRect();
       log.firstElementChild.remove();
-      log.scrollTop -= height; // what is read stays where it is
+      log.scrollTop -= height; // what somebody is reading stays where it is
     }
     follow();
     if (!restored) announce(text ?? (line.missed === undefined ? 'A message without words' : gap(line.missed)));
@@ -77,7 +77,7 @@ export function createLines(sseData) {
     sseData.classList.toggle('empty', ticks.length + lines.length === 0);
   }
 
-  // announce is for screen readers. It waits, rather than speak all the time.
+  // announce is for screen readers. It waits between texts, so that they do not speak all the time.
   function announce(text) {
     if (unannounced.push(text) > 1) return;
     setTimeout(() => {
@@ -118,7 +118,7 @@ export function createLines(sseData) {
       return lastId ? `${address}${address.includes('?') ? '&' : '?'}lastEventId=${encodeURIComponent(lastId)}` : address;
     },
 
-    // keep does so that there is something to bring back.
+    // keep stores what the tab shows when the page goes away, for resume.
     keep(eventSource) {
       begun = 'lastEventId' in eventSource;
       addEventListener('pagehide', () => {
@@ -127,7 +127,7 @@ export function createLines(sseData) {
     },
 
     add(data, id) {
-      // A tick has no id. The browser's own EventSource gives it the id before, and first that of the stream's beginning.
+      // A tick has no id. The browser's own EventSource gives it the id of the event before, at first that of the stream's beginning.
       const isMessage = begun && id && id !== lastId;
       begun = true;
       lastId = id || lastId;
@@ -139,7 +139,7 @@ export function createLines(sseData) {
 
     addGap({ missed }, id) {
       lastId = id;
-      // Whether any is missing at all is unknown after a restart: no news where none ever came.
+      // After a restart, nobody knows whether any message is missing. Say nothing in a tab that never had one.
       if (missed !== null || lines.length > 0) receive({ missed, at: Date.now() });
     },
   };
@@ -161,7 +161,7 @@ function store(name, lines, lastId) {
   } catch {} // blocked, or full
 }
 
-// textOf is what a message says in words, or undefined for one that does not.
+// textOf returns the text of a message, or undefined if it has none.
 function textOf(data) {
   const text = typeof data === 'string' ? data : data?.message;
   return typeof text === 'string' && text.trim() ? text : undefined;

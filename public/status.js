@@ -1,4 +1,4 @@
-// The page at /status: its figures as the server sends them, each with the id of its element.
+// The page at /status. The server sends the figures, each by the id of the element that shows it.
 
 import { SharedEventSource } from './lib/shared-event-source.js';
 import { showConnection } from './connection.js';
@@ -15,7 +15,7 @@ function show({ busiest, ...figures }) {
   for (const [name, text] of Object.entries(figures)) {
     const element = document.getElementById(name);
     if (name === 'chart') element?.setAttribute('d', text);
-    else if (element && element.textContent !== String(text)) element.textContent = text; // what is selected stays so
+    else if (element && element.textContent !== String(text)) element.textContent = text; // replacing equal text would drop the reader's selection
   }
   const rows = (busiest ?? []).map(({ topic, subscribers }) => {
     const row = document.createElement('tr');

@@ -9,7 +9,7 @@ import (
 	"gin-sse/internal/testnats"
 )
 
-// How long a fresh replica takes until it is ready, when all topics have lost messages.
+// BenchmarkLoad measures how long a fresh replica takes until it is ready when all topics have lost messages.
 func BenchmarkLoad(b *testing.B) {
 	n := testnats.Start(b)
 	small := func(c *cluster.Config) { c.History = 100 }

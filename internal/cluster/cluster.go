@@ -3,8 +3,8 @@
 // ids. Each replica follows the stream into its own hub.
 //
 // A message in the stream is JSON, on the subject of its topic, with the event's name in the header
-// Event, and the header End: true if it ends its topic. Whatever is published so reaches every
-// subscriber of the topic. What is not JSON is sent as a string.
+// Event, and the header End: true if it ends its topic. Whatever any program publishes in this form reaches
+// every subscriber of the topic. Data that is not JSON is sent as a string.
 package cluster
 
 import (
@@ -28,9 +28,9 @@ import (
 )
 
 const (
-	publishWait = 5 * time.Second        // for a message to be stored, however often that is tried
+	publishWait = 5 * time.Second        // for a message to be stored, over all attempts
 	answerWait  = 2 * time.Second        // for one answer from NATS
-	retryWait   = 250 * time.Millisecond // before the next try
+	retryWait   = 250 * time.Millisecond // before the next attempt
 	stopWait    = time.Second            // for publishing to end when the replica stops
 )
 
@@ -40,19 +40,19 @@ const (
 	endHeader  = "End"   // "true": the message ends its topic
 )
 
-// ErrAway is why a message could not be stored: NATS cannot be reached, or has no leader at the moment,
-// or the replica is stopping. It may be stored all the same, if the answer was lost.
+// ErrAway is why a message could not be stored: NATS cannot be reached, or has no leader at the moment, or the
+// replica is stopping. If only the answer was lost, the message is stored all the same.
 var ErrAway = errors.New("NATS did not store it in time")
 
-// Config is how a replica reaches NATS, and what it makes there if it is missing.
+// Config says how a replica reaches NATS, and how to make the stream if it is missing.
 type Config struct {
-	URL         string // of one or more servers, separated by commas
+	URL         string // addresses of one or more servers, separated by commas
 	Credentials string // file, or empty
-	Stream      string // name of the stream; its subjects are this one and those below
-	Replicas    int    // nodes that store the stream
-	History     int    // messages that the stream keeps for each topic
+	Stream      string // name of the stream; its subjects are this name and all below it
+	Replicas    int    // how many NATS servers store the stream
+	History     int    // how many messages the stream keeps for each topic
 
-	Log func(format string, args ...any) // is told of what an operator should know, a line each
+	Log func(format string, args ...any) // gets each line that an operator should know
 }
 
 // Replica is one of the servers that share a stream. Its methods may be called from any number of
@@ -65,14 +65,14 @@ type Replica struct {
 	js      jetstream.JetStream
 
 	// These belong to Follow.
-	created time.Time             // the stream that is followed
-	epoch   marker                // its epoch
-	at      uint64                // number of the last message that came
-	stamp   time.Time             // when that one was stored, if it is known
-	looked  jetstream.StreamState // what was in the stream when it was last looked at
-	oldest  string                // subject of its first message then, or empty
-	behind  time.Time             // since when it has fewer messages than came
-	ahead   []uint64              // numbers of the messages to come, if some are missing between them
+	created time.Time             // when the stream that is followed was made
+	epoch   marker                // the epoch of that stream
+	at      uint64                // the number of the last message that came
+	stamp   time.Time             // when that message was stored, if it is known
+	looked  jetstream.StreamState // what the last look found in the stream
+	oldest  string                // the subject of the stream's first message then, or empty
+	behind  time.Time             // since when the stream ends before the last message that came
+	ahead   []uint64              // the numbers of the messages to come, if some are missing between them
 
 	mu       sync.Mutex
 	problem  string          // why the stream is not followed, or empty
@@ -82,7 +82,7 @@ type Replica struct {
 	stop     context.CancelFunc
 }
 
-// ValidURL tells whether NATS servers can be reached so, separated by commas.
+// ValidURL reports whether servers are addresses of NATS servers, separated by commas.
 func ValidURL(servers string) bool {
 	for server := range strings.SplitSeq(servers, ",") {
 		server = strings.TrimSpace(server)
@@ -97,16 +97,16 @@ func ValidURL(servers string) bool {
 	return true
 }
 
-// New returns a replica that brings the stream's messages to events, once Follow is called. Close must be
-// called when it is not needed any more.
+// New returns a replica that hands the stream's messages to events, once Follow is called. Call Close when the
+// replica is no longer needed.
 func New(cfg Config, events *hub.Hub) *Replica {
 	r := &Replica{cfg: cfg, events: events, started: time.Now(), told: map[string]bool{}, lost: func() {}, problem: "NATS was not reached yet"}
 	r.stopping, r.stop = context.WithCancel(context.Background())
 	return r
 }
 
-// connect begins to try to reach NATS, which goes on for as long as it takes. The error is about a
-// setting that cannot be used.
+// connect starts to connect to NATS and returns at once. Attempts go on until one succeeds. The error is about
+// a setting that cannot be used.
 func (r *Replica) connect(ctx context.Context) error {
 	options := []nats.Option{
 		nats.Name("gin-sse"),
@@ -116,15 +116,15 @@ func (r *Replica) connect(ctx context.Context) error {
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(retryWait),
 		nats.ReconnectJitter(retryWait, retryWait),
-		nats.ReconnectBufSize(-1), // a publisher is told when its message cannot be sent
+		nats.ReconnectBufSize(-1), // publishing fails at once while there is no connection
 		nats.IgnoreAuthErrorAbort(),
-		nats.PingInterval(5 * time.Second), // finds out about a machine that vanished
+		nats.PingInterval(5 * time.Second), // notices a machine that has vanished
 		nats.MaxPingsOutstanding(2),
 		nats.ConnectHandler(r.connected),
 		nats.ReconnectHandler(r.connected),
 		nats.DisconnectErrHandler(r.disconnected),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			if !errors.Is(err, nats.ErrNoServers) { // why not comes with the next try
+			if !errors.Is(err, nats.ErrNoServers) { // the next attempt says why
 				r.tell("NATS cannot be reached: " + cause(err))
 			}
 		}),
@@ -179,10 +179,10 @@ func (r *Replica) Ready() error {
 // Publish stores a message in the stream and returns its id. A message that has the End mark and no data
 // ends its topic without an event.
 //
-// If the key was used in the last two minutes (more precisely, in the stream's duplicate window), nothing
-// is stored, and the id is that of then; if that was another message, the error is hub.ErrKeyReused. An
-// empty key is none. If the topic has ended, as far as this replica knows, the error is hub.ErrEnded. It is
-// hub.ErrTooLarge if NATS does not take a message of this size, and after 5 s without success ErrAway.
+// A key that was used in the last two minutes (more precisely, in the stream's duplicate window) stores nothing
+// and returns the original id. If it was used for another message, the error is hub.ErrKeyReused. An empty key
+// means no key. The error is hub.ErrEnded if this replica knows that the topic has ended, hub.ErrTooLarge if
+// NATS does not accept a message of this size, and ErrAway after 5 s without success.
 func (r *Replica) Publish(ctx context.Context, key string, m hub.Message) (id string, err error) {
 	message, err := encode(r.cfg.Stream, m)
 	if err != nil {
@@ -190,7 +190,7 @@ func (r *Replica) Publish(ctx context.Context, key string, m hub.Message) (id st
 	}
 	once := key
 	if once == "" {
-		once = nuid.Next() // a message that is sent again, as the answer was lost, must not be doubled
+		once = nuid.Next() // an attempt after a lost answer must not store the message twice
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishWait)
 	defer cancel()
@@ -199,7 +199,7 @@ func (r *Replica) Publish(ctx context.Context, key string, m hub.Message) (id st
 	for tried, ended := false, false; ; {
 		following := r.following()
 		if err = errNotFollowed; following {
-			if !tried { // afterwards, this very message may have ended it
+			if !tried { // later, this very message may have ended the topic
 				ended = r.events.Ended(m.Topic)
 			}
 			if ended && key == "" {
@@ -217,7 +217,7 @@ func (r *Replica) Publish(ctx context.Context, key string, m hub.Message) (id st
 		}
 		select {
 		case <-ctx.Done():
-			if following && r.nc.IsConnected() && errors.Is(ctx.Err(), context.DeadlineExceeded) { // the client waits
+			if following && r.nc.IsConnected() && errors.Is(ctx.Err(), context.DeadlineExceeded) { // otherwise the publisher has left
 				r.tell("NATS did not store a message in time: " + cause(err))
 			}
 			return "", ErrAway
@@ -226,14 +226,14 @@ func (r *Replica) Publish(ctx context.Context, key string, m hub.Message) (id st
 	}
 }
 
-// errNotFollowed is why nothing is published to a stream that is not followed: it may have lost messages,
-// and then the ids of this replica are not its own.
+// errNotFollowed is why nothing is published while the stream is not followed: the stream may have lost
+// messages, and then this replica would return ids of an epoch that is over.
 var errNotFollowed = errors.New("the stream is not followed")
 
-// tooLarge is JetStream's code for a message that is larger than the stream takes.
+// tooLarge is JetStream's code for a message that is larger than the stream accepts.
 const tooLarge = 10054
 
-// encode returns the message as it is stored.
+// encode returns the message as NATS stores it.
 func encode(stream string, m hub.Message) (*nats.Msg, error) {
 	message := nats.NewMsg(subjectOf(stream, m.Topic))
 	if m.Name != "" {
@@ -253,8 +253,8 @@ func encode(stream string, m hub.Message) (*nats.Msg, error) {
 	return message, nil
 }
 
-// store tries once. For a topic that has ended it stores the key alone, on a subject of no topic: NATS
-// then tells whether it was used before, and nobody gets a message.
+// store makes one attempt. For a topic that has ended, it stores the key alone, on a subject that belongs to no
+// topic: NATS then tells whether the key was used before, and no subscriber gets a message.
 func (r *Replica) store(ctx context.Context, once string, message *nats.Msg, ended bool) (id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
@@ -277,8 +277,8 @@ func (r *Replica) store(ctx context.Context, once string, message *nats.Msg, end
 	return r.events.ID(ack.Sequence), nil
 }
 
-// compare returns hub.ErrKeyReused if the message with that number is another one. One that is gone is
-// taken for the same.
+// compare returns hub.ErrKeyReused if the message with that number is a different one. If it is no longer in the
+// stream, it counts as the same.
 func (r *Replica) compare(ctx context.Context, number uint64, message *nats.Msg) error {
 	was, err := r.get(ctx, request{Seq: number})
 	switch {
@@ -295,7 +295,7 @@ func (r *Replica) compare(ctx context.Context, number uint64, message *nats.Msg)
 	return nil
 }
 
-// following tells whether the replica has all that is in the stream, as far as it knows.
+// following reports whether the replica has all that is in the stream, as far as it knows.
 func (r *Replica) following() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -317,7 +317,8 @@ func (r *Replica) disconnected(_ *nats.Conn, err error) {
 	r.tell("NATS: the connection is lost: " + cause(err))
 }
 
-// tell logs a problem, once until all is well again: what is tried again and again fails again and again.
+// tell logs a problem. It logs the same problem only once until all is well again, because each retry fails in the
+// same way.
 func (r *Replica) tell(problem string) {
 	r.mu.Lock()
 	told := r.told[problem]
@@ -328,7 +329,7 @@ func (r *Replica) tell(problem string) {
 	}
 }
 
-// cause is what went wrong, without what differs each time, such as ports.
+// cause returns what went wrong, without details that differ each time, such as ports.
 func cause(err error) string {
 	var operation *net.OpError
 	switch {

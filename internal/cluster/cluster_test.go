@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	)
 }
 
-// await waits until it is so.
+// await waits until the condition holds.
 func await(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
@@ -290,7 +290,7 @@ func TestWhateverPublishesToTheSubjectReachesSubscribersAndInjectsNothing(t *tes
 			t.Fatal(err)
 		}
 	}
-	// A client library refuses such a name, but the protocol takes it.
+	// The client library refuses such a name, but the protocol accepts it.
 	want(t, c.until(t, 10),
 		`data:{"message":"hi"}`,
 		`event:deploy.done data:[1,2]`,
@@ -479,7 +479,7 @@ func TestServerThatNeverAnswersHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// As after a power cut, or when an operator puts an older copy back.
+// NATS has lost messages, as after a power cut or when an operator puts an older copy back.
 func TestStreamThatLostMessagesGoesOn(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -504,12 +504,12 @@ func TestStreamThatLostMessagesGoesOn(t *testing.T) {
 	r.publish(t, "", "other")
 	want(t, c.until(t, 6), "data:1", "data:2", "data:3", `event:gap data:{"missed":null}`, "data:1", `data:"other"`)
 	r.ready(t)
-	if r.log.has("has lost messages: it ends with number 1, and 3 was there") != 1 {
+	if r.log.has("has lost messages: it ends with number 1, but number 3 had come") != 1 {
 		t.Error("the log does not tell")
 	}
 }
 
-// What docs/cluster.md says that a replica must be allowed to do.
+// The replica has only the permissions that docs/cluster.md lists.
 func TestReplicaNeedsFewPermissions(t *testing.T) {
 	t.Parallel()
 	document, err := os.ReadFile("../../docs/cluster.md")

@@ -12,9 +12,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// The epoch of a stream is when it was made, until the stream loses messages that replicas had: then
-// numbers are given twice. The replica that notices publishes a new epoch to the stream itself, on a
-// subject of its own, on the condition that no other replica has: so all agree on one.
+// The epoch of a stream is the time when it was made, until the stream loses messages that replicas had: then
+// NATS gives their numbers to other messages. The replica that notices publishes a new epoch to the stream
+// itself, on a subject for epochs alone. NATS stores it only if no other replica was faster, so that all agree
+// on one epoch.
 
 // marker is the newest message that names an epoch.
 type marker struct {
@@ -34,7 +35,7 @@ func (r *Replica) epochNow(ctx context.Context, created time.Time) (marker, erro
 	return marker{epochIn(m.Data, m.Time), m.Sequence}, nil
 }
 
-// setEpoch names another epoch, unless another replica was faster, and returns which one it is then.
+// setEpoch publishes a new epoch, unless another replica was faster. It returns the epoch that counts.
 func (r *Replica) setEpoch(ctx context.Context, epoch string, after uint64, created time.Time) (marker, error) {
 	message := nats.NewMsg(r.epochSubject())
 	message.Data = []byte(epoch)
@@ -42,7 +43,7 @@ func (r *Replica) setEpoch(ctx context.Context, epoch string, after uint64, crea
 		jetstream.WithExpectStream(r.cfg.Stream),
 		jetstream.WithExpectLastSequencePerSubject(after))
 	now, readErr := r.epochNow(ctx, created)
-	if readErr == nil && now.number == after { // nobody did
+	if readErr == nil && now.number == after { // no replica has published one
 		return now, fmt.Errorf("name a new epoch: %w", err)
 	}
 	return now, readErr
@@ -50,7 +51,8 @@ func (r *Replica) setEpoch(ctx context.Context, epoch string, after uint64, crea
 
 func (r *Replica) epochSubject() string { return r.cfg.Stream + "." + epochToken }
 
-// epochIn is the epoch that a message names. Anybody may have published it.
+// epochIn returns the epoch that a message names. Any program may have published the message. If its text cannot be
+// an epoch, the time of the message is taken instead.
 func epochIn(data []byte, at time.Time) string {
 	epoch := string(data)
 	if epoch == "" || len(epoch) > 32 || strings.Trim(epoch, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
@@ -59,5 +61,5 @@ func epochIn(data []byte, at time.Time) string {
 	return epoch
 }
 
-// base36 is a moment, short.
+// base36 returns a moment as a short text.
 func base36(at time.Time) string { return strconv.FormatInt(at.UnixMicro(), 36) }

@@ -17,10 +17,10 @@ import (
 )
 
 const (
-	heartbeat  = time.Second      // how often an idle stream shows that it is there
+	heartbeat  = time.Second      // how often an idle stream shows that it is alive
 	checkEvery = 5 * time.Second  // how often the stream is looked at
-	settled    = 15 * time.Second // after which a stream that has less than before does not catch up any more
-	forgotten  = 30 * time.Second // after which NATS drops what is left of a replica that is gone
+	settled    = 15 * time.Second // how long a stream that ends before the last message that came may take to catch up
+	forgotten  = 30 * time.Second // after which NATS deletes the consumer of a replica that is gone
 )
 
 var (
@@ -29,8 +29,8 @@ var (
 	errNewEpoch = errors.New("it lost messages, as another replica found")
 )
 
-// Follow brings what is in the stream, and what comes, to the hub, until ctx ends. When NATS or the
-// stream goes away, it goes on as soon as that is back. It must be called once.
+// Follow hands the messages of the stream to the hub, those that it has and those to come, until ctx ends. When
+// NATS or the stream goes away, Follow goes on as soon as it is back. Call Follow once.
 func (r *Replica) Follow(ctx context.Context) {
 	defer context.AfterFunc(ctx, r.stop)()
 	if err := r.connect(ctx); err != nil {
@@ -48,7 +48,7 @@ func (r *Replica) Follow(ctx context.Context) {
 		default:
 			problem := fmt.Sprintf("the stream %q is not followed: %s", r.cfg.Stream, cause(err))
 			r.setProblem(problem)
-			if !errors.Is(err, context.Canceled) && !errors.Is(err, errNewEpoch) { // the connection is back, or place tells
+			if !errors.Is(err, context.Canceled) && !errors.Is(err, errNewEpoch) { // these need no line: the connection is back, or place logs the reason
 				r.tell("NATS: " + problem)
 			}
 		}
@@ -59,7 +59,7 @@ func (r *Replica) Follow(ctx context.Context) {
 	}
 }
 
-// setProblem sets why the stream is not followed, or that it is.
+// setProblem sets why the stream is not followed. The empty string means that it is.
 func (r *Replica) setProblem(problem string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -69,7 +69,7 @@ func (r *Replica) setProblem(problem string) {
 	r.problem = problem
 }
 
-// follow brings messages to the hub until something goes wrong.
+// follow hands messages to the hub until something goes wrong.
 func (r *Replica) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -96,11 +96,11 @@ func (r *Replica) follow(ctx context.Context) error {
 	}
 }
 
-// read brings messages to the hub until something goes wrong. When the one with the number target has
-// come, the replica has all that there was at first.
+// read hands messages to the hub until something goes wrong. Once the message with the number target has come,
+// the replica has all that was in the stream at the start.
 func (r *Replica) read(ctx context.Context, stream jetstream.Stream, target uint64) error {
-	// This is what the client's own ordered consumer does, but after the stream was deleted and made anew
-	// that one would go on at the same number in the other stream.
+	// The client library's ordered consumer does the same. But if the stream is deleted and made anew, that
+	// consumer goes on at the same number in the new stream.
 	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       r.at + 1,
@@ -178,33 +178,33 @@ func (r *Replica) place(ctx context.Context, stream jetstream.Stream) error {
 	return r.look(ctx, stream, math.MaxUint64)
 }
 
-// hasLost returns how it shows that messages that came are not in the stream any more, so that others may
-// have their numbers, or the empty string.
+// hasLost returns what shows that messages that came are no longer in the stream, so that other messages may
+// have their numbers. It returns the empty string if nothing does.
 func (r *Replica) hasLost(ctx context.Context, last uint64) (string, error) {
 	if last < r.at {
-		if r.behind.IsZero() { // a new leader may know of more in a moment
+		if r.behind.IsZero() { // a new leader may know of more messages in a moment
 			r.behind = time.Now()
 		}
 		if time.Since(r.behind) < settled {
 			return "", errFewer
 		}
-		return fmt.Sprintf("it ends with number %d, and %d was there", last, r.at), nil
+		return fmt.Sprintf("it ends with number %d, but number %d had come", last, r.at), nil
 	}
 	same, known, err := r.same(ctx)
 	switch {
 	case err != nil:
 		return "", err
 	case known && !same:
-		return fmt.Sprintf("number %d is another one now", r.at), nil
+		return fmt.Sprintf("number %d is another message now", r.at), nil
 	case !known && !r.behind.IsZero():
-		return fmt.Sprintf("it ended before number %d, and went on", r.at), nil
+		return fmt.Sprintf("it ended before number %d, and has gone on since", r.at), nil
 	}
 	r.behind = time.Time{}
 	return "", nil
 }
 
-// same tells whether the last message that came is still in the stream. That is unknown if its number is
-// missing: it may be one that had to make room.
+// same reports whether the last message that came is still in the stream. That is unknown if its number is
+// missing: the stream may have dropped it to make room.
 func (r *Replica) same(ctx context.Context) (same, known bool, err error) {
 	if r.stamp.IsZero() {
 		return false, false, nil
@@ -219,14 +219,14 @@ func (r *Replica) same(ctx context.Context) (same, known bool, err error) {
 	return m.Time.Equal(r.stamp), true, nil
 }
 
-// begin tells the hub of another epoch, in which the stream is loaded from its beginning.
+// begin tells the hub of a new epoch, in which the stream is loaded from its beginning.
 func (r *Replica) begin(ctx context.Context, stream jetstream.Stream, epoch marker) error {
 	info := stream.CachedInfo()
 	seen := info.State.LastSeq
 	if r.created.IsZero() {
 		first, err := r.get(ctx, request{StartTime: &r.started, NextFor: ">"})
 		if err != nil && !errors.Is(err, errGone) {
-			return fmt.Errorf("find where it was at the start: %w", err)
+			return fmt.Errorf("find where the stream was at the start: %w", err)
 		}
 		if err == nil && !first.Time.Before(r.started) {
 			seen = first.Sequence - 1
@@ -239,7 +239,7 @@ func (r *Replica) begin(ctx context.Context, stream jetstream.Stream, epoch mark
 		if a, err = r.lookAhead(ctx, stream, 0); err != nil {
 			return err
 		}
-		if len(a.lost) > 0 { // no other topics have lost messages
+		if len(a.lost) > 0 { // the hub is told of these topics; no others have lost messages
 			at = 0
 		}
 	}
@@ -250,9 +250,9 @@ func (r *Replica) begin(ctx context.Context, stream jetstream.Stream, epoch mark
 	return nil
 }
 
-// check returns an error if the stream is another one by now, and forgets what was removed from it.
+// check returns an error if the stream is another one by now. It makes the hub forget what was removed from it.
 func (r *Replica) check(ctx context.Context, stream jetstream.Stream) error {
-	if err := r.look(ctx, stream, r.at); err != nil { // messages above are on their way
+	if err := r.look(ctx, stream, r.at); err != nil { // messages above r.at are on their way
 		return fmt.Errorf("look at it: %w", err)
 	}
 	same, known, err := r.same(ctx)
@@ -281,11 +281,11 @@ func (r *Replica) look(ctx context.Context, stream jetstream.Stream, number uint
 	case now.LastSeq < r.at:
 		return errFewer
 	case now.LastSeq < r.looked.LastSeq:
-		return nil // from a new leader, which may know of more in a moment
+		return nil // the answer of a new leader, which may know of more in a moment
 	}
 	first := max(now.FirstSeq, 1)
 	gone := min(first-1, number)
-	// A message that makes room does so for a newer one of its topic.
+	// A full topic drops its oldest message for a newer one, which is no removal.
 	room := info.Config.MaxMsgsPerSubject > 0 && int64(now.Subjects[r.oldest]) >= info.Config.MaxMsgsPerSubject
 	removed := now.Msgs < r.looked.Msgs || now.LastSeq <= r.at && first > now.LastSeq && now.LastSeq > 0 ||
 		first > r.looked.FirstSeq && r.oldest != "" && !room
@@ -316,7 +316,7 @@ func (r *Replica) look(ctx context.Context, stream jetstream.Stream, number uint
 	return nil
 }
 
-// bring hands messages over as they come, until it is time for a check.
+// bring hands messages to the hub as they come, until it is time for a check.
 func (r *Replica) bring(ctx context.Context, messages jetstream.MessagesContext, got *uint64, target uint64) error {
 	period, end := context.WithTimeout(ctx, checkEvery)
 	defer end()
@@ -333,7 +333,7 @@ func (r *Replica) bring(ctx context.Context, messages jetstream.MessagesContext,
 			return fmt.Errorf("not a message of a stream: %w", err)
 		}
 		if *got++; *got != is.Sequence.Consumer {
-			return errors.New("messages were lost on the way") // and will come again
+			return errors.New("messages were lost on the way") // they will come again
 		}
 		number := is.Sequence.Stream
 		if !r.next(number) {
@@ -354,7 +354,7 @@ func (r *Replica) bring(ctx context.Context, messages jetstream.MessagesContext,
 	}
 }
 
-// hand gives a message to the hub. Anybody may have put it into the stream.
+// hand gives a message to the hub. Any program may have put it into the stream.
 func (r *Replica) hand(message jetstream.Msg, number uint64, stored time.Time) error {
 	switch subject := message.Subject(); subject {
 	case r.cfg.Stream + "." + endedToken:
@@ -382,11 +382,11 @@ func (r *Replica) hand(message jetstream.Msg, number uint64, stored time.Time) e
 	if (len(m.Data) > 0 || !m.End) && (!utf8.Valid(m.Data) || !json.Valid(m.Data)) {
 		m.Data = quote(m.Data)
 	}
-	_ = r.events.Append(m) // it is JSON, and a closed hub has no clients
+	_ = r.events.Append(m) // the data is JSON, and a closed hub has no clients
 	return nil
 }
 
-// quote returns text as a JSON string: any can be one.
+// quote returns any text as a JSON string.
 func quote(text []byte) []byte {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)

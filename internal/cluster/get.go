@@ -16,7 +16,7 @@ type request struct {
 	Seq       uint64     `json:"seq,omitempty"`
 	StartTime *time.Time `json:"start_time,omitempty"`
 	LastFor   string     `json:"last_by_subj,omitempty"`
-	NextFor   string     `json:"next_by_subj,omitempty"` // the first one on this subject, with Seq or StartTime the first from there on
+	NextFor   string     `json:"next_by_subj,omitempty"` // the first message on this subject, from Seq or StartTime on if one is given
 }
 
 // stored is a message of the stream.
@@ -40,8 +40,8 @@ func (s *stored) header(name string) string {
 // errGone says that the stream does not have the message.
 var errGone = errors.New("no such message")
 
-// get reads a message from the stream's leader. The client's own way would ask any server in a stream
-// that allows it, and one that is behind would answer that the message is gone.
+// get reads a message from the stream's leader. The client library would ask any server, if the stream allows
+// that, and a server that is behind would answer that the message is gone.
 func (r *Replica) get(ctx context.Context, what request) (*stored, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()

@@ -9,23 +9,23 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// A number that does not come is a message that the stream dropped before this replica got it, and nothing
-// says of which topic it was. But a topic loses a message only when it has as many newer ones as the
-// stream keeps. So the replica looks ahead, and counts: topics with as many messages after the hole have
-// lost some in it (or have exactly as many; their clients are told of a gap that they do not have). If
-// there are none, somebody removed messages.
+// A number that does not come is a message that the stream dropped before this replica got it. Nothing says to
+// which topic the message belonged. But the stream drops a message only when its topic has as many newer ones as
+// the stream keeps. So the replica looks ahead and counts: a topic with that many messages after the hole has
+// lost some in it. (A topic may have exactly that many and have lost none. Its clients are then told of a gap
+// that they do not have.) If there is no such topic, somebody removed messages.
 
-// errHole says that messages are missing which a look ahead did not know about.
+// errHole says that the message that came is not the next one that the last look ahead found.
 var errHole = errors.New("messages are missing")
 
 // ahead is what a look ahead found.
 type ahead struct {
-	numbers []uint64          // of messages in the stream
-	lost    map[string]uint64 // by subject: the first message of those that lost some before
+	numbers []uint64          // of the messages in the stream
+	lost    map[string]uint64 // for each subject that lost messages, the number of its first message after them
 }
 
-// next tells whether the message with that number may come next: none is missing before it that was
-// there, or could have been, at the last look ahead.
+// next reports whether the message with that number is the one to come next: the first one that is left of the
+// last look ahead or, if nothing is left of it, the one after the last message.
 func (r *Replica) next(number uint64) bool {
 	if len(r.ahead) == 0 {
 		return number == r.at+1
@@ -79,7 +79,7 @@ func (r *Replica) lookAhead(ctx context.Context, stream jetstream.Stream, after 
 		}
 		subject, number := message.Subject(), is.Sequence.Stream
 		a.numbers = append(a.numbers, number)
-		if count[subject]++; count[subject] == 1 && number > after+got { // there is a hole before
+		if count[subject]++; count[subject] == 1 && number > after+got { // there is a hole before it
 			first[subject] = number
 		}
 		if number, hole := first[subject]; hole && limit > 0 && count[subject] >= limit {
@@ -91,7 +91,7 @@ func (r *Replica) lookAhead(ctx context.Context, stream jetstream.Stream, after 
 	}
 }
 
-// account looks ahead and tells the hub what was lost between the last message and the next one.
+// account looks ahead, and tells the hub what was lost between the last message that came and the next one.
 func (r *Replica) account(ctx context.Context, stream jetstream.Stream) error {
 	a, err := r.lookAhead(ctx, stream, r.at)
 	if err != nil {

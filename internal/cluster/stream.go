@@ -38,11 +38,11 @@ func (r *Replica) open(ctx context.Context) (jetstream.Stream, error) {
 	return stream, err
 }
 
-// perTopic is how many messages a stream keeps for each topic. 0 would be any number.
+// perTopic returns how many messages the stream keeps for each topic. For NATS, 0 would mean any number.
 func (r *Replica) perTopic() int64 { return int64(max(r.cfg.History, 1)) }
 
-// upgrade makes a stream take the messages of all topics, if it does not. Versions that knew no topics
-// made streams with one subject and one limit for all messages, which becomes a limit for each topic.
+// upgrade makes a stream accept the messages of all topics, if it does not. Versions without topics made streams
+// with one subject and one limit for all messages, which becomes a limit for each topic.
 func (r *Replica) upgrade(ctx context.Context, stream jetstream.Stream) (jetstream.Stream, error) {
 	config := stream.CachedInfo().Config
 	lacks := missing(r.cfg.Stream, config.Subjects)
@@ -65,7 +65,7 @@ func (r *Replica) upgrade(ctx context.Context, stream jetstream.Stream) (jetstre
 	return upgraded, nil
 }
 
-// limited tells whether a stream drops messages for another reason than that their topic has newer ones.
+// limited reports whether a stream drops messages for another reason than newer messages of the same topic.
 func limited(c jetstream.StreamConfig) bool {
 	return c.MaxAge > 0 || c.MaxBytes > 0 || c.MaxMsgs > 0 || c.AllowMsgTTL || c.Retention != jetstream.LimitsPolicy
 }

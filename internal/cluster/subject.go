@@ -7,14 +7,14 @@ import (
 	"gin-sse/internal/hub"
 )
 
-// The default topic has the stream's name as its subject, and all others are below: a/b.c is sse.a.b:c
-// in the stream sse. A dot becomes a colon, which no topic has, because NATS takes a dot for what a
-// slash is in a topic.
+// The default topic has the stream's name as its subject, and the subjects of all others are below it: in the
+// stream sse, the topic a/b.c has the subject sse.a.b:c. A dot separates the parts of a subject as a slash
+// separates those of a topic, so a topic's own dots become colons, which no topic has.
 //
-// These two subjects belong to no topic, as no topic has a dollar sign.
+// These two subjects belong to no topic, because no topic has a dollar sign.
 const (
-	epochToken = "$epoch" // its newest message has the epoch, see epoch.go
-	endedToken = "$ended" // for keys of messages to topics that have ended, see Publish
+	epochToken = "$epoch" // its newest message names the epoch, see epoch.go
+	endedToken = "$ended" // takes the keys of messages to topics that have ended, see store
 )
 
 // subjectOf returns the subject of a topic's messages.
@@ -33,7 +33,8 @@ func subjectOf(stream, topic string) string {
 	}, topic)
 }
 
-// topicOf returns the topic whose messages have that subject. Anybody may publish to subjects that belong to none.
+// topicOf returns the topic whose messages have that subject. Any program may publish to subjects that belong to no
+// topic.
 func topicOf(stream, subject string) (topic string, is bool) {
 	if subject == stream {
 		return "", true
@@ -48,7 +49,7 @@ func topicOf(stream, subject string) (topic string, is bool) {
 		}
 		return r
 	}, tokens)
-	// The way back tells apart sse.a.b and sse.a/b, of which only the first is a topic's.
+	// Without the way back, sse.a/b would pass for sse.a.b: both lead to the topic a/b.
 	return topic, below && topic != "" && hub.CheckTopic(topic) == nil && subjectOf(stream, topic) == subject
 }
 
@@ -59,7 +60,7 @@ func missing(stream string, subjects []string) []string {
 	})
 }
 
-// covers tells whether everything that a subject matches is matched by a pattern as well.
+// covers reports whether the pattern matches everything that the subject matches.
 func covers(pattern, subject string) bool {
 	tokens, needed := strings.Split(pattern, "."), strings.Split(subject, ".")
 	for i, token := range tokens {

@@ -7,7 +7,7 @@ import (
 	"gin-sse/internal/hub"
 )
 
-func TestTopicAndSubjectAreEachOthersWayBack(t *testing.T) {
+func TestTopicsAndSubjectsLeadToEachOther(t *testing.T) {
 	t.Parallel()
 	for topic, subject := range map[string]string{
 		"":                             "sse",

@@ -167,7 +167,7 @@ func TestEndedTopicIsEndedOnEveryReplica(t *testing.T) {
 			t.Errorf("a key from before the end: %q and %v, want %v", id, err, hub.ErrKeyReused)
 		}
 	}
-	nc, _ := direct(t, n.ClientURL()) // whoever does not ask may open it again
+	nc, _ := direct(t, n.ClientURL()) // NATS itself does not refuse a message to an ended topic
 	if err := nc.Publish("sse.build", []byte("4")); err != nil {
 		t.Fatal(err)
 	}
@@ -304,7 +304,7 @@ func TestLostMessagesBeginAnEpochOnEveryReplica(t *testing.T) {
 	n.Stop()
 	n.Options.StoreDir = copied
 	port := n.Options.Port
-	n.Options.Port = testport.Free(t) // where the replicas do not find it
+	n.Options.Port = testport.Free(t) // a port where the replicas do not find it
 	n.Run(t)
 	_, js := direct(t, n.ClientURL())
 	for _, data := range []string{`"other 3"`, `"other 4"`} {
@@ -329,11 +329,11 @@ func TestLostMessagesBeginAnEpochOnEveryReplica(t *testing.T) {
 		want(t, r.ready(t).client(t, oldID).until(t, 5), after...)
 		want(t, r.client(t, one.last).upTo(t, one.last))
 	}
-	if a.log.has("has lost messages: number 4 is another one now")+b.log.has("has lost messages: number 4 is another one now") == 0 {
+	if a.log.has("has lost messages: number 4 is another message now")+b.log.has("has lost messages: number 4 is another message now") == 0 {
 		t.Error("the log does not tell")
 	}
 
-	// An operator removes all messages, and with them the one that names the epoch.
+	// An operator removes all messages, including the one that names the epoch.
 	_, js = direct(t, n.ClientURL())
 	s, err := js.Stream(t.Context(), "sse")
 	if err != nil {
@@ -403,7 +403,7 @@ func TestReplicaThatWasCutOffTellsOfAGapOnlyWhereMessagesAreLost(t *testing.T) {
 		}
 	}
 
-	// A client that comes back to it, or to a fresh replica, with an old id is told as well.
+	// Clients come back with old ids, to this replica and to a fresh one.
 	for _, r := range []*replica{b, join(t, n.ClientURL(), small).ready(t)} {
 		want(t, r.client(t, before["busy"], "busy").upTo(t, ids["busy"]), busy[3:]...)
 		want(t, r.client(t, before["full"], "full").upTo(t, ids["full"]), "data:10", "data:11", "data:12")
@@ -470,7 +470,7 @@ func TestFreshReplicaTellsWaitingClientsOfTheirGapsAlone(t *testing.T) {
 	want(t, fresh.upTo(t, last), "data:2", "data:9")
 }
 
-// What comes in bursts, on a stream that keeps two messages for each topic, is lost to a replica in many places.
+// Messages come in bursts, on a stream that keeps two for each topic, so a replica misses some in many places.
 func TestReplicaThatFallsBehindTellsOfEveryLoss(t *testing.T) {
 	t.Parallel()
 	n := testnats.Start(t)

@@ -17,11 +17,11 @@ import (
 	"gin-sse/internal/token"
 )
 
-// Config has a field for each setting. Its tags are the variable, the default, and what Load accepts;
 // Environment returns the variables of this process.
 func Environment() map[string]string { return env.ToMap(os.Environ()) }
 
-// Load and Usage both work from them. A secret's value appears in no error.
+// Config has a field for each setting. Its tags are the variable, the default, and what Load accepts.
+// Load and Usage both work from these tags. A secret's value appears in no error.
 type Config struct {
 	Host           string        `env:"HOST" accepts:"the address to listen on, such as 127.0.0.1; empty for all addresses"`
 	Port           uint16        `env:"PORT" envDefault:"3000" accepts:"a port number, 0 to 65535; 0 takes any free port"`
@@ -106,7 +106,7 @@ func unusable(name string, environment map[string]string) error {
 	return fmt.Errorf("%s=%q cannot be used: it accepts %s", variable, environment[variable], accepts)
 }
 
-// areOrigins reports whether each of them is spelled as browsers send it, letter for letter, or * is alone.
+// areOrigins reports whether each origin is spelled as browsers send it, letter for letter, or * stands alone.
 func areOrigins(origins []string) bool {
 	for _, origin := range origins {
 		u, err := url.Parse(origin)

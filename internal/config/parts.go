@@ -6,7 +6,8 @@ import (
 	"gin-sse/internal/server"
 )
 
-// maxAhead is by how many messages another replica may be ahead of this one. A client may come from there.
+// maxAhead is how many messages another replica may be ahead of this one. A client that comes from it has an id
+// that this replica does not know yet.
 const maxAhead = 100_000
 
 // Server returns the settings of package server.
@@ -23,7 +24,7 @@ func (cfg Config) Hub() hub.Limits {
 	return limits
 }
 
-// Cluster returns the settings of package cluster, which tells log what an operator should know.
+// Cluster returns the settings of package cluster, which passes to log what an operator should know.
 func (cfg Config) Cluster(log func(format string, args ...any)) cluster.Config {
 	return cluster.Config{
 		URL: cfg.NATSURL, Credentials: cfg.NATSCreds, Stream: cfg.NATSStream,

@@ -31,7 +31,7 @@ func Usage(w io.Writer) error {
 	return table.Flush() // returns the first error of all writes
 }
 
-// Version prints what was built, and with what.
+// Version prints the version of the program, and of the Go that built it.
 func Version(w io.Writer) error {
 	version := "of unknown version"
 	if build, ok := debug.ReadBuildInfo(); ok {

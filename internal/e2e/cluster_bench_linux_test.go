@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// publishBench posts once, which must be taken.
+// publishBench posts once; the answer must be 202.
 func publishBench(b *testing.B, url, body string) {
 	request, err := http.NewRequest(http.MethodPost, url+"/sse", strings.NewReader(body))
 	if err != nil {
@@ -44,7 +44,8 @@ func listen(body io.Reader, each func(data string) bool) {
 	}
 }
 
-// From POST on one replica to receipt on another, one message at a time.
+// BenchmarkFromOneReplicaToAnother measures the time from a POST on one replica to receipt on another, one message at
+// a time.
 func BenchmarkFromOneReplicaToAnother(b *testing.B) {
 	n := startNATS(b)
 	from, to := startReplica(b, n).ready(), startReplica(b, n).ready()
@@ -68,7 +69,8 @@ func BenchmarkFromOneReplicaToAnother(b *testing.B) {
 	listening.Wait()
 }
 
-// 16 publishers on two replicas, as fast as they are answered, with a client on each that gets all.
+// BenchmarkPublishingThroughTwoReplicas has 16 publishers on two replicas, as fast as they are answered. A client on
+// each replica gets all messages.
 func BenchmarkPublishingThroughTwoReplicas(b *testing.B) {
 	http.DefaultTransport.(*http.Transport).MaxIdleConnsPerHost = 16
 	n := startNATS(b)
@@ -106,8 +108,8 @@ func BenchmarkPublishingThroughTwoReplicas(b *testing.B) {
 	listening.Wait()
 }
 
-// What a replica costs with 50 messages a second, while another one has clients. It is to be run for some
-// hundred messages: -benchtime 500x.
+// BenchmarkReplicaBesideClientsOfAnother measures what a replica costs with 50 messages a second while another one has
+// clients. Run it for some hundred messages: -benchtime 500x.
 func BenchmarkReplicaBesideClientsOfAnother(b *testing.B) {
 	for _, clients := range []int{0, 100, 1000} {
 		b.Run(fmt.Sprint(clients), func(b *testing.B) {

@@ -46,7 +46,7 @@ func (a *app) ready() *app {
 	return a
 }
 
-// awaitStatus asks until that is the answer, and returns its body.
+// awaitStatus asks until the answer has that status, and returns its body.
 func (a *app) awaitStatus(path string, status int) string {
 	a.t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
@@ -111,7 +111,7 @@ func TestReplicaWithoutNATSSaysSoAndCatchesUp(t *testing.T) {
 		t.Errorf("/healthz says %s", body)
 	}
 
-	n.Stop() // and away again, with somebody waiting when it stops
+	n.Stop() // NATS is away again, and a publisher waits when the server stops
 	a.awaitStatus("/readyz", http.StatusServiceUnavailable)
 	readUntil(t, stream, "Server Time: ")
 	waiting := make(chan error, 1)
@@ -132,7 +132,7 @@ func TestReplicaWithoutNATSSaysSoAndCatchesUp(t *testing.T) {
 	}
 }
 
-// What is sent in the tests below.
+// These are sent in the tests below.
 const (
 	publishers = 16
 	messages   = 128

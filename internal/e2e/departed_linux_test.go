@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The server lets go of them within 60 s on an idle machine. This file comes early, as the others can run meanwhile.
+// The server lets go of vanished clients within 60 s on an idle machine. This file comes early, so that other tests run
+// while these wait.
 func TestVanishedClientIsLetGo(t *testing.T) {
 	t.Parallel()
 	long(t)

@@ -112,7 +112,7 @@ func TestEventsArriveOneByOneBehindAProxy(t *testing.T) {
 	}
 }
 
-func TestServerBehindAProxyKnowsWhoLeavesAndEndsItsStreams(t *testing.T) {
+func TestServerBehindAProxyNoticesClientsThatLeaveAndEndsItsStreams(t *testing.T) {
 	t.Parallel()
 	for _, p := range proxies {
 		t.Run(p.String(), func(t *testing.T) {
@@ -161,7 +161,7 @@ func (p proxy) start(t *testing.T, server string) string {
 	long(t)
 	path, err := exec.LookPath(p.name)
 	if err != nil {
-		path, err = exec.LookPath("/usr/sbin/" + p.name) // where not everybody's PATH leads
+		path, err = exec.LookPath("/usr/sbin/" + p.name) // which is not in every user's PATH
 	}
 	if err != nil {
 		missing(t, p.name, "install it (apt-get install "+p.name+")")

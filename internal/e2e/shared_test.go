@@ -159,7 +159,7 @@ func TestAnAddressWithAnIdResumesThereAndTheOtherTabsGoOn(t *testing.T) {
 	})
 }
 
-func TestWhatIsMissingIsToldToEveryTabOnce(t *testing.T) {
+func TestEveryTabIsToldOnceWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	inEachBrowser(t, func(t *testing.T, b *browser) {
 		s := newStage(t)
@@ -228,7 +228,7 @@ func TestWithoutLocksATabThatIsHiddenGivesItsConnectionUp(t *testing.T) {
 	})
 }
 
-func TestNothingIsLeftOfOneThatIsClosed(t *testing.T) {
+func TestAClosedEventSourceLeavesNothing(t *testing.T) {
 	t.Parallel()
 	inEachBrowser(t, func(t *testing.T, b *browser) {
 		s := newStage(t)
@@ -244,7 +244,7 @@ func TestNothingIsLeftOfOneThatIsClosed(t *testing.T) {
 	})
 }
 
-// What WebDriver cannot do to a tab.
+// WebDriver cannot crash or stop a tab.
 func TestNothingIsLostOrDoubledWhenTheLeadingTabCrashesOrStops(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

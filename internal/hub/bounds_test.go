@@ -67,7 +67,7 @@ func TestPassedBatchesAreNotKept(t *testing.T) {
 	}
 }
 
-func TestManyThatComeBackAndDoNotReadTakeLittle(t *testing.T) {
+func TestManyClientsThatComeBackAndDoNotReadTakeLittleMemory(t *testing.T) {
 	h := begun(Limits{History: 10_000, HistoryBytes: 64 << 20})
 	defer h.Close()
 	for n := range uint64(10_000) {
@@ -81,7 +81,7 @@ func TestManyThatComeBackAndDoNotReadTakeLittle(t *testing.T) {
 	names := [][]string{{"a"}, {"*"}, {"a", "b"}}
 	var coming sync.WaitGroup
 	var longest time.Duration
-	coming.Go(func() { // somebody else
+	coming.Go(func() { // a publisher on another topic
 		for n := range uint64(200) {
 			start := time.Now()
 			send(t, h, 10_001+n, "b")
@@ -216,7 +216,7 @@ func TestHistoriesStayWithinTheirBytes(t *testing.T) {
 	}
 }
 
-func TestAStrangersSubscriptionLeavesNothing(t *testing.T) {
+func TestASubscriptionToUnknownTopicsLeavesNothing(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, roomy)
 	send(t, h, 1, "a")

@@ -83,7 +83,7 @@ func (s *Subscriber) missed(size int) (frames [][]byte, events int, err error) {
 	return frames, events, nil
 }
 
-// overdue tells whether this replica should have got as far as the subscriber is.
+// overdue reports whether this replica has had its time to get as far as the subscriber.
 func (s *Subscriber) overdue() bool { return !s.ahead.IsZero() && time.Now().After(s.ahead) }
 
 // reader reads what the histories have for a set of topics, while the hub is locked.
@@ -96,9 +96,9 @@ type reader struct {
 	wildcard  bool
 	scan      int    // how many messages may still be looked at
 	reach     uint64 // everything below was returned, or is about to be
-	gap       bool   // what next returned last
-	counted   uint64 // lost messages up to here are in what gaps told
-	told      bool   // of those before the limit
+	gap       bool   // the frame that next returned last is a gap
+	counted   uint64 // gaps that were returned count the lost messages up to here
+	told      bool   // the losses before the limit were looked at
 }
 
 func (h *Hub) newReader(s *Subscriber) *reader {
@@ -118,8 +118,8 @@ func (h *Hub) newReader(s *Subscriber) *reader {
 	return r
 }
 
-// next returns the frame that comes after the cursor, a message or a gap, and its number. It returns nil
-// if there is none, or if it has looked at enough; then reach is below the limit.
+// next returns the frame that comes after the cursor, a message or a gap, and its number. It returns nil if
+// there is none, or if scan is used up, which leaves reach below the limit.
 func (r *reader) next(cursor uint64) (frame []byte, number uint64) {
 	m := r.peek(cursor)
 	number, r.gap = r.lost(cursor)
@@ -158,9 +158,10 @@ func (r *reader) peek(cursor uint64) *message {
 	return nil
 }
 
-// lost returns the number of the last message that is lost between the cursor and reach, if one is. A
-// topic's losses are told of at the last one. If the chain still has that one, they are told of where they
-// were, or before the chain goes on if that is unknown or they never came.
+// lost returns the number of the last message that is lost between the cursor and reach, if there is one. One
+// gap tells of all losses of a topic, at the place of the last one. If that place is still in the chain, the gap
+// is at the last lost message before the chain. If that one is unknown, or the messages never came, the gap
+// comes right before the chain.
 func (r *reader) lost(cursor uint64) (number uint64, found bool) {
 	for _, t := range r.histories {
 		if t.gone <= cursor || t.losses <= r.s.pardon {
@@ -177,7 +178,7 @@ func (r *reader) lost(cursor uint64) (number uint64, found bool) {
 		case t.gone > r.hub.last || t.unknown > r.counted && r.limit-1 > r.counted:
 			number, found = r.limit-1, true
 			if r.s.chain.end.events == 0 {
-				r.s.pardon = r.hub.histories.losses // or it would be told again and again
+				r.s.pardon = r.hub.histories.losses // otherwise the same gap would come again and again
 			}
 		}
 	}
@@ -185,7 +186,8 @@ func (r *reader) lost(cursor uint64) (number uint64, found bool) {
 	return number, found
 }
 
-// missed returns how many messages up to that number the subscriber was not told of, and whether that is known.
+// missed returns how many messages up to that number are lost without the subscriber having been told, and
+// whether that is known.
 func (r *reader) missed(number uint64) (missed int, known bool) {
 	missed, known = max(r.s.passed, 0), r.s.passed >= 0 && r.s.pardon == 0 && !r.wildcard
 	for _, t := range r.histories {
@@ -196,7 +198,7 @@ func (r *reader) missed(number uint64) (missed int, known bool) {
 	return missed, known
 }
 
-// passed is how many lost messages up to the cursor a later gap has to tell of, or -1 if that is unknown.
+// passed returns how many lost messages up to the cursor a later gap has to count, or -1 if that is unknown.
 func (r *reader) passed(cursor uint64) int {
 	missed, known := r.missed(cursor)
 	switch later := func(t *history) bool { return t.gone > cursor && t.losses > r.s.pardon }; {

@@ -11,24 +11,25 @@ const (
 	// looking dead to proxies.
 	silence = 15 * time.Second
 
-	// pace is the least time between two batches of messages on a chain. A write to each client costs
-	// far more than a few messages more in it. A message after a pause goes out at once.
+	// pace is the least time between two batches of messages on a chain. A write to each client costs far
+	// more than a few more messages in that write. A message after a pause goes out at once.
 	pace = 40 * time.Millisecond
 
 	// maxBatch is how many bytes of messages go out together, unless a single one is larger.
 	maxBatch = 16 << 10
 
-	// maxBehind is how many bytes the hub sends before a subscriber that has not taken the first of them
-	// must read the histories instead. Without it, a client that stalls would keep everything since in memory.
+	// maxBehind is how many bytes a subscriber may be behind before it must read the histories instead.
+	// Without it, a client that stalls would keep in memory all that was sent since then.
 	maxBehind = 32 << 20
 
 	batchCost = 256 // bytes that a batch takes beside its data
 )
 
-// batch is encoded events that go out together, either messages or what has no number, and a link of a
-// chain. Subscribers that are up to date wait at the last one, which is still to be sent.
+// batch is a link of a chain: encoded events that are written together. It has either messages or a single
+// frame that is no message, such as a tick. Subscribers that are up to date wait at the last batch, which has
+// not been sent yet.
 type batch struct {
-	sent   chan struct{} // closed once the rest does not change any more
+	sent   chan struct{} // closed when the batch is sent; after that, nothing in it changes
 	data   []byte
 	events int32
 	own    int32   // bytes of data that no other batch shares
@@ -45,7 +46,7 @@ type begin struct {
 	offset int
 }
 
-// after is the part of a batch that a subscriber needs which has all messages up to that number.
+// after returns the part of the batch for a subscriber that has all messages up to that number.
 func (b *batch) after(number uint64) (data []byte, events int) {
 	switch {
 	case b.first == 0 || b.first > number:
@@ -62,11 +63,11 @@ type chain struct {
 	topics      Topics
 	follows     []follow // one for each name of the set
 	subscribers int
-	end         *batch        // not sent yet; it has what waits for its pace
-	waiting     bool          // for the pacer
-	paced       time.Duration // when it sent messages
-	active      time.Duration // when it sent something
-	previous    *chain        // both in a ring of all chains, in the order of active
+	end         *batch        // the batch to be sent next, with the messages that wait for the pace
+	waiting     bool          // the chain is in Hub.waiting
+	paced       time.Duration // when the chain last sent messages
+	active      time.Duration // when it last sent anything
+	previous    *chain        // previous and next make a ring of all chains, in the order of active
 	next        *chain
 }
 
@@ -79,15 +80,15 @@ func (ring *chain) push(c *chain) {
 // unlink takes a chain out of the ring.
 func (c *chain) unlink() { c.previous.next, c.next.previous = c.next, c.previous }
 
-// topic is what leads from a name to the chains that have it in their sets.
+// topic leads from a name to the chains whose sets have it.
 type topic struct {
 	key         string
 	chains      []following
 	subscribers int
 }
 
-// follow and following are the two ends of a connection. Each knows where the other one is, so that it
-// can be cut at once where ten thousand chains follow the same topic.
+// follow and following are the two ends of the link between a chain and a topic. Each knows the position of
+// the other, so that a link is removed without a search even if ten thousand chains follow the topic.
 type follow struct {
 	topic *topic
 	index int // in topic.chains
@@ -138,7 +139,7 @@ func (h *Hub) join(s *Subscriber, topics Topics) {
 	s.chain = c
 }
 
-// leave takes a subscriber off its chain, which goes with the last one.
+// leave takes a subscriber off its chain. The chain goes with its last subscriber.
 func (h *Hub) leave(s *Subscriber) {
 	last := h.subscribers[len(h.subscribers)-1]
 	h.subscribers[s.index], last.index = last, s.index
@@ -182,7 +183,7 @@ func (h *Hub) followers(topic string) iter.Seq[*chain] {
 	}
 }
 
-// has tells whether the chain's set has that topic.
+// has reports whether the chain's set has that topic.
 func (c *chain) has(topic string) bool {
 	for key := range keys(topic) {
 		for _, f := range c.follows {
@@ -194,8 +195,8 @@ func (c *chain) has(topic string) bool {
 	return false
 }
 
-// add sends a message to a chain, at once or within its pace. own is how many bytes of the frame are counted
-// for it, as all chains share them.
+// add sends a message to a chain, at once or within its pace. All chains share the bytes of the frame; own is
+// how many of them are counted for this chain.
 func (h *Hub) add(c *chain, number uint64, frame []byte, own int) {
 	if len(c.end.data)+len(frame) > maxBatch {
 		h.flush(c)
@@ -205,7 +206,7 @@ func (h *Hub) add(c *chain, number uint64, frame []byte, own int) {
 	b.last = number
 	if b.events > 1 {
 		b.starts = append(b.starts, begin{number, len(b.data)})
-		b.data = append(b.data, frame...) // copies the first one, which has no room
+		b.data = append(b.data, frame...) // the first append copies, because a frame has no spare room
 		b.own = int32(cap(b.data))
 		return
 	}
@@ -232,13 +233,13 @@ func (h *Hub) flush(c *chain) {
 	}
 }
 
-// flushWaiting sends all that waits for its pace. The pacer calls it.
+// flushWaiting sends all messages that wait for the pace of their chains. The pacer calls it.
 func (h *Hub) flushWaiting() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.paced = h.now()
 	for i, c := range h.waiting {
-		if c.subscribers > 0 { // or it is gone by now
+		if c.subscribers > 0 { // otherwise the chain is gone by now
 			h.flush(c)
 		}
 		c.waiting = false
@@ -247,7 +248,7 @@ func (h *Hub) flushWaiting() {
 	h.waiting = h.waiting[:0]
 }
 
-// sendNow sends something that is no message, after what waits.
+// sendNow sends a frame that is no message, after the messages that wait.
 func (h *Hub) sendNow(c *chain, frame []byte, events int32) {
 	h.flush(c)
 	c.end.data, c.end.events, c.end.own = frame, events, int32(len(frame))
@@ -270,7 +271,7 @@ func (h *Hub) send(c *chain) {
 	}
 }
 
-// sweep makes subscribers that are too far behind let go of their chains.
+// sweep makes subscribers that are too far behind let go of their chains and read the histories.
 func (h *Hub) sweep() {
 	h.swept = h.sent
 	for _, s := range h.subscribers {
@@ -280,15 +281,14 @@ func (h *Hub) sweep() {
 	}
 }
 
-// breakOff makes all subscribers of a chain ask the histories how to go on, once they have what was sent
-// until now.
+// breakOff makes all subscribers of a chain read the histories, once they have what was sent until now.
 func (h *Hub) breakOff(c *chain) {
 	h.flush(c)
 	close(c.end.sent)
 	c.end = newBatch()
 }
 
-// comment breaks the silence of chains. A timer calls it.
+// comment sends a comment on each chain that was silent for too long. A timer calls it.
 func (h *Hub) comment() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

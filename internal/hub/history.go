@@ -13,25 +13,25 @@ const (
 	maxLost     = 1000 // numbers of lost messages that a history remembers
 )
 
-// message is one that is kept.
+// message is a kept message.
 type message struct {
 	number  uint64
 	frame   []byte   // shared, never changed; nil once the message is lost
-	history *history // that it belongs to
+	history *history // the history that has it
 }
 
-// history is what is kept of one topic, and what is known of its lost messages. A wildcard has a history
-// too, once it lost a message: without one, resuming a wildcard would have to look at all topics.
+// history is what is kept of one topic, and what is known of its lost messages. A wildcard has a history too,
+// once it has lost a message. Without one, resuming a wildcard would have to look at all topics.
 type history struct {
-	key      string     // the topic's name, or the wildcard's indexKey
-	messages []*message // those that are kept, in the order of their numbers
-	ended    uint64     // number of the message that ended the topic, or 0
-	gone     uint64     // the highest number of a lost message
-	losses   uint64     // the counter of losses when gone was set
-	lost     []uint64   // numbers of the latest lost messages, rising, the last one being gone
-	unknown  uint64     // lost messages up to this number are not in lost
-	cost     int64      // bytes that are counted for it, without its messages
-	grave    *list.Element
+	key      string        // the topic's name, or the wildcard's indexKey
+	messages []*message    // kept messages, in the order of their numbers
+	ended    uint64        // number of the message that ended the topic, or 0
+	gone     uint64        // the highest number of a lost message
+	losses   uint64        // the counter of losses when gone was set
+	lost     []uint64      // numbers of the latest lost messages, rising; the last one is gone
+	unknown  uint64        // lost messages up to this number are not in lost
+	cost     int64         // bytes that are counted for the history, without its messages
+	grave    *list.Element // its place in histories.empty, if it has no messages
 }
 
 // histories are the kept messages of all topics. The hub's lock guards them.
@@ -42,11 +42,11 @@ type histories struct {
 	all     []*message // of all topics, in the order of their numbers, with lost ones in between
 	kept    int        // how many of them are not lost
 	bytes   int64      // what everything here takes
-	losses  uint64     // counts losses: a subscriber that was told of the first n need not be told again
+	losses  uint64     // counts losses: a subscriber that was told of the first n need not be told of them again
 	empty   *list.List // histories without messages, the longest unchanged one first
-	buried  int64      // bytes of those
+	buried  int64      // bytes of the empty histories
 	last    uint64     // number of the latest message
-	awaited []*history // those that lost messages above it
+	awaited []*history // histories that lost messages with numbers above last
 }
 
 func newHistories(limits Limits, gone uint64) *histories {
@@ -60,7 +60,7 @@ func newHistories(limits Limits, gone uint64) *histories {
 	}
 }
 
-// of returns the history with that key, or the one that stands for the forgotten.
+// of returns the history with that key, or the one that stands for all forgotten topics.
 func (k *histories) of(key string) *history {
 	if t := k.topics[key]; t != nil {
 		return t
@@ -68,7 +68,7 @@ func (k *histories) of(key string) *history {
 	return k.other
 }
 
-// open returns the history with that key, which is created if there is none. settle has to follow.
+// open returns the history with that key, and creates it if there is none. The caller must call settle.
 func (k *histories) open(key string) *history {
 	t := k.topics[key]
 	if t == nil {
@@ -100,8 +100,8 @@ func (k *histories) add(m Message, frame []byte) {
 	}
 }
 
-// end ends a topic after its last message: a client that has that one has seen the end. The number is that of
-// the end itself, for a topic without messages.
+// end ends a topic after its last message: a client that has that message has seen the end. A topic that never
+// had a message ends at the given number.
 func (k *histories) end(topic string, number uint64) {
 	t := k.open(topic)
 	switch n := len(t.messages); {
@@ -169,7 +169,7 @@ func (k *histories) dropUpTo(topic string, number uint64) {
 	for t := k.of(topic); len(t.messages) > 0 && t.messages[0].number <= number; {
 		k.drop(t)
 	}
-	// A gap is told of after the messages before its number, so that must not be another topic's.
+	// A gap has the number of the last lost message, which must not be the number of another topic's message.
 	for i := len(k.all) - len(after(k.all, number)); i > 0 && k.all[i-1].number == number && k.all[i-1].frame != nil; i-- {
 		number--
 	}
@@ -181,7 +181,7 @@ func (k *histories) dropUpTo(topic string, number uint64) {
 	k.await(k.last)
 }
 
-// await takes back that a number was lost if it turns out to be another topic's.
+// await takes back that a topic lost this number, as the message turns out to be another topic's.
 func (k *histories) await(number uint64) {
 	k.last = number
 	k.awaited = slices.DeleteFunc(k.awaited, func(t *history) bool {
@@ -192,7 +192,7 @@ func (k *histories) await(number uint64) {
 	})
 }
 
-// dropAllUpTo loses the messages of all topics up to that number, and returns how many those were.
+// dropAllUpTo loses the messages of all topics up to that number, and returns how many there were.
 func (k *histories) dropAllUpTo(number uint64) int {
 	before := k.kept
 	for m := k.oldest(); m != nil && m.number <= number; m = k.oldest() {
@@ -201,8 +201,8 @@ func (k *histories) dropAllUpTo(number uint64) int {
 	return before - k.kept
 }
 
-// settle counts what a history takes after it changed, and files it under the empty ones if it is. Those
-// take an eighth of all at most: beyond that the longest unchanged ones are forgotten.
+// settle counts the bytes of a history that has changed, and keeps the list of empty histories. Empty ones take
+// at most an eighth of all bytes: beyond that, those that have not changed for longest are forgotten.
 func (k *histories) settle(t *history) {
 	k.uncount(t)
 	if len(t.messages) == 0 && t.ended == 0 && t.gone <= k.other.gone {
@@ -237,13 +237,13 @@ func (k *histories) uncount(t *history) {
 	t.cost = 0
 }
 
-// after is the part of the messages after that number.
+// after returns the messages after that number.
 func after(messages []*message, number uint64) []*message {
 	i, _ := slices.BinarySearchFunc(messages, number+1, func(m *message, n uint64) int { return cmp.Compare(m.number, n) })
 	return messages[i:]
 }
 
-// first is the history's oldest message, if there is one.
+// first returns the history's oldest message, or nil.
 func (t *history) first() *message {
 	if len(t.messages) == 0 {
 		return nil
@@ -251,8 +251,8 @@ func (t *history) first() *message {
 	return t.messages[0]
 }
 
-// between returns how many messages with numbers above from and up to to are lost, and whether that is
-// known.
+// between returns how many messages are lost whose numbers are above "from" and not above "to", and whether that
+// is known.
 func (t *history) between(from, to uint64) (n int, known bool) {
 	if to <= from || t.gone <= from {
 		return 0, true
@@ -262,10 +262,10 @@ func (t *history) between(from, to uint64) (n int, known bool) {
 	return end - first, t.unknown <= from
 }
 
-// busy is how many topics have messages.
+// busy returns how many topics have messages.
 func (k *histories) busy() int { return len(k.topics) - k.empty.Len() }
 
-// lostBelow returns the last lost number below a limit, 0 if that is not known.
+// lostBelow returns the last lost number below a limit, or 0 if it is unknown.
 func (t *history) lostBelow(limit uint64) uint64 {
 	i, _ := slices.BinarySearch(t.lost, limit)
 	if i == 0 {

@@ -20,10 +20,10 @@ import (
 )
 
 var (
-	// ErrClosed is what a closed hub answers.
+	// ErrClosed says that the hub is closed.
 	ErrClosed = errors.New("hub closed")
 
-	// ErrEnded says that a topic has ended, or all topics of a set have.
+	// ErrEnded says that a topic has ended, or that all topics of a set have.
 	ErrEnded = errors.New("topic ended")
 
 	// ErrTooLarge says that a log cannot keep a message of this size, however often it is sent.
@@ -33,27 +33,27 @@ var (
 	ErrKeyReused = errors.New("key used for another message")
 )
 
-// Message is what a log brings.
+// Message is a published event, as a log hands it to the hub.
 type Message struct {
-	Number uint64          // given by the log: 1 or more, rising over all topics, maybe with holes
+	Number uint64          // given by the log: 1 or more, rising over all topics, possibly with holes
 	Topic  string          // empty is the default topic
-	Name   string          // of the event, or empty
-	Data   json.RawMessage // JSON; nothing if the message only ends its topic
+	Name   string          // the event's name, or empty
+	Data   json.RawMessage // JSON; empty if the message only ends its topic
 	End    bool            // it ends its topic
 }
 
-// endsSilently tells whether the message ends its topic without an event.
+// endsSilently reports whether the message ends its topic without an event.
 func (m Message) endsSilently() bool { return m.End && len(m.Data) == 0 }
 
-// Limits bound what a hub keeps, and what it believes.
+// Limits bound what a hub keeps, and which ids it accepts.
 type Limits struct {
 	History      int    // messages for each topic
-	HistoryBytes int64  // of all histories together, with all that it takes to keep them
-	Ahead        uint64 // by how much an id may be above the last number, as another replica may be ahead; 0 if there are none
+	HistoryBytes int64  // for all histories together, including what it costs to keep them
+	Ahead        uint64 // how far an id may be above the last number, because another replica may be ahead; 0 without replicas
 }
 
-// Hub is where messages and ticks come in. Its methods may be called from any number of goroutines, but
-// for those that a log calls: Begin, Append, Lost and LostAll come one after the other.
+// Hub delivers messages and ticks to its subscribers. Its methods may be called from any number of goroutines,
+// except that a log must call Begin, Append, Lost and LostAll one after the other.
 type Hub struct {
 	reading   sync.Mutex // locked before mu by a subscriber that reads the histories
 	mu        sync.Mutex
@@ -63,7 +63,7 @@ type Hub struct {
 	last      uint64 // number of the latest message
 	seen      uint64 // number of the last message from before the log's start
 	histories *histories
-	tick      []byte // the latest one, for those who come between two ticks
+	tick      []byte // the latest one, for subscribers that come between two ticks
 	published uint64
 	closed    bool
 
@@ -74,12 +74,12 @@ type Hub struct {
 
 	started time.Time
 	sent    int // bytes so far
-	swept   int // of them when the last sweep was
+	swept   int // what sent was at the last sweep
 	waiting []*chain
 	paced   time.Duration // when the pacer last sent something
 	pacer   *time.Timer   // flushes the waiting chains
 	silent  chain         // begins and ends the ring of all chains, the longest silent one first
-	quiet   *time.Timer   // breaks their silence
+	quiet   *time.Timer   // sends a comment on silent chains
 }
 
 // New returns a hub within these limits. Close frees what it holds.
@@ -92,17 +92,19 @@ func New(limits Limits) *Hub {
 		started:   time.Now(),
 	}
 	h.silent.previous, h.silent.next = &h.silent, &h.silent
-	h.mu.Lock() // the timers' goroutines have to see the timers
+	h.mu.Lock() // no timer may fire before both are set
 	defer h.mu.Unlock()
 	h.quiet = time.AfterFunc(silence, h.comment)
 	h.pacer = time.AfterFunc(pace, h.flushWaiting)
 	return h
 }
 
-// Begin begins an epoch: all that is kept is dropped, ids of other epochs are unknown, and the next
-// message has a number above last. Subscribers get a gap, unless they have waited for the first epoch:
-// until then they get ticks alone. Those that asked for no id get the messages after seen, the last one
-// from before the start of the log, which may be one that is still to be loaded.
+// Begin begins an epoch. It drops all that is kept, and ids of other epochs become unknown. The next message has a
+// number above last. Subscribers get a gap, except those that have waited for the first epoch; before it begins,
+// subscribers get ticks alone.
+//
+// seen is the number of the last message from before the start of the log. That message may still have to be loaded.
+// Subscribers that asked for no id get the messages after it.
 func (h *Hub) Begin(epoch string, last, seen uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -117,14 +119,14 @@ func (h *Hub) Begin(epoch string, last, seen uint64) {
 	h.histories = newHistories(h.limits, last)
 }
 
-// Append keeps a message and sends it to all that follow its topic, at once or within 40 ms of what they
-// were sent before. A number that is not above the last one is ignored. A message on a topic that has
-// ended opens it again. It is an error if the data is not JSON, or ErrClosed. Append waits for no subscriber.
+// Append keeps a message and sends it to all subscribers of its topic, at once or within 40 ms of the message
+// before. A message whose number is not above the last one is ignored. A message on a topic that has ended opens the
+// topic again. The error is about data that is not JSON, or ErrClosed. Append waits for no subscriber.
 func (h *Hub) Append(m Message) error {
 	var frame []byte
 	if !m.endsSilently() {
 		var err error
-		if frame, err = encodeMessage(h.ID(m.Number), m); err != nil { // its epoch cannot change until Append returns
+		if frame, err = encodeMessage(h.ID(m.Number), m); err != nil { // the epoch cannot change until Append returns
 			return err
 		}
 	}
@@ -156,8 +158,8 @@ func (h *Hub) Append(m Message) error {
 	return nil
 }
 
-// Lost tells that the messages of a topic up to that number are gone, and that those of them which have not come
-// never will. In that case its subscribers get a gap.
+// Lost drops the messages of a topic up to that number. If the number is above the last one, messages that have not
+// come yet are lost too, and the topic's subscribers get a gap.
 func (h *Hub) Lost(topic string, number uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -174,7 +176,7 @@ func (h *Hub) Lost(topic string, number uint64) {
 	}
 }
 
-// LostAll is Lost for all topics, and returns how many messages were still kept.
+// LostAll is Lost for all topics. It returns how many kept messages it dropped.
 func (h *Hub) LostAll(number uint64) (dropped int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -196,8 +198,8 @@ func (h *Hub) LostAll(number uint64) (dropped int) {
 	return dropped
 }
 
-// Tick sends an event to the subscribers of the default topic. It has no id and is not kept, except that a
-// new subscriber gets the latest one at once. The data is sent as JSON; it is an error if it cannot be, or
+// Tick sends an event to the subscribers of the default topic. The event has no id and is not kept, except that a new
+// subscriber gets the latest one at once. The data is sent as JSON. The error is about data that cannot be JSON, or
 // ErrClosed. Tick waits for no subscriber.
 func (h *Hub) Tick(data any) error {
 	frame, err := encodeTick(data)
@@ -216,7 +218,7 @@ func (h *Hub) Tick(data any) error {
 	return nil
 }
 
-// beforeKept is the number before the first message that is kept of a set.
+// beforeKept returns the number just before the oldest message that is kept of the chain's topics.
 func (h *Hub) beforeKept(c *chain) uint64 {
 	before := h.last
 	for _, f := range c.follows {
@@ -231,14 +233,15 @@ func (h *Hub) beforeKept(c *chain) uint64 {
 	return before
 }
 
-// Ended tells whether a topic has ended, as far as that is still remembered.
+// Ended reports whether a topic has ended. Topics that have been quiet for long may be forgotten, and their ends with
+// them.
 func (h *Hub) Ended(topic string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.histories.of(topic).ended > 0
 }
 
-// end is the number of the message that ended the last topic of a set, or 0 if one of them goes on. A
+// end returns the number of the message that ended the last of the chain's topics, or 0 if one of them goes on. A
 // wildcard never ends.
 func (h *Hub) end(c *chain) uint64 {
 	var last uint64
@@ -252,7 +255,7 @@ func (h *Hub) end(c *chain) uint64 {
 	return last
 }
 
-// ID is the id of the message with that number.
+// ID returns the id of the message with that number.
 func (h *Hub) ID(number uint64) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -261,7 +264,7 @@ func (h *Hub) ID(number uint64) string {
 
 func (h *Hub) id(number uint64) string { return h.epoch + "-" + strconv.FormatUint(number, 10) }
 
-// number is what an id of this epoch says, unless there cannot be such an id.
+// number returns the number in an id. known is false if the id is not of this epoch, or too far ahead.
 func (h *Hub) number(id string) (number uint64, known bool) {
 	digits, ours := strings.CutPrefix(id, h.epoch+"-")
 	number, err := strconv.ParseUint(digits, 10, 64)
@@ -269,7 +272,7 @@ func (h *Hub) number(id string) (number uint64, known bool) {
 	return number, ours && err == nil && (number <= highest || number-highest <= h.limits.Ahead)
 }
 
-// Close ends every subscription: subscribers get what was sent before, then ErrClosed.
+// Close ends every subscription: each subscriber gets what was sent before, then ErrClosed.
 // Calling it again does nothing.
 func (h *Hub) Close() {
 	h.mu.Lock()

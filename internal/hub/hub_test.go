@@ -547,7 +547,7 @@ func TestArrivingSendsNothingToOthers(t *testing.T) {
 	})
 }
 
-func TestManyPublishersAndComersSeeOneOrderWithoutLossOrDouble(t *testing.T) {
+func TestManyPublishersAndNewSubscribersSeeOneOrderWithoutLossOrDouble(t *testing.T) {
 	t.Parallel()
 	const messages, readers = 3000, 24
 	h := newHub(t, Limits{History: messages, HistoryBytes: 64 << 20})

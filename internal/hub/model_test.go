@@ -29,7 +29,7 @@ type model struct {
 	clients []*client
 }
 
-// client checks one subscriber's stream.
+// client reads one subscriber's stream and checks it.
 type client struct {
 	m       *model
 	s       *Subscriber
@@ -39,8 +39,8 @@ type client struct {
 	untold  int      // messages skipped without a gap so far
 	unknown bool     // the first event has to be a gap
 	nulls   bool     // its gaps may not know how many
-	forgive bool     // it asked for what is kept: what was lost before is no gap
-	lostAt  uint64   // what is not kept at the start, of one that is forgiven
+	forgive bool     // it asked for what is kept, so messages that were lost before make no gap
+	lostAt  uint64   // the last message that was not kept when a forgiving client began
 	ended   bool
 }
 

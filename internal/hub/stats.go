@@ -9,7 +9,7 @@ import (
 // Stats are figures of a hub.
 type Stats struct {
 	Subscribers int64  // now
-	Delivered   uint64 // events handed over to subscribers so far, each counted for each of them
+	Delivered   uint64 // events handed over so far; an event counts once for each subscriber
 	Published   uint64 // messages so far
 	Kept        int    // messages in the histories
 }
@@ -32,8 +32,8 @@ type TopicCount struct {
 	Subscribers int
 }
 
-// Topics returns how many topics are followed by their names or have messages, and the five most followed of those that
-// are not private, the first one first. It looks at each topic that is followed: 10,000 take about a millisecond.
+// Topics returns how many topics have messages or are followed by name, and the five most followed topics that are
+// not private, in that order. It looks at each topic that is followed: 10,000 take about a millisecond.
 func (h *Hub) Topics() (open int, busiest []TopicCount) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -20,20 +20,20 @@ const (
 	foreign = "-"
 )
 
-// Subscriber is one client's position among what was sent. It belongs to one goroutine, which closes it.
+// Subscriber is one client's position in what is sent. It belongs to one goroutine, which must close it.
 type Subscriber struct {
 	hub    *Hub
 	chain  *chain
 	index  int                   // in the hub's subscribers
 	at     atomic.Pointer[batch] // the next batch to take; nil while it reads the histories
-	cursor uint64                // messages up to this number were handed over, or it was told that they are lost
-	head   []byte                // goes before all else
+	cursor uint64                // messages up to this number were handed over, or a gap told of them
+	head   []byte                // comes before anything else
 	heads  int                   // events in it
-	ticked bool                  // it had the latest tick to begin with, or needs none
-	after  string                // what the client asked for, until the hub knows where that is
+	ticked bool                  // it was given the latest tick, or needs none
+	after  string                // the id that the client asked for, until the hub knows where that is
 	epoch  int                   // h.begins when the cursor was set, or 0
-	pardon uint64                // losses that were counted up to here are no gap
-	passed int                   // lost messages up to the cursor that it is still to be told of, -1 if unknown
+	pardon uint64                // losses that were counted up to here make no gap
+	passed int                   // how many lost messages up to the cursor the next gap has to count, -1 if unknown
 	ahead  time.Time             // until when the cursor may be above the hub's last number
 }
 
@@ -41,12 +41,12 @@ type Subscriber struct {
 // closed. If after is the id of the last message that it saw, it first gets every message since; if it is
 // "earliest", every message that is kept.
 //
-// The stream begins with a block that is no event, but has the id where it begins. If messages that the
-// subscriber should have had are lost, an event called gap is in their place, which says how many, or null
-// if that is unknown. After an id of another epoch the gap comes first, then everything that is kept.
+// The stream begins with an event called position, whose id is where the stream begins. If messages that the
+// subscriber should have had are lost, an event called gap is in their place. It says how many, or null if that
+// is unknown. After an id of another epoch, the gap comes first, then everything that is kept.
 //
-// The error is ErrEnded if after is not before the end of all these topics. From a closed hub the subscriber gets
-// what it missed, then ErrClosed.
+// The error is ErrEnded if all of these topics have ended and after is not before the last end. From a closed hub
+// the subscriber gets what it missed, then ErrClosed.
 func (h *Hub) Subscribe(topics Topics, after string) (*Subscriber, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -96,14 +96,14 @@ func (h *Hub) place(s *Subscriber) (gap []byte) {
 	return gap
 }
 
-// attach puts the subscriber to the end of its chain. In a closed hub nothing comes there.
+// attach puts the subscriber at the end of its chain, unless the hub is closed: then nothing comes there.
 func (s *Subscriber) attach() {
 	if !s.hub.closed {
 		s.at.Store(s.chain.end)
 	}
 }
 
-// attachNew is attach for one that missed nothing: it gets the latest tick first.
+// attachNew is attach for a subscriber that missed nothing. It gets the latest tick first.
 func (s *Subscriber) attachNew() {
 	s.attach()
 	if !s.ticked && len(s.hub.tick) > 0 {
@@ -114,9 +114,9 @@ func (s *Subscriber) attachNew() {
 }
 
 // Next waits until there is something for this subscriber and returns as much of it as makes one write of
-// at most 16 KiB, unless a single event is larger. The bytes are shared and must not be changed. Its error
-// is ErrClosed, ErrEnded once all topics of the set have ended and all was handed over, or the reason that ctx
-// ended.
+// at most 16 KiB, unless a single event is larger. The bytes are shared and must not be changed. The error is
+// ErrClosed, or ErrEnded once all topics of the set have ended and everything was handed over, or the reason why
+// ctx ended.
 func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 	for {
 		data, events, err := s.take()
@@ -144,7 +144,7 @@ func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// take returns what there is now, with the number of events in it.
+// take returns what there is now without waiting, and the number of events in it.
 func (s *Subscriber) take() (data []byte, events int, err error) {
 	data, events = s.head, s.heads
 	s.head, s.heads = nil, 0
@@ -171,12 +171,12 @@ func (s *Subscriber) take() (data []byte, events int, err error) {
 			s.cursor, s.ahead = b.last, time.Time{}
 		}
 		if s.overdue() {
-			s.at.Store(nil) // the hub should have got there by now
+			s.at.Store(nil) // the hub should have got as far as the cursor by now
 		}
 	}
 }
 
-// concat is append, but copies nothing if there is just one. Frames have no room, so they are not written to.
+// concat is append, but copies nothing if data is empty. Frames have no spare room, so append never writes to one.
 func concat(data, more []byte) []byte {
 	if len(data) == 0 {
 		return more

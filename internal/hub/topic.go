@@ -16,9 +16,9 @@ const (
 	topicBytes = nameBytes + "/"
 )
 
-// CheckName returns an error that says what is wrong with an event's name, or nil. The names that
-// EventSource and the hub use for events of their own are refused, because a page could not tell the
-// two apart. An empty name means that the event has none.
+// CheckName returns an error that says what is wrong with an event's name, or nil. The names of events that the
+// hub, EventSource and SharedEventSource have themselves are refused, because a page could not tell the two
+// apart. An empty name means that the event has none.
 func CheckName(name string) error {
 	reserved := []string{"open", "error", "statechange", "gap", "position"}
 	if len(name) > maxName || strings.Trim(name, nameBytes) != "" || slices.Contains(reserved, name) {
@@ -74,7 +74,7 @@ func ParseTopics(names []string) (Topics, error) {
 // the empty name.
 func (t Topics) Names() []string { return strings.Split(t.joined, "\n") }
 
-// covers tells whether everything that a name matches is matched by a pattern as well.
+// covers reports whether the pattern matches everything that the name matches.
 func covers(pattern, name string) bool {
 	for key := range keys(name) {
 		if key == indexKey(pattern) {
@@ -84,8 +84,8 @@ func covers(pattern, name string) bool {
 	return false
 }
 
-// indexKey is what a name of a set is found under, among the keys of a topic: itself, or for a wildcard
-// what is before its *. The wildcard * alone is its own, because the empty name is the default topic.
+// indexKey returns the key of a name in a set: the name itself, or for a wildcard the part before its *. The
+// key of * alone is *, because the empty name is the default topic.
 func indexKey(name string) string {
 	if strings.HasSuffix(name, "/*") {
 		return name[:len(name)-1]
@@ -95,8 +95,8 @@ func indexKey(name string) string {
 
 func isWildcard(key string) bool { return key == "*" || strings.HasSuffix(key, "/") }
 
-// keys yields what a topic's subscribers may have asked for: its own name, then every wildcard that
-// matches it, as indexKey has it.
+// keys yields the keys under which a topic's subscribers are found: its own name, and the indexKey of every
+// wildcard that matches it.
 func keys(topic string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		if !yield(topic) {

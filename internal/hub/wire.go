@@ -12,12 +12,13 @@ import (
 	"github.com/gin-contrib/sse"
 )
 
-// comment is sent when nothing else was for some time. Clients ignore it.
+// comment is sent when nothing else has been sent for a while. Clients ignore it.
 var comment = []byte(":\n\n")
 
-// start is the first block of a stream: how long to wait before reconnecting, and the id where the stream
-// begins, so that a client that is cut off before any message came has an id to resume from. An id would need no
-// event, but Firefox and WebKit forget one that comes without. Zero and the empty string are left out.
+// start returns the first block of a stream: how long to wait before reconnecting, and the id where the stream
+// begins. A client that is cut off before any message came resumes from that id. The id stands in an event called
+// position, because Firefox, WebKit and npm's eventsource forget an id that comes without data. A retry of zero and
+// an empty id are left out.
 func start(retry int, id string) []byte {
 	var b []byte
 	if retry > 0 {
@@ -29,8 +30,8 @@ func start(retry int, id string) []byte {
 	return append(b, '\n')
 }
 
-// retry is a number of milliseconds from 2000 to 4999, so that a restart does not bring all clients
-// back in the same instant.
+// retry returns a random number of milliseconds from 2000 to 4999. It is random so that a restart does not bring all
+// clients back in the same instant.
 func retry() int { return 2000 + rand.IntN(3000) }
 
 // encodeTick returns the frame of an event without an id.
@@ -62,8 +63,8 @@ func encodeGap(id string, missed int, known bool) []byte {
 	return encode(sse.Event{Id: id, Event: "gap", Data: `{"missed":` + number + `}`})
 }
 
-// encode returns the frame of an event whose data is compact JSON. It is passed as a string, because
-// the encoder would escape anything else for HTML.
+// encode returns the frame of an event whose data is compact JSON. The data is passed as a string, because the
+// encoder would escape anything else for HTML.
 func encode(e sse.Event) []byte {
 	var b bytes.Buffer
 	b.Grow(len(e.Id) + len(e.Event) + len(e.Data.(string)) + len("id:\nevent:\ndata:\n\n"))

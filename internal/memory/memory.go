@@ -1,5 +1,5 @@
-// Package memory is the log of a server that works alone and keeps nothing on a disk: it numbers messages
-// and brings them to the hub, which keeps the latest ones.
+// Package memory is the log of a server that works alone and keeps nothing on a disk. It numbers messages and
+// hands them to the hub, which keeps the latest ones.
 package memory
 
 import (
@@ -14,8 +14,8 @@ import (
 	"gin-sse/internal/hub"
 )
 
-// A publisher that got no answer sends again with the same key. For this long, and for that many keys, the
-// log remembers what it was used for.
+// A publisher that got no answer sends its message again with the same key. The log remembers what a key was used
+// for during this time, and for this many keys at most.
 const (
 	remembered = 2 * time.Minute
 	maxKeys    = 100_000
@@ -42,18 +42,18 @@ type keyUse struct {
 	at  time.Time
 }
 
-// New returns a log that brings its messages to the hub, in an epoch of its own: a number may have been given
-// before a restart.
+// New returns a log that hands its messages to the hub, in an epoch of its own: its numbers may have been given
+// before, by the same server before a restart.
 func New(events *hub.Hub) *Log {
 	events.Begin(strings.ToLower(rand.Text()[:8]), 0, 0)
 	return &Log{events: events, uses: map[string]use{}}
 }
 
-// Publish gives a message its number, brings it to the hub and returns its id. The error is hub.ErrEnded if its
+// Publish gives a message its number, hands it to the hub and returns its id. The error is hub.ErrEnded if the
 // topic has ended, hub.ErrClosed, or about data that is not JSON.
 //
-// A key that was used in the last two minutes, unless 100,000 others were since, sends nothing and returns the
-// id of then. It is hub.ErrKeyReused if that was another message. An empty key is none.
+// A key that was used in the last two minutes sends nothing and returns the original id, unless 100,000 other keys
+// were used since. If it was used for another message, the error is hub.ErrKeyReused. An empty key means no key.
 func (l *Log) Publish(_ context.Context, key string, m hub.Message) (id string, err error) {
 	var message [sha256.Size]byte
 	if key != "" {
@@ -95,7 +95,7 @@ func (l *Log) forgetOldest() {
 	l.order[0], l.order = keyUse{}, l.order[1:]
 }
 
-// digest tells messages apart.
+// digest returns a hash that differs from message to message.
 func digest(m hub.Message) [sha256.Size]byte {
 	d := sha256.New()
 	fmt.Fprintf(d, "%q %q %t ", m.Topic, m.Name, m.End)

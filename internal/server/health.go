@@ -13,7 +13,7 @@ import (
 // CheckHealth requests the path from the server that runs with this configuration on this machine. It returns an
 // error unless the answer is 200. It needs neither curl nor a resolver of names.
 func CheckHealth(cfg Config, path string) error {
-	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{ // ignores the environment's proxy
+	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{ // without the proxy that the environment may name
 		// The certificate is issued for the name that browsers use, not for this machine's address.
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {

@@ -85,10 +85,10 @@ func serve(ctx context.Context, port net.Listener, handler http.Handler, onStop 
 	late, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	err := server.Shutdown(late)
-	<-told // a stream that ended before could miss what onStop lets out
+	<-told // a stream that ended before onStop has returned could miss the last events
 	if err := errors.Join(err, streams.Shutdown(late)); err != nil {
 		log.Printf("some clients did not receive the rest within %v and were cut off: %v", stopTimeout, context.Cause(late))
-		_ = server.Close() // the process ends anyway
+		_ = server.Close() // an error changes nothing: the process ends
 	}
 	<-serving
 	return nil

@@ -56,7 +56,7 @@ func (g *Group) Stop() {
 }
 
 // Shutdown stops all streams and waits until they have ended. If ctx ends first, it cuts off those that are left
-// and returns the cause of that end. No stream begins after Shutdown; call it once.
+// and returns why ctx ended. No stream begins after Shutdown; call it once.
 func (g *Group) Shutdown(ctx context.Context) error {
 	g.Stop()
 	g.mu.Lock()

@@ -27,7 +27,7 @@ const maxBody = 64 << 10
 // of 26. So send must not use the handler's own context. On HTTP/2 Detach returns when send does.
 //
 // When send returns, the answer is ended properly. If send panics, the answer is cut off, so that the
-// client does not take that for the end. If Detach returns an error, the client has been answered with an error
+// client does not take it for complete. If Detach returns an error, the client has been answered with an error
 // or cut off, and send was not run.
 func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) error {
 	// Discard any body. net/http sends no answer before the body has ended, and a client might never end it.
@@ -79,7 +79,7 @@ func inPlace(c *gin.Context, group *Group, send func(ctx context.Context, c *gin
 
 // fail answers with an error, and leaves the reason to the log.
 func fail(c *gin.Context, status int, message string, reason error) error {
-	c.Header("Content-Type", "") // the stream's, which Gin would keep
+	c.Header("Content-Type", "") // otherwise Gin would keep the stream's type
 	c.AbortWithStatusJSON(status, gin.H{"error": message})
 	return c.Error(reason)
 }

@@ -148,7 +148,7 @@ func readHead(t *testing.T, wire *bufio.Reader) (head []string) {
 	}
 }
 
-// eventually waits until there is nothing to complain about.
+// eventually waits until complaint returns nothing.
 func eventually(t *testing.T, complaint func() string) {
 	t.Helper()
 	deadline := time.Now().Add(patience)

@@ -18,7 +18,7 @@ const (
 	// buffered is how many bytes wait for a Flush. More than that are sent at once.
 	buffered = 4 << 10
 
-	// lengthRoom is the room in front of them for the length of the chunk.
+	// lengthRoom is the room in front of these bytes for the length of the chunk.
 	lengthRoom = 8
 
 	// lingering is how long a client has to close its side of the connection after the end of a stream.
@@ -59,7 +59,7 @@ func hijack(c *gin.Context, buffers *sync.Pool) (*writer, error) {
 		header: c.Writer.Header(), status: c.Writer.Status(),
 	}
 	_, _ = w.write(w.head(c.Request.Close), w.conn.Write) // the next write reports an error
-	w.header = nil                                        // has been sent and may become garbage
+	w.header = nil                                        // the header has been sent and may become garbage
 	return w, nil
 }
 

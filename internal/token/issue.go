@@ -10,9 +10,9 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Issue returns a token that opens the topics, names or prefixes that end in "/*", for that long. The
-// subject is for the reader of the token and may be empty. It returns an error for a token that no
-// server would accept.
+// Issue returns a token that opens the topics for that long. Topics are names, or prefixes that end in "/*". The
+// subject is for people who read the token, and may be empty. Issue returns an error for a token that no server
+// would accept.
 func Issue(key []byte, topics []string, subject string, lifetime time.Duration) (string, error) {
 	if err := CheckKey(key); err != nil {
 		return "", err
@@ -42,7 +42,7 @@ func Issue(key []byte, topics []string, subject string, lifetime time.Duration) 
 	return text, nil
 }
 
-// Command is "gin-sse token": with the arguments after that it prints a token, for trying things out.
+// Command is "gin-sse token". It prints a token for trying things out; args are the arguments after "token".
 func Command(args []string, key []byte, out io.Writer) error {
 	const example = "gin-sse token private/orders/alice --for 1h"
 	flags := flag.NewFlagSet("token", flag.ContinueOnError)

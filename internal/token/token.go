@@ -146,8 +146,8 @@ func (v *Verifier) verify(r *http.Request, topic string) (grant, error) {
 	return read(unread.json, time.Now())
 }
 
-// find returns the request's token, or nothing if it has none. Several are an error: the wrong one
-// would be refused although the right one is there, and nobody could see why.
+// find returns the request's token, or the empty string if it has none. Several tokens are an error: otherwise the
+// wrong one could be refused although the right one is there, and nobody could see why.
 func find(r *http.Request) (string, error) {
 	headers := r.Header.Values("Authorization")
 	if len(headers) > 1 {
@@ -169,7 +169,7 @@ func find(r *http.Request) (string, error) {
 	return "", nil
 }
 
-// payload keeps a token's claims as they came: nothing is made of them before the signature is verified.
+// payload keeps a token's claims as they came. They are not read before the signature is verified.
 type payload struct {
 	jwt.Claims
 	json []byte
@@ -250,8 +250,8 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// refuse returns an error whose challenge is that of RFC 6750, which has no code for a request that has
-// no token.
+// refuse returns an error with the challenge of RFC 6750. The code is empty for a request without a token, for which
+// the RFC has none.
 func refuse(status int, code, message string) error {
 	e := &Error{Status: status, Message: plain(message), Challenge: `Bearer realm="gin-sse"`}
 	if code != "" {

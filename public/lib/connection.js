@@ -1,9 +1,9 @@
 import { createParser } from './parser.js';
 
 const silence = 40_000; // ms without a byte, after which a connection is dead: the server sends a comment every 15 s
-const longestDelay = 30_000; // ms between two tries, unless the server asks for more
+const longestDelay = 30_000; // ms between two attempts, unless the server asks for more
 const longestRetryAfter = 300_000;
-const final = [204, 400, 401, 403]; // answers that another try would not change
+const final = [204, 400, 401, 403]; // answers that another attempt would not change
 
 // connect keeps a stream open until it is closed or the server says that there is nothing to come back for.
 //
@@ -12,18 +12,18 @@ const final = [204, 400, 401, 403]; // answers that another try would not change
 //   onevent(event)  { type, data, id, origin }
 //   onid(id)        the id to resume from has changed
 //   onopen()
-//   onlost(lost)    { status, since, final }: the stream, or a try to open it, failed. since is when the last
-//                   byte came. Unless it is final, the next try follows by itself
+//   onlost(lost)    { status, since, final }: the stream, or an attempt to open it, failed. since is when the
+//                   last byte came. Unless final is true, the next attempt follows by itself
 //
-// It returns { check, close }. check does not wait for the next try, and replaces a connection that died
-// unnoticed: the machine slept, or the tab was in the background.
+// It returns { check, close }. check connects now instead of waiting for the next attempt, and replaces a
+// connection that died unnoticed, because the machine slept or the tab was in the background.
 export function connect({ url, init, lastId, onevent, onid, onopen, onlost }) {
   let pause = 3_000; // ms, until the server says otherwise
   let failures = 0; // in a row
   let heard = Date.now(); // when the last byte came
-  let asked; // or when the request was sent, if that is later
+  let asked; // when the last byte came or the request was sent, whichever is later
   let timer;
-  let attempt; // aborts the request; undefined while waiting for the next one
+  let attempt; // aborts the request; undefined between two attempts
 
   async function open() {
     clearTimeout(timer);
@@ -43,14 +43,14 @@ export function connect({ url, init, lastId, onevent, onid, onopen, onlost }) {
       const over = final.includes(status);
       if (!over) {
         const delay = Math.max(pause, retryAfter, Math.min(longestDelay, pause * 2 ** failures++));
-        timer = setTimeout(open, delay * (1 + Math.random() / 4)); // clients that were cut off together come back apart
+        timer = setTimeout(open, delay * (1 + Math.random() / 4)); // so that clients that were cut off together do not come back together
       }
       onlost({ status, since: heard, final: over });
     }
 
     try {
       const address = new URL(url);
-      // In the address rather than in a header: a header of its own makes the browser ask another site's permission first.
+      // The id is in the address, because a header would make the browser ask another site for permission first.
       if (lastId) address.searchParams.set('lastEventId', lastId);
       const response = await fetch(address, { ...init, cache: 'no-store', signal });
       const { status, headers } = response;
@@ -94,7 +94,7 @@ export function connect({ url, init, lastId, onevent, onid, onopen, onlost }) {
   };
 }
 
-// milliseconds of a Retry-After, which is seconds or a date.
+// milliseconds returns how long a Retry-After asks to wait. It has seconds or a date.
 function milliseconds(retryAfter) {
   const ms = /^\d+$/.test(retryAfter) ? retryAfter * 1_000 : Date.parse(retryAfter) - Date.now();
   return Math.min(Math.max(ms || 0, 0), longestRetryAfter);

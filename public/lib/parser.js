@@ -7,7 +7,7 @@
 //   onretry(ms)     how long to wait before the next connection
 export function createParser({ lastId = '', onevent, onid, onretry }) {
   let rest = ''; // a line that has not ended yet
-  let afterReturn = false; // a line feed now belongs to the carriage return before it
+  let afterReturn = false; // a line feed that comes next belongs to the carriage return before it
   let data = [];
   let type = '';
   let id = lastId;

@@ -3,8 +3,8 @@
 import { connect } from './connection.js';
 import { share } from './tabs.js';
 
-// Of what tabs say to each other. Tabs with another version of this module do not share: raise it with any
-// change to that.
+// The version of the messages between tabs. Raise it with every change to them: tabs of different versions do not
+// share a connection.
 const version = 1;
 
 export class SharedEventSource extends EventTarget {
@@ -19,10 +19,10 @@ export class SharedEventSource extends EventTarget {
   onmessage = null;
   onerror = null;
   ongap = null; // the server no longer has all that this client missed
-  onstatechange = null; // readyState has another value
+  onstatechange = null; // readyState has changed
 
   readyState = 0;
-  lostAt; // when the last byte of a connection came that is lost, as of Date.now(); undefined while there is one
+  lostAt; // when the last byte of the lost connection came, as Date.now() counts; undefined while there is a connection
 
   #share;
 
@@ -38,7 +38,7 @@ export class SharedEventSource extends EventTarget {
       this.addEventListener(type, (event) => this[`on${type}`]?.(event));
     }
 
-    // Where to begin is a matter of each tab; the rest of the address says what to share.
+    // Each tab may begin at another id. Tabs share a connection if the rest of the address is the same.
     const address = new URL(this.url);
     const lastId = address.searchParams.get('lastEventId') ?? '';
     address.searchParams.delete('lastEventId');
@@ -52,12 +52,12 @@ export class SharedEventSource extends EventTarget {
     });
   }
 
-  // lastEventId is the id to resume after, for another EventSource: new SharedEventSource(`/sse?lastEventId=${id}`).
+  // lastEventId is the id after which another EventSource can resume: new SharedEventSource(`/sse?lastEventId=${id}`).
   get lastEventId() {
     return this.#share.lastId();
   }
 
-  // reconnect does not wait for the next try.
+  // reconnect connects now, instead of waiting for the next attempt.
   reconnect() {
     this.#share.check();
   }

@@ -2,15 +2,16 @@ const [CONNECTING, OPEN, CLOSED] = [0, 1, 2];
 const askInterval = 5_000; // ms
 const answerTimeout = 8_000;
 
-// share gives every tab of this origin that asks for the same name the events of one connection. A
-// browser has six connections for a server, and a stream takes one for good.
+// share gives the events of one connection to every tab of this origin that asks for the same name. A browser
+// has six connections for a server, and a stream takes one for good.
 //
 // The tab that holds the lock leads: it opens the connection and passes everything on over a
 // BroadcastChannel. When it closes, crashes or is frozen, the lock goes to the next tab, which resumes
-// after the last message that it has itself. Ids (EPOCH-NUMBER) tell every tab what it has already.
+// after the last message that it has itself. By the ids (EPOCH-NUMBER) a tab knows which messages it
+// has already.
 //
-// A tab is in line while what the leader passes on follows what the tab has, without a hole. A tab that
-// was away is not: it takes the lock from the leader, once, and resumes where it stopped.
+// A tab is in line if it has every message that the leader has, so that what the leader passes on leaves no hole.
+// A tab that was away is not in line. It takes the lock from the leader, once, and resumes where it stopped.
 //
 // Without locks (a page over plain HTTP from another host) each tab that can be seen has a connection
 // of its own, and gives it up while it is hidden.
@@ -32,9 +33,9 @@ export function share({ name, lastId, open, onevent, onstate }) {
   let leader;
   let term = 0; // grows with each leader, so that a former one that does not know yet is not heard
   let inLine = false;
-  let takeovers = 0; // that this tab needs in a row to get in line
+  let takeovers = 0; // how often in a row this tab took the lock to get in line
   let retake;
-  let asked = 0; // when the leader was asked for a sign of life that has not come
+  let asked = 0; // when the leader was asked for a sign of life, if it has not answered yet
 
   let tick; // the latest event without an id
   let handover = false; // another tab leads now, and its connection begins with the latest tick again
@@ -44,7 +45,7 @@ export function share({ name, lastId, open, onevent, onstate }) {
     try {
       if (!alone) channel = new BroadcastChannel(name);
     } catch {
-      alone = true; // storage is blocked, and locks are too
+      alone = true; // storage is blocked, and so are locks
     }
     if (alone) {
       request = new AbortController();
@@ -105,7 +106,7 @@ export function share({ name, lastId, open, onevent, onstate }) {
     connection = open({
       lastId,
       onevent(event) {
-        if (event.type === 'position') return; // has an id alone
+        if (event.type === 'position') return; // it only says where the stream begins
         say('event', { event });
         accept(event);
       },
@@ -140,7 +141,7 @@ export function share({ name, lastId, open, onevent, onstate }) {
   }
 
   function follow(from, said) {
-    stop(); // if this tab led, that one has stolen the lock
+    stop(); // if this tab led, the other one has stolen the lock
     handover ||= leader !== undefined && leader !== from;
     leader = from;
     term = said.term;
@@ -152,7 +153,7 @@ export function share({ name, lastId, open, onevent, onstate }) {
       change(said.state);
       if (said.tick && !tick) accept(said.tick);
     } else {
-      // Tabs that came back together each need the lock for a while: the more of them, the less often each tries.
+      // Tabs that came back together each need the lock for a while. The more there are, the less often each of them tries.
       retake = setTimeout(take, 500 * (2 ** Math.min(takeovers++, 6) - 1) * (1 + Math.random()), { steal: true });
     }
   }
@@ -178,7 +179,7 @@ export function share({ name, lastId, open, onevent, onstate }) {
     onstate(state);
   }
 
-  // check makes sure that there is a leader. With hurry, the leader looks after its connection at once.
+  // check makes sure that there is a leader. With hurry, the leader checks its connection at once.
   function check({ hurry = false } = {}) {
     if (!request) return;
     if (connection) {
@@ -215,8 +216,8 @@ export function share({ name, lastId, open, onevent, onstate }) {
   return { lastId: () => lastId, check: () => check({ hurry: true }), close };
 }
 
-// isSeen tells whether a tab that has the message with the id last has the one with this id, too. An id
-// of another epoch is never trusted.
+// isSeen tells whether a tab whose last message has the id "last" already has the message with this id. An id of
+// another epoch is never trusted.
 function isSeen(id, last) {
   const [, epoch, number] = /^(.*)-(\d+)$/.exec(id) ?? [];
   const [, lastEpoch, lastNumber] = /^(.*)-(\d+)$/.exec(last) ?? [];
