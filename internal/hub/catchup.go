@@ -9,21 +9,20 @@ import (
 // comes back after a long time could keep all others waiting.
 const maxScan = 512
 
-// catchUp returns the next piece of what the subscriber missed, with the number of events in it. The piece has
-// room for head bytes in front of it. When
-// nothing is left, it attaches the subscriber to its chain under the same lock, so that nothing is lost
-// or doubled in between.
+// catchUp returns the next piece of what the subscriber missed, and the number of events in it. The piece is
+// small enough to be written together with head bytes that come before it. When nothing is left, catchUp
+// attaches the subscriber to its chain under the same lock, so that nothing is lost or doubled in between.
 func (s *Subscriber) catchUp(head int) (data []byte, events int, err error) {
 	frames, events, err := s.missed(head)
 	if len(frames) == 1 {
-		return frames[0], events, err // may be large, and is kept anyway
+		return frames[0], events, err // shared instead of copied: it may be large
 	}
 	return slices.Concat(frames...), events, err // copied while the hub is not locked
 }
 
 func (s *Subscriber) missed(size int) (frames [][]byte, events int, err error) {
 	h := s.hub
-	h.reading.Lock() // the others wait here: in the queue for mu, a publisher would have to wait behind all of them
+	h.reading.Lock() // other readers wait here. If they waited for mu, a publisher would wait behind all of them
 	defer h.reading.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()

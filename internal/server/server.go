@@ -147,7 +147,7 @@ func (s *silent) track(conn net.Conn, state http.ConnState) {
 	switch {
 	case state != http.StateNew:
 		delete(s.conns, conn)
-	case s.stopped: // it was being accepted at the time
+	case s.stopped: // it was being accepted while close ran
 		_ = conn.Close()
 	default:
 		s.conns[conn] = struct{}{}
