@@ -170,6 +170,41 @@ func TestAPublisherDoesNotWaitBehindAllThatReadTheHistories(t *testing.T) {
 	}
 }
 
+func TestALongQueryIsNotKeptWithItsTopics(t *testing.T) {
+	h := begun(Limits{})
+	defer h.Close()
+	before := heap()
+	for i := range 1000 {
+		query := fmt.Sprintf("%d/%s", i, strings.Repeat("x", 10_000))
+		name, _, _ := strings.Cut(query, "/")
+		subscribe(t, h, "", name)
+	}
+	if grown := heap() - before; grown > 4<<20 {
+		t.Errorf("1,000 subscribers with short names keep %d bytes", grown)
+	}
+}
+
+func TestATopicDoesNotKeepTheNamesOfAChainThatIsGone(t *testing.T) {
+	h := begun(Limits{})
+	defer h.Close()
+	before := heap()
+	for i := range 1000 {
+		set := []string{fmt.Sprint(i)}
+		for n := range maxTopics - 1 {
+			set = append(set, fmt.Sprintf("%0*d", maxTopic, n))
+		}
+		first, err := h.Subscribe(topics(t, set...), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		subscribe(t, h, "", fmt.Sprint(i))
+		first.Close()
+	}
+	if grown := heap() - before; grown > 2<<20 {
+		t.Errorf("1,000 subscribers with short names keep %d bytes", grown)
+	}
+}
+
 func TestHistoriesStayWithinTheirBytes(t *testing.T) {
 	const limit = 8 << 20
 	h := begun(Limits{History: 5, HistoryBytes: limit})

@@ -3,6 +3,7 @@ package hub
 import (
 	"iter"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -122,8 +123,8 @@ func (h *Hub) join(s *Subscriber, topics Topics) {
 			key := indexKey(name)
 			t := h.topics[key]
 			if t == nil {
-				t = &topic{key: key}
-				h.topics[key] = t
+				t = &topic{key: strings.Clone(key)} // it may outlive this chain, whose names are much longer
+				h.topics[t.key] = t
 			}
 			c.follows[i] = follow{t, len(t.chains)}
 			t.chains = append(t.chains, following{c, i})
