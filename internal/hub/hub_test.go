@@ -625,6 +625,24 @@ func TestStats(t *testing.T) {
 	}
 }
 
+func TestManyTopicsAreNotCountedEachTimeThatSomebodyAsks(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, roomy)
+	for i := range fewTopics {
+		subscribe(t, h, "", fmt.Sprint(i))
+	}
+	h.Topics()
+	h.counted.until = h.now() + time.Hour // as if counting had taken long
+	subscribe(t, h, "", "one", "more")
+	if open, _ := h.Topics(); open != fewTopics {
+		t.Errorf("%d topics were counted, want the %d of before", open, fewTopics)
+	}
+	h.counted.until = 0
+	if open, busiest := h.Topics(); open != fewTopics+2 || len(busiest) != 5 || busiest[0] != (TopicCount{"0", 1}) {
+		t.Errorf("%d topics, busiest %v", open, busiest)
+	}
+}
+
 func TestAnEndWithoutAnEventComesAfterTheLastMessage(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, roomy)
