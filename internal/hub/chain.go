@@ -21,7 +21,7 @@ const (
 
 	// maxBehind is how many bytes the hub sends before a subscriber that has not taken the first of them
 	// must read the histories instead. Without it, a client that stalls would keep everything since in memory.
-	maxBehind = 32 << 20
+	maxBehind = 8 << 20
 
 	batchCost = 256 // bytes that a batch takes beside its data
 )

@@ -90,7 +90,7 @@ func (k *histories) add(m Message, frame []byte) {
 	t.messages = append(t.messages, kept)
 	k.all = append(k.all, kept)
 	k.kept++
-	k.bytes += messageCost + int64(len(frame))
+	k.bytes += messageCost + size(frame)
 	k.settle(t)
 	if len(t.messages) > k.limits.History {
 		k.drop(t)
@@ -99,6 +99,9 @@ func (k *histories) add(m Message, frame []byte) {
 		k.drop(k.oldest().history)
 	}
 }
+
+// size is how many bytes a frame takes: the allocator rounds up by an eighth at most.
+func size(frame []byte) int64 { return int64(len(frame) + len(frame)/8) }
 
 // end ends a topic after its last message: a client that has that one has seen the end. The number is that of
 // the end itself, for a topic without messages.
@@ -134,7 +137,7 @@ func (k *histories) drop(t *history) {
 		t.messages = nil
 	}
 	k.kept--
-	k.bytes -= messageCost + int64(len(m.frame))
+	k.bytes -= messageCost + size(m.frame)
 	m.frame = nil
 	if k.oldest(); len(k.all) > 64 && k.kept < len(k.all)/2 {
 		k.all = slices.DeleteFunc(k.all, func(m *message) bool { return m.frame == nil })
