@@ -8,9 +8,13 @@ import (
 )
 
 const (
-	messageCost = 96   // bytes that a message takes beside its frame
-	historyCost = 256  // bytes that a history takes beside its key and its messages
-	maxLost     = 1000 // numbers of lost messages that a history remembers
+	messageCost = 96       // bytes that a message takes beside its frame
+	historyCost = 256      // bytes that a history takes beside its key and its messages
+	maxLost     = 1000     // numbers of lost messages that a history remembers
+
+	// leastBuried is how many bytes histories without messages may take, whatever the limits are. Otherwise the end
+	// of a topic could be forgotten before its subscribers are told.
+	leastBuried = 64 << 10
 )
 
 // message is one that is kept.
@@ -95,7 +99,7 @@ func (k *histories) add(m Message, frame []byte) {
 	if len(t.messages) > k.limits.History {
 		k.drop(t)
 	}
-	for k.bytes > k.limits.HistoryBytes && k.kept > 0 {
+	for k.bytes-min(k.buried, leastBuried) > k.limits.HistoryBytes && k.kept > 0 {
 		k.drop(k.oldest().history)
 	}
 }
@@ -219,7 +223,7 @@ func (k *histories) settle(t *history) {
 	}
 	t.grave = k.empty.PushBack(t)
 	k.buried += t.cost
-	for k.buried > k.limits.HistoryBytes/8 {
+	for k.buried > max(k.limits.HistoryBytes/8, leastBuried) {
 		forgotten := k.empty.Front().Value.(*history)
 		k.uncount(forgotten)
 		delete(k.topics, forgotten.key)

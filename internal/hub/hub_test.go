@@ -300,6 +300,22 @@ func TestEndedTopicsEndTheStream(t *testing.T) {
 	expect(t, subscribe(t, h, "e-2", "a"), "from 2, 5")
 }
 
+func TestAnEndEndsStreamsAlthoughNothingIsKept(t *testing.T) {
+	t.Parallel()
+	for _, limits := range []Limits{{}, {History: 10}, {HistoryBytes: 1000}, {History: 10, HistoryBytes: 300}} {
+		h := newHub(t, limits)
+		s := subscribe(t, h, "", "a")
+		end(t, h, 1, "a")
+		expect(t, s, "from 0, 1")
+		if _, err := s.Next(t.Context()); err != ErrEnded {
+			t.Errorf("%+v: the error is %v", limits, err)
+		}
+		if !h.Ended("a") {
+			t.Errorf("%+v: the topic goes on", limits)
+		}
+	}
+}
+
 func TestSubscriberFarBehindCatchesUpInPieces(t *testing.T) {
 	t.Parallel()
 	for _, after := range []string{"", "e-0"} { // from the chain, and from the histories
