@@ -3,6 +3,7 @@ package hub
 import (
 	"iter"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -18,9 +19,9 @@ const (
 	// maxBatch is how many bytes of messages go out together, unless a single one is larger.
 	maxBatch = 16 << 10
 
-	// maxBehind is how many bytes a subscriber may be behind before it must read the histories instead.
-	// Without it, a client that stalls would keep in memory all that was sent since then.
-	maxBehind = 32 << 20
+	// maxBehind is how many bytes the hub sends before a subscriber that has not taken the first of them
+	// must read the histories instead. Without it, a client that stalls would keep everything since in memory.
+	maxBehind = 8 << 20
 
 	batchCost = 256 // bytes that a batch takes beside its data
 )
@@ -123,8 +124,8 @@ func (h *Hub) join(s *Subscriber, topics Topics) {
 			key := indexKey(name)
 			t := h.topics[key]
 			if t == nil {
-				t = &topic{key: key}
-				h.topics[key] = t
+				t = &topic{key: strings.Clone(key)} // it may outlive this chain, whose names are much longer
+				h.topics[t.key] = t
 			}
 			c.follows[i] = follow{t, len(t.chains)}
 			t.chains = append(t.chains, following{c, i})

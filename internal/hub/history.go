@@ -11,6 +11,10 @@ const (
 	messageCost = 96   // bytes that a message takes beside its frame
 	historyCost = 256  // bytes that a history takes beside its key and its messages
 	maxLost     = 1000 // numbers of lost messages that a history remembers
+
+	// leastBuried is how many bytes histories without messages may take, whatever the limits are. Otherwise the end
+	// of a topic could be forgotten before its subscribers are told.
+	leastBuried = 64 << 10
 )
 
 // message is a kept message.
@@ -90,18 +94,21 @@ func (k *histories) add(m Message, frame []byte) {
 	t.messages = append(t.messages, kept)
 	k.all = append(k.all, kept)
 	k.kept++
-	k.bytes += messageCost + int64(len(frame))
+	k.bytes += messageCost + size(frame)
 	k.settle(t)
 	if len(t.messages) > k.limits.History {
 		k.drop(t)
 	}
-	for k.bytes > k.limits.HistoryBytes && k.kept > 0 {
+	for k.bytes-min(k.buried, leastBuried) > k.limits.HistoryBytes && k.kept > 0 {
 		k.drop(k.oldest().history)
 	}
 }
 
-// end ends a topic after its last message: a client that has that message has seen the end. A topic that never
-// had a message ends at the given number.
+// size is how many bytes a frame takes: the allocator rounds up by an eighth at most.
+func size(frame []byte) int64 { return int64(len(frame) + len(frame)/8) }
+
+// end ends a topic after its last message: a client that has that one has seen the end. The number is that of
+// the end itself, for a topic without messages.
 func (k *histories) end(topic string, number uint64) {
 	t := k.open(topic)
 	switch n := len(t.messages); {
@@ -134,7 +141,7 @@ func (k *histories) drop(t *history) {
 		t.messages = nil
 	}
 	k.kept--
-	k.bytes -= messageCost + int64(len(m.frame))
+	k.bytes -= messageCost + size(m.frame)
 	m.frame = nil
 	if k.oldest(); len(k.all) > 64 && k.kept < len(k.all)/2 {
 		k.all = slices.DeleteFunc(k.all, func(m *message) bool { return m.frame == nil })
@@ -216,7 +223,7 @@ func (k *histories) settle(t *history) {
 	}
 	t.grave = k.empty.PushBack(t)
 	k.buried += t.cost
-	for k.buried > k.limits.HistoryBytes/8 {
+	for k.buried > max(k.limits.HistoryBytes/8, leastBuried) {
 		forgotten := k.empty.Front().Value.(*history)
 		k.uncount(forgotten)
 		delete(k.topics, forgotten.key)

@@ -65,6 +65,7 @@ type Hub struct {
 	histories *histories
 	tick      []byte // the latest one, for subscribers that come between two ticks
 	published uint64
+	counted   topicCounts
 	closed    bool
 
 	chains      map[Topics]*chain

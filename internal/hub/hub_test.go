@@ -300,6 +300,22 @@ func TestEndedTopicsEndTheStream(t *testing.T) {
 	expect(t, subscribe(t, h, "e-2", "a"), "from 2, 5")
 }
 
+func TestAnEndEndsStreamsAlthoughNothingIsKept(t *testing.T) {
+	t.Parallel()
+	for _, limits := range []Limits{{}, {History: 10}, {HistoryBytes: 1000}, {History: 10, HistoryBytes: 300}} {
+		h := newHub(t, limits)
+		s := subscribe(t, h, "", "a")
+		end(t, h, 1, "a")
+		expect(t, s, "from 0, 1")
+		if _, err := s.Next(t.Context()); err != ErrEnded {
+			t.Errorf("%+v: the error is %v", limits, err)
+		}
+		if !h.Ended("a") {
+			t.Errorf("%+v: the topic goes on", limits)
+		}
+	}
+}
+
 func TestSubscriberFarBehindCatchesUpInPieces(t *testing.T) {
 	t.Parallel()
 	for _, after := range []string{"", "e-0"} { // from the chain, and from the histories
@@ -622,6 +638,24 @@ func TestStats(t *testing.T) {
 	got := fmt.Sprint(h.Stats(), open, busiest)
 	if want := "{11 4 5 4} 10 [{a 3} { 1} {b 1} {d 1} {e 1}]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestManyTopicsAreNotCountedEachTimeThatSomebodyAsks(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, roomy)
+	for i := range fewTopics {
+		subscribe(t, h, "", fmt.Sprint(i))
+	}
+	h.Topics()
+	h.counted.until = h.now() + time.Hour // as if counting had taken long
+	subscribe(t, h, "", "one", "more")
+	if open, _ := h.Topics(); open != fewTopics {
+		t.Errorf("%d topics were counted, want the %d of before", open, fewTopics)
+	}
+	h.counted.until = 0
+	if open, busiest := h.Topics(); open != fewTopics+2 || len(busiest) != 5 || busiest[0] != (TopicCount{"0", 1}) {
+		t.Errorf("%d topics, busiest %v", open, busiest)
 	}
 }
 

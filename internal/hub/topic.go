@@ -67,7 +67,8 @@ func ParseTopics(names []string) (Topics, error) {
 	}
 	slices.Sort(set)
 	set = slices.Compact(set)
-	return Topics{strings.Join(set, "\n")}, nil
+	// A single name would still be a part of the query, which may be much longer, and keep all of it in memory.
+	return Topics{strings.Clone(strings.Join(set, "\n"))}, nil
 }
 
 // Names returns the set's names, sorted, without those that another one covers. The default topic is
