@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log"
 	"maps"
 	"math/rand/v2"
@@ -34,6 +36,7 @@ import (
 	"go.uber.org/goleak"
 
 	"gin-sse/handlers"
+	"gin-sse/internal/cluster"
 	"gin-sse/internal/config"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/memory"
@@ -50,7 +53,10 @@ func TestMain(m *testing.M) {
 	gin.SetMode(gin.TestMode)
 	gin.DebugPrintFunc = func(string, ...any) {}
 	log.SetOutput(&errorLog)
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m,
+		// The NATS server's own, for the whole process.
+		goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.init.0.func1"),
+	)
 }
 
 const (
@@ -118,8 +124,13 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 	}
 
 	s := &site{t: t, out: new(testlog.Log)}
-	s.events = hub.New(cfg.Hub())
-	s.log, s.status, s.ready = memory.New(s.events), handlers.NewStatus(s.events), func() error { return nil }
+	s.events, s.ready = hub.New(cfg.Hub()), func() error { return nil }
+	if cfg.NATSURL == "" {
+		s.log = memory.New(s.events)
+	} else {
+		s.replicate(cfg)
+	}
+	s.status = handlers.NewStatus(s.events)
 	if s.tokens, err = token.New([]byte(cfg.SubscribeKey)); err != nil {
 		t.Fatal(err)
 	}
@@ -155,6 +166,21 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 	})
 	_, s.url, _ = strings.Cut(s.out.Wait(t, "Server running on "), "Server running on ")
 	return s
+}
+
+// replicate makes NATS the log, until the test ends.
+func (s *site) replicate(cfg config.Config) {
+	s.t.Helper()
+	replica := cluster.New(cfg.Cluster(s.t.Logf), s.events)
+	ctx, cancel := context.WithCancel(context.Background())
+	var following sync.WaitGroup
+	following.Go(func() { replica.Follow(ctx) })
+	s.t.Cleanup(func() {
+		cancel()
+		following.Wait()
+		replica.Close()
+	})
+	s.log, s.ready = replica, replica.Ready
 }
 
 // tick sends an event that has no id to every client.
@@ -1269,4 +1295,560 @@ func TestEmbeddedFilesAreServed(t *testing.T) {
 			t.Errorf("/%s is not public/%s", name, name)
 		}
 	}
+}
+
+// follower reads a stream event by event.
+type follower struct {
+	t     testing.TB
+	last  string // the id to resume from
+	next  func() (sse.Event, error, bool)
+	leave context.CancelFunc
+}
+
+// open asks for the path with these headers and returns the answer, which is cut off by leave or when the test ends.
+func (s *site) open(path string, header http.Header) (response *http.Response, leave context.CancelFunc) {
+	s.t.Helper()
+	ctx, leave := context.WithCancel(s.t.Context())
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	maps.Copy(request.Header, header)
+	if response, err = s.client.Do(request); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		leave()
+		response.Body.Close()
+	})
+	return response, leave
+}
+
+// follow opens a stream.
+func (s *site) follow(path string, header http.Header) *follower {
+	s.t.Helper()
+	response, leave := s.open(path, header)
+	if response.StatusCode != http.StatusOK {
+		s.t.Fatalf("%s is answered with %s", path, response.Status)
+	}
+	f := &follower{t: s.t, leave: leave}
+	next, stop := iter.Pull2(sse.Read(response.Body, &sse.ReadConfig{MaxEventSize: 1 << 20}))
+	s.t.Cleanup(stop)
+	f.next = next
+	return f
+}
+
+// more returns the next event, as its name and its data, unless the stream has ended properly.
+func (f *follower) more() (text string, ok bool) {
+	f.t.Helper()
+	defer time.AfterFunc(patience, f.leave).Stop()
+	for {
+		event, err, ok := f.next()
+		if err != nil {
+			f.t.Fatalf("the stream was cut off: %v", err)
+		}
+		if !ok {
+			return "", false
+		}
+		f.last = event.LastEventID
+		if !isFirst(event) {
+			return strings.TrimSpace(event.Type + " " + event.Data), true
+		}
+	}
+}
+
+// wants fails the test unless these events come next.
+func (f *follower) wants(events ...string) {
+	f.t.Helper()
+	for _, want := range events {
+		if got, ok := f.more(); got != want || !ok {
+			f.t.Fatalf("got %q (the stream goes on: %v), want %q", got, ok, want)
+		}
+	}
+}
+
+// rest returns all events until the stream ends, which has to be properly.
+func (f *follower) rest() (events []string) {
+	f.t.Helper()
+	for event, ok := f.more(); ok; event, ok = f.more() {
+		events = append(events, event)
+	}
+	return events
+}
+
+// uploaded is the answer to a request that publishes lines.
+type uploaded struct {
+	Status int `json:"-"`
+	Events int
+	ID     string
+	Error  string
+}
+
+// upload begins a request that publishes lines. The body is what is written to it, until it is closed.
+func (s *site) upload(path string, header http.Header) (body *io.PipeWriter, answer func() uploaded) {
+	s.t.Helper()
+	read, body := io.Pipe()
+	request, err := http.NewRequest(http.MethodPost, s.url+path, read)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request.Header = header
+	response, failed := make(chan *http.Response, 1), make(chan error, 1)
+	go func() {
+		r, err := s.client.Do(request)
+		if err != nil {
+			failed <- err
+			return
+		}
+		response <- r
+	}()
+	s.t.Cleanup(func() { body.Close() })
+	return body, func() (u uploaded) {
+		s.t.Helper()
+		select {
+		case r := <-response:
+			defer r.Body.Close()
+			if err := json.NewDecoder(r.Body).Decode(&u); err != nil {
+				s.t.Fatal(err)
+			}
+			u.Status = r.StatusCode
+		case err := <-failed:
+			s.t.Fatal(err)
+		case <-time.After(patience):
+			s.t.Fatalf("%s has no answer", path)
+		}
+		return u
+	}
+}
+
+// lines is upload with a whole body.
+func (s *site) lines(path string, header http.Header, body string) uploaded {
+	s.t.Helper()
+	response, text := s.ask(http.MethodPost, path, header, body)
+	u := uploaded{Status: response.StatusCode}
+	if err := json.Unmarshal([]byte(text), &u); err != nil {
+		s.t.Fatalf("%q: %v", text, err)
+	}
+	return u
+}
+
+// write writes to a body that is being sent.
+func write(t testing.TB, body io.Writer, text string) {
+	t.Helper()
+	if _, err := io.WriteString(body, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestALineIsDeliveredWhileTheRequestIsOpen(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		for _, test := range []struct {
+			contentType string
+			lines, want []string
+			rest        string // after the last line end
+			last        string
+		}{
+			{
+				"text/plain; charset=utf-8",
+				[]string{"cc -c main.c\n", "<b>&amp;</b> \"é\"\r\n", "\n", "  \n", "a\rb\n"},
+				[]string{`{"message":"cc -c main.c"}`, `{"message":"<b>&amp;</b> \"é\""}`, `{"message":""}`, `{"message":"  "}`, `{"message":"a\rb"}`},
+				"the last line has no end", `{"message":"the last line has no end"}`,
+			},
+			{
+				"application/x-ndjson",
+				[]string{`{"n": 1}` + "\n", "\n \n\r\n\"<b>&amp;</b>\"\r\n", "null\n"},
+				[]string{`{"n":1}`, `"<b>&amp;</b>"`, `null`},
+				"[1, 2]", `[1,2]`,
+			},
+			{"Text/Plain", []string{"\n", " \n"}, []string{`{"message":""}`, `{"message":" "}`}, "x", `{"message":"x"}`},
+			{"Application/X-NDJSON", []string{"1\n"}, []string{"1"}, "2", "2"},
+		} {
+			f := s.follow("/sse?topic=builds/7", nil)
+			body, answer := s.upload("/sse?topic=builds/7&event=log", authorized(test.contentType))
+			for i, line := range test.lines {
+				write(t, body, line)
+				f.wants("log " + test.want[i])
+			}
+			write(t, body, test.rest)
+			body.Close()
+			f.wants("log " + test.last)
+			if got, want := answer(), (uploaded{Status: 202, Events: len(test.want) + 1, ID: f.last}); got != want {
+				t.Errorf("%s: the answer is %+v, want %+v", test.contentType, got, want)
+			}
+		}
+	})
+}
+
+func TestALineThatCannotBePublishedEndsTheRequestAtOnceWithItsNumber(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil, "MAX_EVENT_BYTES=100")
+		for i, test := range []struct {
+			contentType, good, bad string
+			status                 int
+			reason                 string
+		}{
+			{"application/x-ndjson", "1\n\n2\n", "{\n", 400, "Line 4 cannot be published: the body is not JSON: "},
+			{"application/x-ndjson", "1\n2\n", "1 2\n", 400, "Line 3 cannot be published: the body is not JSON: "},
+			{"application/x-ndjson", "1\n2\n", "\"\xff\"\n", 400, "Line 3 cannot be published: the body is not JSON: it is not UTF-8."},
+			{"text/plain", "1\n2\n", "\xff\n", 400, "Line 3 cannot be published: it is not UTF-8."},
+			{"text/plain", "1\n2\n", strings.Repeat("x", 5000), 413, "Line 3: The event is too large: this server accepts up to 100 bytes (MAX_EVENT_BYTES)."},
+			{"application/x-ndjson", "1\n2\n", strings.Repeat(" ", 101) + "\n", 413, "Line 3: The event is too large"},
+		} {
+			topic := fmt.Sprint("/sse?topic=", i)
+			f := s.follow(topic, nil)
+			body, answer := s.upload(topic+"&end=true", authorized(test.contentType))
+			write(t, body, test.good)
+			_, _ = f.more()
+			_, _ = f.more()
+			write(t, body, test.bad)
+			got := answer() // while the body goes on
+			want := uploaded{Status: test.status, Events: 2, ID: f.last, Error: got.Error}
+			if got != want || !strings.HasPrefix(got.Error, test.reason) {
+				t.Errorf("%q: the answer is %+v, want %+v with %q", test.bad, got, want, test.reason)
+			}
+			if s.events.Ended(fmt.Sprint(i)) {
+				t.Errorf("%q: the topic has ended", test.bad)
+			}
+			f.leave()
+			if p.name == http1.name {
+				// A publisher that sends on all the time can read the answer as well.
+				head := "POST " + topic + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\nContent-Type: " + test.contentType + "\r\nAuthorization: Bearer " + secret + "\r\n\r\n"
+				conn := s.raw(head + test.good + test.bad + strings.Repeat("3\n", 1000))
+				readUntil(t, conn, "HTTP/1.1 "+fmt.Sprint(test.status))
+				conn.Close()
+			}
+		}
+		want := uint64(6 * 2)
+		if p.name == http1.name {
+			want *= 2
+		}
+		if got := s.events.Stats().Published; got != want {
+			t.Errorf("%d lines were published, want %d", got, want)
+		}
+	})
+}
+
+func TestAnUploadThatBreaksOffKeepsWhatArrivedAndPublishesNoHalfLine(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		for topic, contentType := range map[string]string{"a": "text/plain", "b": "application/x-ndjson"} {
+			before := s.events.Stats().Published
+			f := s.follow("/sse?topic="+topic, nil)
+			body, _ := s.upload("/sse?end=true&topic="+topic, authorized(contentType))
+			write(t, body, "1\n2\n")
+			_, _ = f.more()
+			_, _ = f.more()
+			write(t, body, "345")
+			body.CloseWithError(errors.New("the publisher is gone"))
+			s.out.Wait(t, `"/sse?end=true&topic=`+topic) // the request has ended
+			if n := s.events.Stats().Published - before; n != 2 || s.events.Ended(topic) {
+				t.Errorf("%s: %d messages were published, want 2; the topic has ended: %v", contentType, n, s.events.Ended(topic))
+			}
+		}
+	})
+	for _, framing := range []string{"Content-Length: 100\r\n\r\n1\n2\n345", "Transfer-Encoding: chunked\r\n\r\n2\r\n1\n\r\n9\r\n2\n345", "Transfer-Encoding: chunked\r\n\r\n7\r\n1\n2\n345\r\n"} {
+		s := start(t)
+		conn := s.raw("POST /sse?topic=a&end=true HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nAuthorization: Bearer " + secret + "\r\n" + framing)
+		if err := conn.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(conn)
+		if err != nil || !bytes.HasPrefix(answer, []byte("HTTP/1.1 400 ")) || !bytes.Contains(answer, []byte(`"events":2`)) || !bytes.Contains(answer, []byte("Line 3 did not arrive whole.")) {
+			t.Errorf("%q: the answer is %q, and %v", framing, answer, err)
+		}
+		conn.Close()
+		if n := s.events.Stats().Published; n != 2 || s.events.Ended("a") {
+			t.Errorf("%q: %d messages were published, want 2", framing, n)
+		}
+	}
+}
+
+func TestAnUploadEndsItsTopicWhenTheBodyDoes(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		f := s.follow("/sse?topic=a", nil)
+		body, answer := s.upload("/sse?topic=a&end=true", authorized("text/plain"))
+		write(t, body, "1\n")
+		f.wants(`{"message":"1"}`)
+		write(t, body, "2")
+		body.Close()
+		if got := f.rest(); !slices.Equal(got, []string{`{"message":"2"}`}) {
+			t.Errorf("the stream ends with %q", got)
+		}
+		if got, want := answer(), (uploaded{Status: 202, Events: 2, ID: f.last}); got != want {
+			t.Errorf("the answer is %+v, want %+v", got, want)
+		}
+		if got, _ := s.open("/sse?topic=a", http.Header{"Last-Event-Id": {f.last}}); got.StatusCode != http.StatusNoContent {
+			t.Errorf("a client that has seen the end gets %s", got.Status)
+		}
+		if got := s.lines("/sse?topic=a", authorized("text/plain"), "3\n"); got.Status != http.StatusConflict || got.Events != 0 || !strings.HasPrefix(got.Error, "Line 1: This topic has ended.") {
+			t.Errorf("another line is answered with %+v", got)
+		}
+		if got, want := s.lines("/sse?topic=nothing&end=true", authorized("text/plain"), ""), (uploaded{Status: 202}); got != want {
+			t.Errorf("no line at all is answered with %+v, want %+v", got, want)
+		}
+		if got := s.follow("/sse?topic=nothing", nil).rest(); len(got) > 0 {
+			t.Errorf("a topic without messages that has ended has %q", got)
+		}
+	})
+}
+
+func TestAnUploadThatIsSentAgainPublishesOnlyTheRest(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		with := func(key, contentType string) http.Header {
+			header := authorized(contentType)
+			header.Set("Idempotency-Key", key)
+			return header
+		}
+		f := s.follow("/sse?topic=a", nil)
+		body, _ := s.upload("/sse?topic=a&end=true", with("k", "application/x-ndjson"))
+		write(t, body, "1\n\n1\n")
+		f.wants("1", "1") // lines that are alike are two events
+		body.CloseWithError(errors.New("the publisher is gone"))
+		s.out.Wait(t, `"/sse?topic=a&end=true"`)
+
+		for range 2 {
+			got := s.lines("/sse?topic=a&end=true", with("k", "application/x-ndjson"), "1\n\n1\n3\n")
+			f.rest()
+			if want := (uploaded{Status: 202, Events: 3, ID: f.last}); got != want {
+				t.Errorf("the answer is %+v, want %+v", got, want)
+			}
+		}
+		if n := s.events.Stats().Published; n != 3 {
+			t.Errorf("%d messages were published, want 3", n)
+		}
+
+		const reused = "This Idempotency-Key was used for another event."
+		s.lines("/sse?topic=b&event=n", with("k2", "text/plain"), "1\n")
+		s.publish("/sse?topic=b&event=n", with("k3", "application/json"), "1")
+		for _, test := range []struct{ path, key, contentType, body string }{
+			{"/sse?topic=c&event=n", "k2", "text/plain", "1\n"},
+			{"/sse?event=n", "k2", "text/plain", "1\n"},
+			{"/sse?topic=b&event=m", "k2", "text/plain", "1\n"},
+			{"/sse?topic=b", "k2", "text/plain", "1\n"},
+			{"/sse?topic=b&event=n", "k2", "text/plain", "2\n"},
+			{"/sse?topic=c&event=n", "k3", "application/json", "1"},
+			{"/sse?event=n", "k3", "application/json", "1"},
+			{"/sse?topic=b&event=m", "k3", "application/json", "1"},
+			{"/sse?topic=b&event=n", "k3", "application/json", "2"},
+			{"/sse?topic=b&event=n&end=true", "k3", "application/json", "1"},
+		} {
+			got := s.lines(test.path, with(test.key, test.contentType), test.body)
+			if got.Status != http.StatusUnprocessableEntity || !strings.HasPrefix(strings.TrimPrefix(got.Error, "Line 1: "), reused) {
+				t.Errorf("%+v is answered with %+v", test, got)
+			}
+		}
+		if n := s.events.Stats().Published; n != 5 {
+			t.Errorf("%d messages were published, want 5", n)
+		}
+	})
+}
+
+func TestCompressedLinesAreRefused(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	for encoding, want := range map[string]int{"gzip": 415, "br, gzip": 415, "identity": 202, "Identity": 202} {
+		for contentType, body := range map[string]string{"text/plain": "1\n", "application/x-ndjson": "1\n", "application/json": "1", "application/x-www-form-urlencoded": "a=1"} {
+			header := authorized(contentType)
+			header.Set("Content-Encoding", encoding)
+			if got := s.lines("/sse", header, body); got.Status != want {
+				t.Errorf("Content-Encoding %s, %s: %+v, want %d", encoding, contentType, got, want)
+			}
+		}
+	}
+}
+
+func TestAStopDuringAnUploadIsAnsweredWithWhatWasPublished(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		f := s.follow("/sse?topic=a", nil)
+		body, answer := s.upload("/sse?topic=a&end=true", authorized("text/plain"))
+		write(t, body, "1\n2\n3")
+		f.wants(`{"message":"1"}`, `{"message":"2"}`)
+		s.stop()
+		got := answer()
+		want := uploaded{Status: 503, Events: 2, ID: f.last, Error: "The server is stopping. Send the lines from number 3 on again in a few seconds."}
+		if got != want {
+			t.Errorf("the answer is %+v, want %+v", got, want)
+		}
+		if rest := f.rest(); len(rest) > 0 || s.events.Ended("a") {
+			t.Errorf("after the stop came %q, and the topic has ended: %v", rest, s.events.Ended("a"))
+		}
+	})
+}
+
+func TestATopicReachesItsFollowersAloneAndTicksTheDefaultTopicAlone(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		s.tick("tick")
+		twenty := ""
+		for n := range 19 {
+			twenty += fmt.Sprint("topic=", n, "&")
+		}
+		type client struct {
+			query string
+			want  []string
+			*follower
+		}
+		clients := []client{
+			{query: "", want: []string{"default"}},
+			{query: "topic=a", want: []string{"a"}},
+			{query: "topic=a&topic=a", want: []string{"a"}},
+			{query: "topic=a/b&topic=b", want: []string{"a/b", "b"}},
+			{query: "topic=a/*", want: []string{"a/b", "a/b/c"}},
+			{query: "topic=a/b/*", want: []string{"a/b/c"}},
+			{query: "topic=*", want: []string{"a", "a/b", "a/b/c", "ab", "A", "b"}},
+			{query: "topic=a/*&topic=*&topic=a&topic=a/b", want: []string{"a", "a/b", "a/b/c", "ab", "A", "b"}},
+			{query: twenty + "topic=a", want: []string{"a"}},
+			{query: twenty + "topic=a/*", want: []string{"a/b", "a/b/c"}},
+			{query: "topic=nobody"},
+			{query: "topic=private"},
+		}
+		for i := range clients {
+			clients[i].follower = s.follow("/sse?"+clients[i].query, nil)
+		}
+		for _, topic := range []string{"a", "", "a/b", "a/b/c", "ab", "A", "private/a", "b"} {
+			path := "/sse"
+			if topic != "" {
+				path += "?topic=" + topic
+			}
+			s.publish(path, authorized("application/json"), `"`+cmp.Or(topic, "default")+`"`)
+		}
+		s.tick("tock")
+		s.close()
+		for _, c := range clients {
+			want := []string{}
+			for _, topic := range c.want {
+				want = append(want, `"`+topic+`"`)
+			}
+			live := c.rest()
+			if c.query == "" {
+				want = []string{`"tick"`, `"default"`, `"tock"`}
+			}
+			if !slices.Equal(live, want) {
+				t.Errorf("?%s got %q, want %q", c.query, live, want)
+			}
+			if c.query == "" {
+				want = []string{`"tock"`, `"default"`} // the latest tick, and what is kept
+			}
+			if got := s.follow("/sse?lastEventId=earliest&"+c.query, nil).rest(); !slices.Equal(got, want) {
+				t.Errorf("?%s has kept %q, want %q", c.query, got, want)
+			}
+		}
+	})
+}
+
+func TestATopicThatCannotBeIsRefusedAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	query := strings.Repeat("&topic=a", 21)
+	if response, text := s.ask(http.MethodGet, "/sse?"+query[1:], nil, ""); response.StatusCode != 400 || !strings.Contains(text, "21 topics are too many: one subscriber follows up to 20.") {
+		t.Errorf("21 topics are answered with %d and %q", response.StatusCode, text)
+	}
+	for _, name := range []string{
+		"", "/", "/a", "a/", "a//b", "a%20b", "a+b", "%C3%A9", "a%00", "a%0Aid:1", "a,b", "a*", "*a", "a/*b", "*/a", "a/*/b", "**", "a/**", "%2A%2A",
+		"a:b", "a?b", "a%23", "~", "private/", "private//a", "%zz", strings.Repeat("x", 201), strings.Repeat("x", 199) + "/*",
+	} {
+		for method, header := range map[string]http.Header{http.MethodGet: nil, http.MethodHead: nil, http.MethodPost: authorized("application/json")} {
+			response, text := s.ask(method, "/sse?topic="+name, header, "{}")
+			if response.StatusCode != http.StatusBadRequest || method != http.MethodHead && !strings.HasPrefix(text, `{"error":"`) {
+				t.Errorf("%s of topic %.20q is answered with %d and %q", method, name, response.StatusCode, text)
+			}
+		}
+		if response, text := s.ask(http.MethodGet, "/sse?topic=a&topic="+name, nil, ""); response.StatusCode != http.StatusBadRequest {
+			t.Errorf("%.20q beside a good topic is answered with %d and %q", name, response.StatusCode, text)
+		}
+	}
+	if topics, _ := s.events.Topics(); s.events.Stats() != (hub.Stats{}) || topics > 0 {
+		t.Errorf("what was refused left %+v and %d topics", s.events.Stats(), topics)
+	}
+}
+
+func TestOnlyClientsThatMissSomethingGetAGap(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil, "HISTORY=2")
+		var ids []string
+		for _, topic := range []string{"b", "a/x", "a/x", "a/x", "a/x", "a/y", "b"} {
+			_, answer := s.publish("/sse?topic="+topic, authorized("application/json"), fmt.Sprintf(`"%s %d"`, topic, len(ids)))
+			ids = append(ids, answer["id"])
+		}
+		s.close()
+		for _, test := range []struct {
+			query, after string
+			want         []string
+		}{
+			{"topic=b", ids[0], []string{`"b 6"`}},
+			{"topic=a/y&topic=b", ids[0], []string{`"a/y 5"`, `"b 6"`}},
+			{"topic=a/x", ids[0], []string{`gap {"missed":2}`, `"a/x 3"`, `"a/x 4"`}},
+			{"topic=a/x&topic=b", ids[0], []string{`gap {"missed":2}`, `"a/x 3"`, `"a/x 4"`, `"b 6"`}},
+			{"topic=a/x", ids[1], []string{`gap {"missed":1}`, `"a/x 3"`, `"a/x 4"`}},
+			{"topic=a/x", ids[2], []string{`"a/x 3"`, `"a/x 4"`}},
+			{"topic=a/x", ids[5], nil},
+			{"topic=a/*", ids[0], []string{`gap {"missed":null}`, `"a/x 3"`, `"a/x 4"`, `"a/y 5"`}},
+			{"topic=a/*", ids[2], []string{`"a/x 3"`, `"a/x 4"`, `"a/y 5"`}},
+			{"topic=a/x", "other-1", []string{`gap {"missed":null}`, `"a/x 3"`, `"a/x 4"`}},
+			{"topic=a/x", strings.Replace(ids[0], "-1", "-18446744073709551615", 1), []string{`gap {"missed":null}`, `"a/x 3"`, `"a/x 4"`}},
+			{"topic=a/x&topic=b", "earliest", []string{`"b 0"`, `"a/x 3"`, `"a/x 4"`, `"b 6"`}},
+			{"topic=*", "earliest", []string{`"b 0"`, `"a/x 3"`, `"a/x 4"`, `"a/y 5"`, `"b 6"`}},
+			{"topic=nobody", "earliest", nil},
+			{"topic=a/x", "", nil},
+		} {
+			if got := s.follow("/sse?"+test.query, http.Header{"Last-Event-Id": {test.after}}).rest(); !slices.Equal(got, test.want) {
+				t.Errorf("%s after %q in the header: got %q, want %q", test.query, test.after, got, test.want)
+			}
+			if got := s.follow("/sse?lastEventId="+test.after+"&"+test.query, nil).rest(); !slices.Equal(got, test.want) {
+				t.Errorf("%s after %q in the address: got %q, want %q", test.query, test.after, got, test.want)
+			}
+		}
+	})
+}
+
+func TestAnEndedTopicEndsItsStreamsAndTakesNothingMore(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		alone, both, wild := s.follow("/sse?topic=a/x", nil), s.follow("/sse?topic=a/x&topic=b", nil), s.follow("/sse?topic=a/*", nil)
+		_, first := s.publish("/sse?topic=a/x", authorized("application/json"), `1`)
+		_, last := s.publish("/sse?topic=a/x&event=done&end=true", authorized("application/json"), `2`)
+		if got := alone.rest(); !slices.Equal(got, []string{"1", "done 2"}) {
+			t.Errorf("a client that follows nothing else got %q", got)
+		}
+		for _, f := range []*follower{both, wild} {
+			f.wants("1", "done 2")
+		}
+		for _, test := range []struct {
+			after string
+			want  []string
+		}{{"", []string{"1", "done 2"}}, {"earliest", []string{"1", "done 2"}}, {first["id"], []string{"done 2"}}} {
+			if got := s.follow("/sse?topic=a/x", http.Header{"Last-Event-Id": {test.after}}).rest(); !slices.Equal(got, test.want) {
+				t.Errorf("a client that comes late, with %q, got %q, want %q", test.after, got, test.want)
+			}
+		}
+		if response, text := s.ask(http.MethodGet, "/sse?topic=a/x", http.Header{"Last-Event-Id": {last["id"]}}, ""); response.StatusCode != http.StatusNoContent || text != "" {
+			t.Errorf("a client that has seen the end gets %d and %q", response.StatusCode, text)
+		}
+		for _, path := range []string{"/sse?topic=a/x", "/sse?topic=a/x&end=true"} {
+			if response, fields := s.publish(path, authorized("application/json"), `3`); response.StatusCode != http.StatusConflict || !strings.HasPrefix(fields["error"], "This topic has ended.") {
+				t.Errorf("%s is answered with %d and %v", path, response.StatusCode, fields)
+			}
+		}
+		s.publish("/sse?topic=b", authorized("application/json"), `4`)
+		s.publish("/sse?topic=a/y", authorized("application/json"), `5`)
+		both.wants("4")
+		wild.wants("5")
+		s.publish("/sse?topic=b&end=true", authorized("application/json"), `6`)
+		if got := both.rest(); !slices.Equal(got, []string{"6"}) {
+			t.Errorf("when the other topic has ended as well, the stream ends with %q", got)
+		}
+	})
 }
