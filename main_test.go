@@ -24,6 +24,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -44,7 +45,7 @@ import (
 	"gin-sse/internal/server"
 	"gin-sse/internal/testcert"
 	"gin-sse/internal/testlog"
-	_ "gin-sse/internal/testnats"
+	"gin-sse/internal/testnats"
 	"gin-sse/internal/token"
 )
 
@@ -2087,4 +2088,197 @@ func TestAClientThatIsFarBehindGetsNothingMoreOnceItsTokenHasExpired(t *testing.
 			t.Errorf("after its token had expired, the client got %d MiB of %d and the end %v", n>>20, messages, err)
 		}
 	})
+}
+
+// covers tells whether a pattern of a subscription or a token stands for the topic.
+func covers(pattern, topic string) bool {
+	below, wild := strings.CutSuffix(pattern, "*")
+	switch {
+	case pattern == "*":
+		return topic != "" && !strings.HasPrefix(topic, "private/")
+	case wild:
+		return strings.HasPrefix(topic, below)
+	}
+	return pattern == topic
+}
+
+func TestRandomClientsGetAllThatTheyMayReadInOrderAndNothingElse(t *testing.T) {
+	t.Parallel()
+	settings := []string{"SUBSCRIBE_KEY=" + subscribeKey, "HISTORY=10000"}
+	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
+		onEveryProtocol(t, func(t *testing.T, p protocol) {
+			clientsFollowTopics(t, p.start(t, nil, settings...))
+		})
+	})
+	t.Run("NATS", func(t *testing.T) {
+		t.Parallel()
+		if testing.Short() {
+			t.Skip("it takes a NATS server for each protocol")
+		}
+		for _, p := range []protocol{http1, {"HTTP2", "HTTP/2.0", false, (*http.Protocols).SetUnencryptedHTTP2}} {
+			t.Run(p.name, func(t *testing.T) {
+				t.Parallel()
+				shared := append([]string{"NATS_URL=" + testnats.Start(t).ClientURL()}, settings...)
+				replicas := []*site{p.start(t, nil, shared...), p.start(t, nil, shared...)}
+				for _, s := range replicas {
+					eventually(t, func() string {
+						if err := s.ready(); err != nil {
+							return err.Error()
+						}
+						return ""
+					})
+				}
+				clientsFollowTopics(t, replicas...)
+			})
+		}
+	})
+}
+
+// clientsFollowTopics lets publishers send to random topics, and clients with random tokens follow random ones. The
+// clients leave again and again, and resume at any of the replicas.
+func clientsFollowTopics(t *testing.T, replicas ...*site) {
+	const publishers, each, clients = 4, 60, 16
+	seed := rand.Uint64()
+	defer func() {
+		if t.Failed() {
+			t.Logf("seed %d", seed)
+		}
+	}()
+	topics := []string{"", "a", "a/x", "a/x/1", "ab", "b", "private", "private/a", "private/a/x", "private/ab", "private/b/y", "end"}
+	names := []string{"a", "b", "a/x", "a/*", "*", "nobody", "private", "private/a", "private/a/x", "private/a/*", "private/ab", "private/b/*", "private/b/y", "private/*"}
+	grants := []string{"private/a", "private/a/*", "private/b/*", "private/*", "a", "*"}
+
+	type sent struct {
+		number      int
+		topic, data string
+	}
+	var mu sync.Mutex
+	var all []sent
+	publish := func(s *site, topic, data string) {
+		path := "/sse"
+		if topic != "" {
+			path += "?topic=" + topic
+		}
+		response, fields := s.publish(path, authorized("application/json"), data)
+		_, digits, _ := strings.Cut(fields["id"], "-")
+		number, err := strconv.Atoi(digits)
+		if response.StatusCode != http.StatusAccepted || err != nil {
+			t.Errorf("status %d: %v", response.StatusCode, fields)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, sent{number, topic, data})
+	}
+
+	// A client has to have got everything before the last message.
+	const end = `"end"`
+	got, wanted := make([][]string, clients), make([][]string, clients)
+	var reading, publishing sync.WaitGroup
+	for i := range clients {
+		reading.Go(func() {
+			random := rand.New(rand.NewPCG(seed, uint64(i)))
+			pick := func(from []string, n int) (some []string) {
+				for range n {
+					some = append(some, from[random.IntN(len(from))])
+				}
+				return some
+			}
+			granted, asked := pick(grants, random.IntN(3)), pick(names, 1+random.IntN(5))
+			header := http.Header{}
+			if len(granted) > 0 {
+				header = bearer(t, time.Now().Add(time.Hour), granted...)
+			}
+			if random.IntN(2) == 0 && len(granted) > 0 {
+				header = cookie(header)
+			}
+			mayRead := func(name string) bool {
+				return !strings.HasPrefix(name, "private/") || slices.ContainsFunc(granted, func(grant string) bool { return covers(grant, name) })
+			}
+			if all := (url.Values{"topic": asked}).Encode(); slices.ContainsFunc(asked, func(name string) bool { return !mayRead(name) }) {
+				want := http.StatusForbidden
+				if len(granted) == 0 {
+					want = http.StatusUnauthorized
+				}
+				if response, text := replicas[0].ask(http.MethodGet, "/sse?"+all, header, ""); response.StatusCode != want {
+					t.Errorf("%q with a token for %q: status %d and %q, want %d", asked, granted, response.StatusCode, text, want)
+				}
+			}
+			asked = slices.DeleteFunc(asked, func(name string) bool { return !mayRead(name) })
+			wanted[i] = append(asked, "end")
+			last := "earliest"
+			for !slices.Contains(got[i], end) && !t.Failed() {
+				s := replicas[random.IntN(len(replicas))]
+				query := url.Values{"topic": wanted[i]}
+				if header.Del("Last-Event-ID"); random.IntN(2) == 0 {
+					query.Set("lastEventId", last)
+				} else {
+					header.Set("Last-Event-ID", last)
+				}
+				got[i], last = readSome(t, s, "/sse?"+query.Encode(), header, random.IntN(30), end, got[i], last)
+			}
+		})
+	}
+	for i := range publishers {
+		publishing.Go(func() {
+			random := rand.New(rand.NewPCG(seed, uint64(clients+i)))
+			for n := range each {
+				topic := topics[random.IntN(len(topics)-1)]
+				publish(replicas[i%len(replicas)], topic, fmt.Sprintf(`"%s %d %d"`, topic, i, n))
+			}
+		})
+	}
+	publishing.Wait()
+	publish(replicas[0], "end", end)
+	reading.Wait()
+
+	slices.SortFunc(all, func(a, b sent) int { return cmp.Compare(a.number, b.number) })
+	for i, names := range wanted {
+		want := []string{}
+		for _, m := range all {
+			if slices.ContainsFunc(names, func(name string) bool { return covers(name, m.topic) }) {
+				want = append(want, m.data)
+			}
+		}
+		if !slices.Equal(got[i], want) {
+			t.Errorf("%q got %q, want %q", names, got[i], want)
+		}
+	}
+}
+
+// readSome reads the stream until so many events came or the last one did, and appends them to those that came before.
+func readSome(t *testing.T, s *site, path string, header http.Header, n int, end string, before []string, after string) (got []string, last string) {
+	ctx, leave := context.WithTimeout(t.Context(), patience)
+	defer leave()
+	got, last = before, after
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	request.Header = header.Clone()
+	response, err := s.client.Do(request)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Errorf("%s: %s", path, response.Status)
+	}
+	for event, err := range sse.Read(response.Body, nil) {
+		if err != nil {
+			t.Errorf("%s after %s: %v", path, after, err)
+			return
+		}
+		if last = event.LastEventID; isFirst(event) {
+			continue
+		}
+		got = append(got, strings.TrimSpace(event.Type+" "+event.Data))
+		if n--; n < 0 || event.Data == end {
+			return
+		}
+	}
+	t.Errorf("%s after %s: the stream ended", path, after)
+	return
 }
