@@ -2011,9 +2011,9 @@ func TestAStreamEndsWhenItsTokenExpiresAndGoesOnWithANewOne(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
 		s := p.start(t, nil, "SUBSCRIBE_KEY="+subscribeKey, "HISTORY=100000")
-		tokens := 3
+		tokens, lifetime := 3, time.Second
 		if testing.Short() {
-			tokens = 1
+			tokens, lifetime = 1, 300*time.Millisecond
 		}
 		done := make(chan struct{})
 		var publishing sync.WaitGroup
@@ -2037,7 +2037,7 @@ func TestAStreamEndsWhenItsTokenExpiresAndGoesOnWithANewOne(t *testing.T) {
 		last := "earliest"
 		var got []string
 		for range tokens {
-			expires := time.Now().Add(time.Second)
+			expires := time.Now().Add(lifetime)
 			header := bearer(t, expires, "private/*")
 			header.Set("Last-Event-ID", last)
 			f := s.follow("/sse?topic=private/a&topic=nobody", header)
@@ -2294,4 +2294,36 @@ func readSome(t *testing.T, s *site, path string, header http.Header, n int, end
 	}
 	t.Errorf("%s after %s: the stream ended", path, after)
 	return
+}
+
+func TestPagesOfListedOriginsMayUseTokensAndCookiesAndNoOthers(t *testing.T) {
+	t.Parallel()
+	const shop = "https://shop.example"
+	for _, test := range []struct {
+		allowed, origin string
+		may, reads      bool // send credentials; read the answer
+	}{{shop, shop, true, true}, {shop, "https://evil.example", false, false}, {"*", shop, false, true}, {"", shop, false, false}} {
+		s := start(t, "ALLOWED_ORIGINS="+test.allowed, "SUBSCRIBE_KEY="+subscribeKey)
+		s.close() // streams end at once
+		preflight, _ := s.ask(http.MethodOptions, "/sse?topic=private/a", http.Header{
+			"Origin": {test.origin}, "Access-Control-Request-Method": {http.MethodGet}, "Access-Control-Request-Headers": {"authorization,last-event-id"},
+		}, "")
+		allowed := strings.ToLower(preflight.Header.Get("Access-Control-Allow-Headers"))
+		if got := strings.Contains(allowed, "authorization"); got != test.may {
+			t.Errorf("ALLOWED_ORIGINS=%q, a page of %s may send %q", test.allowed, test.origin, allowed)
+		}
+		if got := strings.Contains(allowed, "last-event-id"); got != test.reads {
+			t.Errorf("ALLOWED_ORIGINS=%q, a page of %s may send %q", test.allowed, test.origin, allowed)
+		}
+		for _, header := range []http.Header{{}, cookie(bearer(t, time.Now().Add(time.Hour), "private/a"))} { // 401 and 200
+			header.Set("Origin", test.origin)
+			response, _ := s.ask(http.MethodGet, "/sse?topic=private/a", header, "")
+			if got := response.Header.Get("Access-Control-Allow-Credentials") == "true"; got != test.may {
+				t.Errorf("ALLOWED_ORIGINS=%q, origin %s, status %d: credentials are allowed: %v", test.allowed, test.origin, response.StatusCode, got)
+			}
+			if got := response.Header.Get("Access-Control-Allow-Origin") != ""; got != test.reads {
+				t.Errorf("ALLOWED_ORIGINS=%q, origin %s, status %d: the page may read it: %v", test.allowed, test.origin, response.StatusCode, got)
+			}
+		}
+	}
 }
