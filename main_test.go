@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log"
 	"maps"
 	"math/rand/v2"
@@ -22,6 +24,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -29,17 +32,20 @@ import (
 	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/tmaxmax/go-sse"
 	"go.uber.org/goleak"
 
 	"gin-sse/handlers"
+	"gin-sse/internal/cluster"
 	"gin-sse/internal/config"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/memory"
 	"gin-sse/internal/server"
 	"gin-sse/internal/testcert"
 	"gin-sse/internal/testlog"
+	"gin-sse/internal/testnats"
 	"gin-sse/internal/token"
 )
 
@@ -50,7 +56,10 @@ func TestMain(m *testing.M) {
 	gin.SetMode(gin.TestMode)
 	gin.DebugPrintFunc = func(string, ...any) {}
 	log.SetOutput(&errorLog)
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m,
+		// The NATS server's own, for the whole process.
+		goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.init.0.func1"),
+	)
 }
 
 const (
@@ -58,6 +67,9 @@ const (
 	patience = 30 * time.Second
 
 	secret = "s3cret"
+
+	// subscribeKey signs the tokens of private topics.
+	subscribeKey = "0123456789abcdef0123456789abcdef"
 )
 
 // site is a server with the program's own routes, without its process, its clock and its signals.
@@ -118,8 +130,13 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 	}
 
 	s := &site{t: t, out: new(testlog.Log)}
-	s.events = hub.New(cfg.Hub())
-	s.log, s.status, s.ready = memory.New(s.events), handlers.NewStatus(s.events), func() error { return nil }
+	s.events, s.ready = hub.New(cfg.Hub()), func() error { return nil }
+	if cfg.NATSURL == "" {
+		s.log = memory.New(s.events)
+	} else {
+		s.replicate(cfg)
+	}
+	s.status = handlers.NewStatus(s.events)
 	if s.tokens, err = token.New([]byte(cfg.SubscribeKey)); err != nil {
 		t.Fatal(err)
 	}
@@ -134,6 +151,13 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 	transport := &http.Transport{
 		Protocols:       new(http.Protocols),
 		TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "localhost"},
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			if err == nil {
+				t.Cleanup(func() { conn.Close() }) // before the stop, which an open connection of HTTP/2 delays by a second
+			}
+			return conn, err
+		},
 	}
 	p.set(transport.Protocols, true)
 	s.client = &http.Client{Transport: transport}
@@ -155,6 +179,21 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 	})
 	_, s.url, _ = strings.Cut(s.out.Wait(t, "Server running on "), "Server running on ")
 	return s
+}
+
+// replicate makes NATS the log, until the test ends.
+func (s *site) replicate(cfg config.Config) {
+	s.t.Helper()
+	replica := cluster.New(cfg.Cluster(s.t.Logf), s.events)
+	ctx, cancel := context.WithCancel(context.Background())
+	var following sync.WaitGroup
+	following.Go(func() { replica.Follow(ctx) })
+	s.t.Cleanup(func() {
+		cancel()
+		following.Wait()
+		replica.Close()
+	})
+	s.log, s.ready = replica, replica.Ready
 }
 
 // tick sends an event that has no id to every client.
@@ -1267,6 +1306,1024 @@ func TestEmbeddedFilesAreServed(t *testing.T) {
 		}
 		if _, got := s.ask(http.MethodGet, "/"+name, nil, ""); got != string(want) {
 			t.Errorf("/%s is not public/%s", name, name)
+		}
+	}
+}
+
+// follower reads a stream event by event.
+type follower struct {
+	t     testing.TB
+	last  string // the id to resume from
+	next  func() (sse.Event, error, bool)
+	leave context.CancelFunc
+}
+
+// open asks for the path with these headers and returns the answer, which is cut off by leave or when the test ends.
+func (s *site) open(path string, header http.Header) (response *http.Response, leave context.CancelFunc) {
+	s.t.Helper()
+	ctx, leave := context.WithCancel(s.t.Context())
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	maps.Copy(request.Header, header)
+	if response, err = s.client.Do(request); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		leave()
+		response.Body.Close()
+	})
+	return response, leave
+}
+
+// follow opens a stream.
+func (s *site) follow(path string, header http.Header) *follower {
+	s.t.Helper()
+	response, leave := s.open(path, header)
+	if response.StatusCode != http.StatusOK {
+		s.t.Fatalf("%s is answered with %s", path, response.Status)
+	}
+	f := &follower{t: s.t, leave: leave}
+	next, stop := iter.Pull2(sse.Read(response.Body, &sse.ReadConfig{MaxEventSize: 1 << 20}))
+	s.t.Cleanup(stop)
+	f.next = next
+	return f
+}
+
+// more returns the next event, as its name and its data, unless the stream has ended properly.
+func (f *follower) more() (text string, ok bool) {
+	f.t.Helper()
+	defer time.AfterFunc(patience, f.leave).Stop()
+	for {
+		event, err, ok := f.next()
+		if err != nil {
+			f.t.Fatalf("the stream was cut off: %v", err)
+		}
+		if !ok {
+			return "", false
+		}
+		f.last = event.LastEventID
+		if !isFirst(event) {
+			return strings.TrimSpace(event.Type + " " + event.Data), true
+		}
+	}
+}
+
+// wants fails the test unless these events come next.
+func (f *follower) wants(events ...string) {
+	f.t.Helper()
+	for _, want := range events {
+		if got, ok := f.more(); got != want || !ok {
+			f.t.Fatalf("got %q (the stream goes on: %v), want %q", got, ok, want)
+		}
+	}
+}
+
+// rest returns all events until the stream ends, which has to be properly.
+func (f *follower) rest() (events []string) {
+	f.t.Helper()
+	for event, ok := f.more(); ok; event, ok = f.more() {
+		events = append(events, event)
+	}
+	return events
+}
+
+// uploaded is the answer to a request that publishes lines.
+type uploaded struct {
+	Status int `json:"-"`
+	Events int
+	ID     string
+	Error  string
+}
+
+// upload begins a request that publishes lines. The body is what is written to it, until it is closed.
+func (s *site) upload(path string, header http.Header) (body *io.PipeWriter, answer func() uploaded) {
+	s.t.Helper()
+	read, body := io.Pipe()
+	request, err := http.NewRequest(http.MethodPost, s.url+path, read)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request.Header = header
+	response, failed := make(chan *http.Response, 1), make(chan error, 1)
+	go func() {
+		r, err := s.client.Do(request)
+		if err != nil {
+			failed <- err
+			return
+		}
+		response <- r
+	}()
+	s.t.Cleanup(func() { body.Close() })
+	return body, func() (u uploaded) {
+		s.t.Helper()
+		select {
+		case r := <-response:
+			defer r.Body.Close()
+			if err := json.NewDecoder(r.Body).Decode(&u); err != nil {
+				s.t.Fatal(err)
+			}
+			u.Status = r.StatusCode
+		case err := <-failed:
+			s.t.Fatal(err)
+		case <-time.After(patience):
+			s.t.Fatalf("%s has no answer", path)
+		}
+		return u
+	}
+}
+
+// lines is upload with a whole body.
+func (s *site) lines(path string, header http.Header, body string) uploaded {
+	s.t.Helper()
+	response, text := s.ask(http.MethodPost, path, header, body)
+	u := uploaded{Status: response.StatusCode}
+	if err := json.Unmarshal([]byte(text), &u); err != nil {
+		s.t.Fatalf("%q: %v", text, err)
+	}
+	return u
+}
+
+// write writes to a body that is being sent.
+func write(t testing.TB, body io.Writer, text string) {
+	t.Helper()
+	if _, err := io.WriteString(body, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestALineIsDeliveredWhileTheRequestIsOpen(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		for _, test := range []struct {
+			contentType string
+			lines, want []string
+			rest        string // after the last line end
+			last        string
+		}{
+			{
+				"text/plain; charset=utf-8",
+				[]string{"cc -c main.c\n", "<b>&amp;</b> \"é\"\r\n", "\n", "  \n", "a\rb\n"},
+				[]string{`{"message":"cc -c main.c"}`, `{"message":"<b>&amp;</b> \"é\""}`, `{"message":""}`, `{"message":"  "}`, `{"message":"a\rb"}`},
+				"the last line has no end", `{"message":"the last line has no end"}`,
+			},
+			{
+				"application/x-ndjson",
+				[]string{`{"n": 1}` + "\n", "\n \n\r\n\"<b>&amp;</b>\"\r\n", "null\n"},
+				[]string{`{"n":1}`, `"<b>&amp;</b>"`, `null`},
+				"[1, 2]", `[1,2]`,
+			},
+			{"Text/Plain", []string{"\n", " \n"}, []string{`{"message":""}`, `{"message":" "}`}, "x", `{"message":"x"}`},
+			{"Application/X-NDJSON", []string{"1\n"}, []string{"1"}, "2", "2"},
+		} {
+			f := s.follow("/sse?topic=builds/7", nil)
+			body, answer := s.upload("/sse?topic=builds/7&event=log", authorized(test.contentType))
+			for i, line := range test.lines {
+				write(t, body, line)
+				f.wants("log " + test.want[i])
+			}
+			write(t, body, test.rest)
+			body.Close()
+			f.wants("log " + test.last)
+			if got, want := answer(), (uploaded{Status: 202, Events: len(test.want) + 1, ID: f.last}); got != want {
+				t.Errorf("%s: the answer is %+v, want %+v", test.contentType, got, want)
+			}
+		}
+	})
+}
+
+func TestALineThatCannotBePublishedEndsTheRequestAtOnceWithItsNumber(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil, "MAX_EVENT_BYTES=100")
+		for i, test := range []struct {
+			contentType, good, bad string
+			status                 int
+			reason                 string
+		}{
+			{"application/x-ndjson", "1\n\n2\n", "{\n", 400, "Line 4 cannot be published: the body is not JSON: "},
+			{"application/x-ndjson", "1\n2\n", "1 2\n", 400, "Line 3 cannot be published: the body is not JSON: "},
+			{"application/x-ndjson", "1\n2\n", "\"\xff\"\n", 400, "Line 3 cannot be published: the body is not JSON: it is not UTF-8."},
+			{"text/plain", "1\n2\n", "\xff\n", 400, "Line 3 cannot be published: it is not UTF-8."},
+			{"text/plain", "1\n2\n", strings.Repeat("x", 5000), 413, "Line 3: The event is too large: this server accepts up to 100 bytes (MAX_EVENT_BYTES)."},
+			{"application/x-ndjson", "1\n2\n", strings.Repeat(" ", 101) + "\n", 413, "Line 3: The event is too large"},
+		} {
+			topic := fmt.Sprint("/sse?topic=", i)
+			f := s.follow(topic, nil)
+			body, answer := s.upload(topic+"&end=true", authorized(test.contentType))
+			write(t, body, test.good)
+			_, _ = f.more()
+			_, _ = f.more()
+			write(t, body, test.bad)
+			got := answer() // while the body goes on
+			want := uploaded{Status: test.status, Events: 2, ID: f.last, Error: got.Error}
+			if got != want || !strings.HasPrefix(got.Error, test.reason) {
+				t.Errorf("%q: the answer is %+v, want %+v with %q", test.bad, got, want, test.reason)
+			}
+			if s.events.Ended(fmt.Sprint(i)) {
+				t.Errorf("%q: the topic has ended", test.bad)
+			}
+			f.leave()
+			if p.name == http1.name {
+				// A publisher that sends on all the time can read the answer as well.
+				head := "POST " + topic + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\nContent-Type: " + test.contentType + "\r\nAuthorization: Bearer " + secret + "\r\n\r\n"
+				conn := s.raw(head + test.good + test.bad + strings.Repeat("3\n", 1000))
+				readUntil(t, conn, "HTTP/1.1 "+fmt.Sprint(test.status))
+				conn.Close()
+			}
+		}
+		want := uint64(6 * 2)
+		if p.name == http1.name {
+			want *= 2
+		}
+		if got := s.events.Stats().Published; got != want {
+			t.Errorf("%d lines were published, want %d", got, want)
+		}
+	})
+}
+
+func TestAnUploadThatBreaksOffKeepsWhatArrivedAndPublishesNoHalfLine(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		for topic, contentType := range map[string]string{"a": "text/plain", "b": "application/x-ndjson"} {
+			before := s.events.Stats().Published
+			f := s.follow("/sse?topic="+topic, nil)
+			body, _ := s.upload("/sse?end=true&topic="+topic, authorized(contentType))
+			write(t, body, "1\n2\n")
+			_, _ = f.more()
+			_, _ = f.more()
+			write(t, body, "345")
+			body.CloseWithError(errors.New("the publisher is gone"))
+			s.out.Wait(t, `"/sse?end=true&topic=`+topic) // the request has ended
+			if n := s.events.Stats().Published - before; n != 2 || s.events.Ended(topic) {
+				t.Errorf("%s: %d messages were published, want 2; the topic has ended: %v", contentType, n, s.events.Ended(topic))
+			}
+		}
+	})
+	for _, framing := range []string{"Content-Length: 100\r\n\r\n1\n2\n345", "Transfer-Encoding: chunked\r\n\r\n2\r\n1\n\r\n9\r\n2\n345", "Transfer-Encoding: chunked\r\n\r\n7\r\n1\n2\n345\r\n"} {
+		s := start(t)
+		conn := s.raw("POST /sse?topic=a&end=true HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nAuthorization: Bearer " + secret + "\r\n" + framing)
+		if err := conn.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(conn)
+		if err != nil || !bytes.HasPrefix(answer, []byte("HTTP/1.1 400 ")) || !bytes.Contains(answer, []byte(`"events":2`)) || !bytes.Contains(answer, []byte("Line 3 did not arrive whole.")) {
+			t.Errorf("%q: the answer is %q, and %v", framing, answer, err)
+		}
+		conn.Close()
+		if n := s.events.Stats().Published; n != 2 || s.events.Ended("a") {
+			t.Errorf("%q: %d messages were published, want 2", framing, n)
+		}
+	}
+}
+
+func TestAnUploadEndsItsTopicWhenTheBodyDoes(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		f := s.follow("/sse?topic=a", nil)
+		body, answer := s.upload("/sse?topic=a&end=true", authorized("text/plain"))
+		write(t, body, "1\n")
+		f.wants(`{"message":"1"}`)
+		write(t, body, "2")
+		body.Close()
+		if got := f.rest(); !slices.Equal(got, []string{`{"message":"2"}`}) {
+			t.Errorf("the stream ends with %q", got)
+		}
+		if got, want := answer(), (uploaded{Status: 202, Events: 2, ID: f.last}); got != want {
+			t.Errorf("the answer is %+v, want %+v", got, want)
+		}
+		if got, _ := s.open("/sse?topic=a", http.Header{"Last-Event-Id": {f.last}}); got.StatusCode != http.StatusNoContent {
+			t.Errorf("a client that has seen the end gets %s", got.Status)
+		}
+		if got := s.lines("/sse?topic=a", authorized("text/plain"), "3\n"); got.Status != http.StatusConflict || got.Events != 0 || !strings.HasPrefix(got.Error, "Line 1: This topic has ended.") {
+			t.Errorf("another line is answered with %+v", got)
+		}
+		if got, want := s.lines("/sse?topic=nothing&end=true", authorized("text/plain"), ""), (uploaded{Status: 202}); got != want {
+			t.Errorf("no line at all is answered with %+v, want %+v", got, want)
+		}
+		if got := s.follow("/sse?topic=nothing", nil).rest(); len(got) > 0 {
+			t.Errorf("a topic without messages that has ended has %q", got)
+		}
+	})
+}
+
+func TestAnUploadThatIsSentAgainPublishesOnlyTheRest(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		with := func(key, contentType string) http.Header {
+			header := authorized(contentType)
+			header.Set("Idempotency-Key", key)
+			return header
+		}
+		f := s.follow("/sse?topic=a", nil)
+		body, _ := s.upload("/sse?topic=a&end=true", with("k", "application/x-ndjson"))
+		write(t, body, "1\n\n1\n")
+		f.wants("1", "1") // lines that are alike are two events
+		body.CloseWithError(errors.New("the publisher is gone"))
+		s.out.Wait(t, `"/sse?topic=a&end=true"`)
+
+		for range 2 {
+			got := s.lines("/sse?topic=a&end=true", with("k", "application/x-ndjson"), "1\n\n1\n3\n")
+			f.rest()
+			if want := (uploaded{Status: 202, Events: 3, ID: f.last}); got != want {
+				t.Errorf("the answer is %+v, want %+v", got, want)
+			}
+		}
+		if n := s.events.Stats().Published; n != 3 {
+			t.Errorf("%d messages were published, want 3", n)
+		}
+
+		const reused = "This Idempotency-Key was used for another event."
+		s.lines("/sse?topic=b&event=n", with("k2", "text/plain"), "1\n")
+		s.publish("/sse?topic=b&event=n", with("k3", "application/json"), "1")
+		for _, test := range []struct{ path, key, contentType, body string }{
+			{"/sse?topic=c&event=n", "k2", "text/plain", "1\n"},
+			{"/sse?event=n", "k2", "text/plain", "1\n"},
+			{"/sse?topic=b&event=m", "k2", "text/plain", "1\n"},
+			{"/sse?topic=b", "k2", "text/plain", "1\n"},
+			{"/sse?topic=b&event=n", "k2", "text/plain", "2\n"},
+			{"/sse?topic=c&event=n", "k3", "application/json", "1"},
+			{"/sse?event=n", "k3", "application/json", "1"},
+			{"/sse?topic=b&event=m", "k3", "application/json", "1"},
+			{"/sse?topic=b&event=n", "k3", "application/json", "2"},
+			{"/sse?topic=b&event=n&end=true", "k3", "application/json", "1"},
+		} {
+			got := s.lines(test.path, with(test.key, test.contentType), test.body)
+			if got.Status != http.StatusUnprocessableEntity || !strings.HasPrefix(strings.TrimPrefix(got.Error, "Line 1: "), reused) {
+				t.Errorf("%+v is answered with %+v", test, got)
+			}
+		}
+		if n := s.events.Stats().Published; n != 5 {
+			t.Errorf("%d messages were published, want 5", n)
+		}
+	})
+}
+
+func TestCompressedLinesAreRefused(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	for encoding, want := range map[string]int{"gzip": 415, "br, gzip": 415, "identity": 202, "Identity": 202} {
+		for contentType, body := range map[string]string{"text/plain": "1\n", "application/x-ndjson": "1\n", "application/json": "1", "application/x-www-form-urlencoded": "a=1"} {
+			header := authorized(contentType)
+			header.Set("Content-Encoding", encoding)
+			if got := s.lines("/sse", header, body); got.Status != want {
+				t.Errorf("Content-Encoding %s, %s: %+v, want %d", encoding, contentType, got, want)
+			}
+		}
+	}
+}
+
+func TestAStopDuringAnUploadIsAnsweredWithWhatWasPublished(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		f := s.follow("/sse?topic=a", nil)
+		body, answer := s.upload("/sse?topic=a&end=true", authorized("text/plain"))
+		write(t, body, "1\n2\n3")
+		f.wants(`{"message":"1"}`, `{"message":"2"}`)
+		s.stop()
+		got := answer()
+		want := uploaded{Status: 503, Events: 2, ID: f.last, Error: "The server is stopping. Send the lines from number 3 on again in a few seconds."}
+		if got != want {
+			t.Errorf("the answer is %+v, want %+v", got, want)
+		}
+		if rest := f.rest(); len(rest) > 0 || s.events.Ended("a") {
+			t.Errorf("after the stop came %q, and the topic has ended: %v", rest, s.events.Ended("a"))
+		}
+	})
+}
+
+func TestATopicReachesItsFollowersAloneAndTicksTheDefaultTopicAlone(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		s.tick("tick")
+		twenty := ""
+		for n := range 19 {
+			twenty += fmt.Sprint("topic=", n, "&")
+		}
+		type client struct {
+			query string
+			want  []string
+			*follower
+		}
+		clients := []client{
+			{query: "", want: []string{"default"}},
+			{query: "topic=a", want: []string{"a"}},
+			{query: "topic=a&topic=a", want: []string{"a"}},
+			{query: "topic=a/b&topic=b", want: []string{"a/b", "b"}},
+			{query: "topic=a/*", want: []string{"a/b", "a/b/c"}},
+			{query: "topic=a/b/*", want: []string{"a/b/c"}},
+			{query: "topic=*", want: []string{"a", "a/b", "a/b/c", "ab", "A", "b"}},
+			{query: "topic=a/*&topic=*&topic=a&topic=a/b", want: []string{"a", "a/b", "a/b/c", "ab", "A", "b"}},
+			{query: twenty + "topic=a", want: []string{"a"}},
+			{query: twenty + "topic=a/*", want: []string{"a/b", "a/b/c"}},
+			{query: "topic=nobody"},
+			{query: "topic=private"},
+		}
+		for i := range clients {
+			clients[i].follower = s.follow("/sse?"+clients[i].query, nil)
+		}
+		for _, topic := range []string{"a", "", "a/b", "a/b/c", "ab", "A", "private/a", "b"} {
+			path := "/sse"
+			if topic != "" {
+				path += "?topic=" + topic
+			}
+			s.publish(path, authorized("application/json"), `"`+cmp.Or(topic, "default")+`"`)
+		}
+		s.tick("tock")
+		s.close()
+		for _, c := range clients {
+			want := []string{}
+			for _, topic := range c.want {
+				want = append(want, `"`+topic+`"`)
+			}
+			live := c.rest()
+			if c.query == "" {
+				want = []string{`"tick"`, `"default"`, `"tock"`}
+			}
+			if !slices.Equal(live, want) {
+				t.Errorf("?%s got %q, want %q", c.query, live, want)
+			}
+			if c.query == "" {
+				want = []string{`"tock"`, `"default"`} // the latest tick, and what is kept
+			}
+			if got := s.follow("/sse?lastEventId=earliest&"+c.query, nil).rest(); !slices.Equal(got, want) {
+				t.Errorf("?%s has kept %q, want %q", c.query, got, want)
+			}
+		}
+	})
+}
+
+func TestATopicThatCannotBeIsRefusedAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	query := strings.Repeat("&topic=a", 21)
+	if response, text := s.ask(http.MethodGet, "/sse?"+query[1:], nil, ""); response.StatusCode != 400 || !strings.Contains(text, "21 topics are too many: one subscriber follows up to 20.") {
+		t.Errorf("21 topics are answered with %d and %q", response.StatusCode, text)
+	}
+	for _, name := range []string{
+		"", "/", "/a", "a/", "a//b", "a%20b", "a+b", "%C3%A9", "a%00", "a%0Aid:1", "a,b", "a*", "*a", "a/*b", "*/a", "a/*/b", "**", "a/**", "%2A%2A",
+		"a:b", "a?b", "a%23", "~", "private/", "private//a", "%zz", strings.Repeat("x", 201), strings.Repeat("x", 199) + "/*",
+	} {
+		for method, header := range map[string]http.Header{http.MethodGet: nil, http.MethodHead: nil, http.MethodPost: authorized("application/json")} {
+			response, text := s.ask(method, "/sse?topic="+name, header, "{}")
+			if response.StatusCode != http.StatusBadRequest || method != http.MethodHead && !strings.HasPrefix(text, `{"error":"`) {
+				t.Errorf("%s of topic %.20q is answered with %d and %q", method, name, response.StatusCode, text)
+			}
+		}
+		if response, text := s.ask(http.MethodGet, "/sse?topic=a&topic="+name, nil, ""); response.StatusCode != http.StatusBadRequest {
+			t.Errorf("%.20q beside a good topic is answered with %d and %q", name, response.StatusCode, text)
+		}
+	}
+	if topics, _ := s.events.Topics(); s.events.Stats() != (hub.Stats{}) || topics > 0 {
+		t.Errorf("what was refused left %+v and %d topics", s.events.Stats(), topics)
+	}
+}
+
+func TestOnlyClientsThatMissSomethingGetAGap(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil, "HISTORY=2")
+		var ids []string
+		for _, topic := range []string{"b", "a/x", "a/x", "a/x", "a/x", "a/y", "b"} {
+			_, answer := s.publish("/sse?topic="+topic, authorized("application/json"), fmt.Sprintf(`"%s %d"`, topic, len(ids)))
+			ids = append(ids, answer["id"])
+		}
+		s.close()
+		for _, test := range []struct {
+			query, after string
+			want         []string
+		}{
+			{"topic=b", ids[0], []string{`"b 6"`}},
+			{"topic=a/y&topic=b", ids[0], []string{`"a/y 5"`, `"b 6"`}},
+			{"topic=a/x", ids[0], []string{`gap {"missed":2}`, `"a/x 3"`, `"a/x 4"`}},
+			{"topic=a/x&topic=b", ids[0], []string{`gap {"missed":2}`, `"a/x 3"`, `"a/x 4"`, `"b 6"`}},
+			{"topic=a/x", ids[1], []string{`gap {"missed":1}`, `"a/x 3"`, `"a/x 4"`}},
+			{"topic=a/x", ids[2], []string{`"a/x 3"`, `"a/x 4"`}},
+			{"topic=a/x", ids[5], nil},
+			{"topic=a/*", ids[0], []string{`gap {"missed":null}`, `"a/x 3"`, `"a/x 4"`, `"a/y 5"`}},
+			{"topic=a/*", ids[2], []string{`"a/x 3"`, `"a/x 4"`, `"a/y 5"`}},
+			{"topic=a/x", "other-1", []string{`gap {"missed":null}`, `"a/x 3"`, `"a/x 4"`}},
+			{"topic=a/x", strings.Replace(ids[0], "-1", "-18446744073709551615", 1), []string{`gap {"missed":null}`, `"a/x 3"`, `"a/x 4"`}},
+			{"topic=a/x&topic=b", "earliest", []string{`"b 0"`, `"a/x 3"`, `"a/x 4"`, `"b 6"`}},
+			{"topic=*", "earliest", []string{`"b 0"`, `"a/x 3"`, `"a/x 4"`, `"a/y 5"`, `"b 6"`}},
+			{"topic=nobody", "earliest", nil},
+			{"topic=a/x", "", nil},
+		} {
+			if got := s.follow("/sse?"+test.query, http.Header{"Last-Event-Id": {test.after}}).rest(); !slices.Equal(got, test.want) {
+				t.Errorf("%s after %q in the header: got %q, want %q", test.query, test.after, got, test.want)
+			}
+			if got := s.follow("/sse?lastEventId="+test.after+"&"+test.query, nil).rest(); !slices.Equal(got, test.want) {
+				t.Errorf("%s after %q in the address: got %q, want %q", test.query, test.after, got, test.want)
+			}
+		}
+	})
+}
+
+func TestAnEndedTopicEndsItsStreamsAndTakesNothingMore(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		alone, both, wild := s.follow("/sse?topic=a/x", nil), s.follow("/sse?topic=a/x&topic=b", nil), s.follow("/sse?topic=a/*", nil)
+		_, first := s.publish("/sse?topic=a/x", authorized("application/json"), `1`)
+		_, last := s.publish("/sse?topic=a/x&event=done&end=true", authorized("application/json"), `2`)
+		if got := alone.rest(); !slices.Equal(got, []string{"1", "done 2"}) {
+			t.Errorf("a client that follows nothing else got %q", got)
+		}
+		for _, f := range []*follower{both, wild} {
+			f.wants("1", "done 2")
+		}
+		for _, test := range []struct {
+			after string
+			want  []string
+		}{{"", []string{"1", "done 2"}}, {"earliest", []string{"1", "done 2"}}, {first["id"], []string{"done 2"}}} {
+			if got := s.follow("/sse?topic=a/x", http.Header{"Last-Event-Id": {test.after}}).rest(); !slices.Equal(got, test.want) {
+				t.Errorf("a client that comes late, with %q, got %q, want %q", test.after, got, test.want)
+			}
+		}
+		if response, text := s.ask(http.MethodGet, "/sse?topic=a/x", http.Header{"Last-Event-Id": {last["id"]}}, ""); response.StatusCode != http.StatusNoContent || text != "" {
+			t.Errorf("a client that has seen the end gets %d and %q", response.StatusCode, text)
+		}
+		for _, path := range []string{"/sse?topic=a/x", "/sse?topic=a/x&end=true"} {
+			if response, fields := s.publish(path, authorized("application/json"), `3`); response.StatusCode != http.StatusConflict || !strings.HasPrefix(fields["error"], "This topic has ended.") {
+				t.Errorf("%s is answered with %d and %v", path, response.StatusCode, fields)
+			}
+		}
+		s.publish("/sse?topic=b", authorized("application/json"), `4`)
+		s.publish("/sse?topic=a/y", authorized("application/json"), `5`)
+		both.wants("4")
+		wild.wants("5")
+		s.publish("/sse?topic=b&end=true", authorized("application/json"), `6`)
+		if got := both.rest(); !slices.Equal(got, []string{"6"}) {
+			t.Errorf("when the other topic has ended as well, the stream ends with %q", got)
+		}
+	})
+}
+
+// bearer is the header with a token for private topics that expires then.
+func bearer(t testing.TB, expires time.Time, topics ...string) http.Header {
+	t.Helper()
+	exp := float64(expires.UnixMilli()) / 1000
+	text, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"topics": topics, "exp": exp}).SignedString([]byte(subscribeKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return http.Header{"Authorization": {"Bearer " + text}}
+}
+
+// cookie is the same token in a cookie.
+func cookie(header http.Header) http.Header {
+	return http.Header{"Cookie": {"access_token=" + strings.TrimPrefix(header.Get("Authorization"), "Bearer ")}}
+}
+
+func TestPrivateTopicsAreForTokensThatListThem(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		on := p.start(t, nil, "SUBSCRIBE_KEY="+subscribeKey, "METRICS=true")
+		off := p.start(t, nil)
+		later := time.Now().Add(time.Hour)
+		alice, builds, all := bearer(t, later, "private/orders/alice"), bearer(t, later, "private/builds/*", "private/orders/alice"), bearer(t, later, "private/*")
+		expired := bearer(t, time.Now().Add(-time.Minute), "private/orders/alice")
+		forged := http.Header{"Authorization": {alice.Get("Authorization") + "x"}}
+		both := cookie(expired)
+		maps.Copy(both, alice)
+		bothWrong := cookie(alice)
+		maps.Copy(bothWrong, expired)
+		const challenge, invalid = `Bearer realm="gin-sse"`, `Bearer realm="gin-sse", error="invalid_token", error_description="`
+		const scope = `Bearer realm="gin-sse", error="insufficient_scope", error_description="The token does not list the topic `
+		for _, test := range []struct {
+			site              *site
+			query             string
+			header            http.Header
+			status            int
+			reason, challenge string
+		}{
+			{off, "topic=private/orders/alice", alice, 403, "The topic private/orders/alice is private, and private topics are off. To turn them on, start the server with SUBSCRIBE_KEY", ""},
+			{off, "topic=a&topic=private/*", nil, 403, "The topic private/* is private", ""},
+			{on, "topic=private/orders/alice", nil, 401, "The topic private/orders/alice needs a token. Send it in a header, Authorization: Bearer TOKEN, or in the cookie access_token.", challenge},
+			{on, "topic=a&topic=private/orders/alice", nil, 401, "The topic private/orders/alice needs a token.", challenge},
+			{on, "topic=*&topic=private/*", nil, 401, "The topic private/* needs a token.", challenge},
+			{on, "topic=private/orders/alice", authorized(""), 401, "The token is not a JWT", invalid},
+			{on, "topic=private/orders/alice", forged, 401, "The token is not signed with this server's SUBSCRIBE_KEY.", invalid},
+			{on, "topic=private/orders/alice", cookie(forged), 401, "The token is not signed with this server's SUBSCRIBE_KEY.", invalid},
+			{on, "topic=private/orders/alice", expired, 401, "The token expired at ", invalid},
+			{on, "topic=private/orders/alice", bothWrong, 401, "The token expired at ", invalid},
+			{on, "topic=private/orders/bob", alice, 403, "The token does not list the topic private/orders/bob.", scope + "private/orders/bob"},
+			{on, "topic=private/orders/alice&topic=private/orders/bob", alice, 403, "The token does not list the topic private/orders/bob.", scope},
+			{on, "topic=private/orders/alice/x", alice, 403, "The token does not list the topic private/orders/alice/x.", scope},
+			{on, "topic=private/orders/*", alice, 403, "The token does not list the topic private/orders/*.", scope},
+			{on, "topic=private/*", builds, 403, "The token does not list the topic private/*.", scope},
+			{on, "topic=private/buildsecret", builds, 403, "The token does not list the topic private/buildsecret.", scope},
+			{on, "topic=private/builds", builds, 403, "The token does not list the topic private/builds.", scope},
+			{on, "topic=private/orders/alice&access_token=" + strings.TrimPrefix(alice.Get("Authorization"), "Bearer "), nil, 400, "A token does not belong in the address", challenge},
+			{on, "token=x", nil, 400, "A token does not belong in the address", challenge},
+		} {
+			for _, method := range []string{http.MethodGet, http.MethodHead} {
+				response, text := test.site.ask(method, "/sse?"+test.query, test.header, "")
+				if response.StatusCode != test.status || method == http.MethodGet && !strings.HasPrefix(text, `{"error":"`+test.reason) {
+					t.Errorf("%s ?%s is answered with %d and %q, want %d and %q", method, test.query, response.StatusCode, text, test.status, test.reason)
+				}
+				if got := response.Header.Get("WWW-Authenticate"); !strings.HasPrefix(got, test.challenge) || test.challenge == "" && got != "" {
+					t.Errorf("%s ?%s: WWW-Authenticate is %q, want %q", method, test.query, got, test.challenge)
+				}
+				for _, header := range []http.Header{alice, expired, forged} {
+					if token := strings.TrimPrefix(header.Get("Authorization"), "Bearer "); strings.Contains(text+fmt.Sprint(response.Header), token[10:40]) {
+						t.Errorf("the answer to ?%s repeats a token: %q, %v", test.query, text, response.Header)
+					}
+				}
+			}
+		}
+		for _, s := range []*site{on, off} {
+			if topics, _ := s.events.Topics(); s.events.Stats() != (hub.Stats{}) || topics > 0 {
+				t.Errorf("what was refused left %+v and %d topics", s.events.Stats(), topics)
+			}
+		}
+
+		type client struct {
+			query  string
+			header http.Header
+			want   []string
+			*follower
+		}
+		const a, b, seven, secretBuild, public = `"private/orders/alice"`, `"private/orders/bob"`, `"private/builds/7"`, `"private/buildsecret"`, `"news"`
+		clients := []client{
+			{query: "topic=private/orders/alice", header: alice, want: []string{a}},
+			{query: "topic=private/orders/alice", header: cookie(alice), want: []string{a}},
+			{query: "topic=private/orders/alice", header: both, want: []string{a}},
+			{query: "topic=private/orders/alice&topic=news", header: alice, want: []string{a, public}},
+			{query: "topic=private/builds/7&topic=private/orders/alice", header: builds, want: []string{a, seven}},
+			{query: "topic=private/builds/*", header: builds, want: []string{seven}},
+			{query: "topic=private/*", header: all, want: []string{a, b, seven, secretBuild}},
+			{query: "topic=private/orders/*", header: all, want: []string{a, b}},
+			{query: "topic=*", header: all, want: []string{public}},
+			{query: "topic=*", header: nil, want: []string{public}},
+			{query: "topic=*&topic=private/*", header: all, want: []string{a, b, seven, secretBuild, public}},
+			{query: "topic=*", header: expired, want: []string{public}}, // nobody needs a token for public topics
+			{query: "topic=private/nobody", header: all},
+		}
+		for i, c := range clients {
+			clients[i].follower = on.follow("/sse?"+c.query, c.header)
+		}
+		for _, topic := range []string{a, b, seven, secretBuild, public} {
+			on.publish("/sse?topic="+strings.Trim(topic, `"`), authorized("application/json"), topic)
+		}
+		_, page := on.ask(http.MethodGet, "/status", nil, "")
+		_, metrics := on.ask(http.MethodGet, "/metrics", nil, "")
+		figures := on.figures()
+		if figures["topics"] != "6" || !strings.Contains(page, ` id="topics">6</`) || !strings.Contains(metrics, "\ngin_sse_topics 6\n") {
+			t.Errorf("the status page says %s topics, want 6, in %s", figures["topics"], page)
+		}
+		on.close()
+		for _, c := range clients {
+			if got := c.rest(); !slices.Equal(got, c.want) {
+				t.Errorf("?%s got %q, want %q", c.query, got, c.want)
+			}
+			if got := on.follow("/sse?lastEventId=earliest&"+c.query, c.header).rest(); !slices.Equal(got, c.want) {
+				t.Errorf("?%s has kept %q, want %q", c.query, got, c.want)
+			}
+		}
+		on.stop()
+		texts := map[string]string{"/status": page, "/status/sse": fmt.Sprint(figures), "/metrics": metrics}
+		for name, text := range texts {
+			if strings.Contains(text, "private/") {
+				t.Errorf("%s has the name of a private topic: %s", name, text)
+			}
+		}
+		texts["the log"], texts["what package log wrote"] = on.out.String()+off.out.String(), errorLog.String()
+		for name, text := range texts {
+			for _, header := range []http.Header{alice, builds, all, expired, forged} {
+				parts := strings.Split(strings.TrimPrefix(header.Get("Authorization"), "Bearer "), ".")
+				if strings.Contains(text, parts[1]) || strings.Contains(text, parts[2]) || strings.Contains(text, subscribeKey) {
+					t.Errorf("%s has a token or the key: %s", name, text)
+				}
+			}
+		}
+	})
+}
+
+func TestAStreamEndsWhenItsTokenExpiresAndGoesOnWithANewOne(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil, "SUBSCRIBE_KEY="+subscribeKey, "HISTORY=100000")
+		tokens, lifetime := 3, time.Second
+		if testing.Short() {
+			tokens, lifetime = 1, 300*time.Millisecond
+		}
+		done := make(chan struct{})
+		var publishing sync.WaitGroup
+		published := 0
+		publishing.Go(func() {
+			pause := time.NewTicker(2 * time.Millisecond)
+			defer pause.Stop()
+			for {
+				select {
+				case <-done:
+					return
+				case <-pause.C:
+				}
+				published++
+				if _, err := s.log.Publish(context.Background(), "", hub.Message{Topic: "private/a", Data: json.RawMessage(fmt.Sprint(published))}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+		last := "earliest"
+		var got []string
+		for range tokens {
+			expires := time.Now().Add(lifetime)
+			header := bearer(t, expires, "private/*")
+			header.Set("Last-Event-ID", last)
+			f := s.follow("/sse?topic=private/a&topic=nobody", header)
+			begun := time.Now()
+			got = append(got, f.rest()...)
+			last = f.last
+			switch ended := time.Now(); {
+			case ended.Before(expires.Truncate(time.Millisecond)): // which is what the token says
+				t.Errorf("the stream ended %v before its token expired", expires.Sub(ended))
+			case begun.Before(expires) && ended.Sub(expires) > patience/2:
+				t.Errorf("the stream ended %v after its token expired", ended.Sub(expires))
+			}
+		}
+		close(done)
+		publishing.Wait()
+		s.close()
+		header := bearer(t, time.Now().Add(time.Hour), "private/*")
+		header.Set("Last-Event-ID", last)
+		got = append(got, s.follow("/sse?topic=private/a&topic=nobody", header).rest()...)
+		for i, data := range got {
+			if data != fmt.Sprint(i+1) {
+				t.Fatalf("event %d is %q", i+1, data)
+			}
+		}
+		if len(got) != published {
+			t.Errorf("%d of %d messages arrived", len(got), published)
+		}
+	})
+}
+
+func TestAClientThatIsFarBehindGetsNothingMoreOnceItsTokenHasExpired(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it takes many bytes")
+	}
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		if p.tls {
+			t.Skip("encrypting so much takes long")
+		}
+		const messages, size = 24, 1 << 20 // more than all buffers on the way
+		s := p.start(t, nil, "SUBSCRIBE_KEY="+subscribeKey)
+		data, err := json.Marshal(strings.Repeat("x", size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range messages {
+			if _, err := s.log.Publish(t.Context(), "", hub.Message{Topic: "private/a", Data: data}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		expires := time.Now().Add(time.Second)
+		header := bearer(t, expires, "private/a")
+		header.Set("Last-Event-ID", "earliest")
+		response, _ := s.open("/sse?topic=private/a", header)
+		if time.Now().After(expires) {
+			t.Skip("this machine is too slow: the token expired before the stream began")
+		}
+		<-time.After(time.Until(expires.Add(10 * time.Millisecond))) // meanwhile it reads nothing
+		n, err := io.Copy(io.Discard, response.Body)
+		if err != nil || n >= messages*size {
+			t.Errorf("after its token had expired, the client got %d MiB of %d and the end %v", n>>20, messages, err)
+		}
+	})
+}
+
+// covers tells whether a pattern of a subscription or a token stands for the topic.
+func covers(pattern, topic string) bool {
+	below, wild := strings.CutSuffix(pattern, "*")
+	switch {
+	case pattern == "*":
+		return topic != "" && !strings.HasPrefix(topic, "private/")
+	case wild:
+		return strings.HasPrefix(topic, below)
+	}
+	return pattern == topic
+}
+
+func TestRandomClientsGetAllThatTheyMayReadInOrderAndNothingElse(t *testing.T) {
+	t.Parallel()
+	settings := []string{"SUBSCRIBE_KEY=" + subscribeKey, "HISTORY=10000"}
+	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
+		onEveryProtocol(t, func(t *testing.T, p protocol) {
+			clientsFollowTopics(t, p.start(t, nil, settings...))
+		})
+	})
+	t.Run("NATS", func(t *testing.T) {
+		t.Parallel()
+		if testing.Short() {
+			t.Skip("it takes a NATS server for each protocol")
+		}
+		for _, p := range []protocol{http1, {"HTTP2", "HTTP/2.0", false, (*http.Protocols).SetUnencryptedHTTP2}} {
+			t.Run(p.name, func(t *testing.T) {
+				t.Parallel()
+				shared := append([]string{"NATS_URL=" + testnats.Start(t).ClientURL()}, settings...)
+				replicas := []*site{p.start(t, nil, shared...), p.start(t, nil, shared...)}
+				for _, s := range replicas {
+					eventually(t, func() string {
+						if err := s.ready(); err != nil {
+							return err.Error()
+						}
+						return ""
+					})
+				}
+				clientsFollowTopics(t, replicas...)
+			})
+		}
+	})
+}
+
+// clientsFollowTopics lets publishers send to random topics, and clients with random tokens follow random ones. The
+// clients leave again and again, and resume at any of the replicas.
+func clientsFollowTopics(t *testing.T, replicas ...*site) {
+	const publishers, each, clients = 4, 60, 16
+	seed := rand.Uint64()
+	defer func() {
+		if t.Failed() {
+			t.Logf("seed %d", seed)
+		}
+	}()
+	topics := []string{"", "a", "a/x", "a/x/1", "ab", "b", "private", "private/a", "private/a/x", "private/ab", "private/b/y", "end"}
+	names := []string{"a", "b", "a/x", "a/*", "*", "nobody", "private", "private/a", "private/a/x", "private/a/*", "private/ab", "private/b/*", "private/b/y", "private/*"}
+	grants := []string{"private/a", "private/a/*", "private/b/*", "private/*", "a", "*"}
+
+	type sent struct {
+		number      int
+		topic, data string
+	}
+	var mu sync.Mutex
+	var all []sent
+	publish := func(s *site, topic, data string) {
+		path := "/sse"
+		if topic != "" {
+			path += "?topic=" + topic
+		}
+		response, fields := s.publish(path, authorized("application/json"), data)
+		_, digits, _ := strings.Cut(fields["id"], "-")
+		number, err := strconv.Atoi(digits)
+		if response.StatusCode != http.StatusAccepted || err != nil {
+			t.Errorf("status %d: %v", response.StatusCode, fields)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, sent{number, topic, data})
+	}
+
+	// A client has to have got everything before the last message.
+	const end = `"end"`
+	got, wanted := make([][]string, clients), make([][]string, clients)
+	var reading, publishing sync.WaitGroup
+	for i := range clients {
+		reading.Go(func() {
+			random := rand.New(rand.NewPCG(seed, uint64(i)))
+			pick := func(from []string, n int) (some []string) {
+				for range n {
+					some = append(some, from[random.IntN(len(from))])
+				}
+				return some
+			}
+			granted, asked := pick(grants, random.IntN(3)), pick(names, 1+random.IntN(5))
+			header := http.Header{}
+			if len(granted) > 0 {
+				header = bearer(t, time.Now().Add(time.Hour), granted...)
+			}
+			if random.IntN(2) == 0 && len(granted) > 0 {
+				header = cookie(header)
+			}
+			mayRead := func(name string) bool {
+				return !strings.HasPrefix(name, "private/") || slices.ContainsFunc(granted, func(grant string) bool { return covers(grant, name) })
+			}
+			if all := (url.Values{"topic": asked}).Encode(); slices.ContainsFunc(asked, func(name string) bool { return !mayRead(name) }) {
+				want := http.StatusForbidden
+				if len(granted) == 0 {
+					want = http.StatusUnauthorized
+				}
+				if response, text := replicas[0].ask(http.MethodGet, "/sse?"+all, header, ""); response.StatusCode != want {
+					t.Errorf("%q with a token for %q: status %d and %q, want %d", asked, granted, response.StatusCode, text, want)
+				}
+			}
+			asked = slices.DeleteFunc(asked, func(name string) bool { return !mayRead(name) })
+			wanted[i] = append(asked, "end")
+			last := "earliest"
+			for !slices.Contains(got[i], end) && !t.Failed() {
+				s := replicas[random.IntN(len(replicas))]
+				query := url.Values{"topic": wanted[i]}
+				if header.Del("Last-Event-ID"); random.IntN(2) == 0 {
+					query.Set("lastEventId", last)
+				} else {
+					header.Set("Last-Event-ID", last)
+				}
+				got[i], last = readSome(t, s, "/sse?"+query.Encode(), header, random.IntN(30), end, got[i], last)
+			}
+		})
+	}
+	for i := range publishers {
+		publishing.Go(func() {
+			random := rand.New(rand.NewPCG(seed, uint64(clients+i)))
+			for n := range each {
+				topic := topics[random.IntN(len(topics)-1)]
+				publish(replicas[i%len(replicas)], topic, fmt.Sprintf(`"%s %d %d"`, topic, i, n))
+			}
+		})
+	}
+	publishing.Wait()
+	publish(replicas[0], "end", end)
+	reading.Wait()
+
+	slices.SortFunc(all, func(a, b sent) int { return cmp.Compare(a.number, b.number) })
+	for i, names := range wanted {
+		want := []string{}
+		for _, m := range all {
+			if slices.ContainsFunc(names, func(name string) bool { return covers(name, m.topic) }) {
+				want = append(want, m.data)
+			}
+		}
+		if !slices.Equal(got[i], want) {
+			t.Errorf("%q got %q, want %q", names, got[i], want)
+		}
+	}
+}
+
+// readSome reads the stream until so many events came or the last one did, and appends them to those that came before.
+func readSome(t *testing.T, s *site, path string, header http.Header, n int, end string, before []string, after string) (got []string, last string) {
+	ctx, leave := context.WithTimeout(t.Context(), patience)
+	defer leave()
+	got, last = before, after
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	request.Header = header.Clone()
+	response, err := s.client.Do(request)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Errorf("%s: %s", path, response.Status)
+	}
+	for event, err := range sse.Read(response.Body, nil) {
+		if err != nil {
+			t.Errorf("%s after %s: %v", path, after, err)
+			return
+		}
+		if last = event.LastEventID; isFirst(event) {
+			continue
+		}
+		got = append(got, strings.TrimSpace(event.Type+" "+event.Data))
+		if n--; n < 0 || event.Data == end {
+			return
+		}
+	}
+	t.Errorf("%s after %s: the stream ended", path, after)
+	return
+}
+
+func TestPagesOfListedOriginsMayUseTokensAndCookiesAndNoOthers(t *testing.T) {
+	t.Parallel()
+	const shop = "https://shop.example"
+	for _, test := range []struct {
+		allowed, origin string
+		may, reads      bool // send credentials; read the answer
+	}{{shop, shop, true, true}, {shop, "https://evil.example", false, false}, {"*", shop, false, true}, {"", shop, false, false}} {
+		s := start(t, "ALLOWED_ORIGINS="+test.allowed, "SUBSCRIBE_KEY="+subscribeKey)
+		s.close() // streams end at once
+		preflight, _ := s.ask(http.MethodOptions, "/sse?topic=private/a", http.Header{
+			"Origin": {test.origin}, "Access-Control-Request-Method": {http.MethodGet}, "Access-Control-Request-Headers": {"authorization,last-event-id"},
+		}, "")
+		allowed := strings.ToLower(preflight.Header.Get("Access-Control-Allow-Headers"))
+		if got := strings.Contains(allowed, "authorization"); got != test.may {
+			t.Errorf("ALLOWED_ORIGINS=%q, a page of %s may send %q", test.allowed, test.origin, allowed)
+		}
+		if got := strings.Contains(allowed, "last-event-id"); got != test.reads {
+			t.Errorf("ALLOWED_ORIGINS=%q, a page of %s may send %q", test.allowed, test.origin, allowed)
+		}
+		for _, header := range []http.Header{{}, cookie(bearer(t, time.Now().Add(time.Hour), "private/a"))} { // 401 and 200
+			header.Set("Origin", test.origin)
+			response, _ := s.ask(http.MethodGet, "/sse?topic=private/a", header, "")
+			if got := response.Header.Get("Access-Control-Allow-Credentials") == "true"; got != test.may {
+				t.Errorf("ALLOWED_ORIGINS=%q, origin %s, status %d: credentials are allowed: %v", test.allowed, test.origin, response.StatusCode, got)
+			}
+			if got := response.Header.Get("Access-Control-Allow-Origin") != ""; got != test.reads {
+				t.Errorf("ALLOWED_ORIGINS=%q, origin %s, status %d: the page may read it: %v", test.allowed, test.origin, response.StatusCode, got)
+			}
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -54,6 +55,8 @@ func publishLines(c *gin.Context, log Log, key string, m hub.Message, max int64,
 		result := gin.H{"events": sent, "id": id}
 		if message != "" {
 			result["error"] = message
+			// On HTTP/1.x net/http reads on before it answers, and the publisher may send nothing more for hours.
+			_ = connection.SetReadDeadline(time.Now())
 		}
 		c.AbortWithStatusJSON(status, result)
 	}
@@ -81,7 +84,7 @@ func publishLines(c *gin.Context, log Log, key string, m hub.Message, max int64,
 			return
 		}
 		line = withoutEnd(line)
-		if len(bytes.TrimSpace(line)) == 0 && c.ContentType() != gin.MIMEPlain {
+		if len(bytes.TrimSpace(line)) == 0 && !strings.EqualFold(c.ContentType(), gin.MIMEPlain) {
 			continue // NDJSON may have empty lines
 		}
 		if m.Data, err = parse(line); err != nil {

@@ -446,6 +446,24 @@ func TestNextEndsWithItsContextAndCanBeCalledAgain(t *testing.T) {
 	})
 }
 
+func TestNothingIsHandedOverAfterADeadline(t *testing.T) {
+	t.Parallel()
+	h := begun(roomy)
+	defer h.Close()
+	s := subscribe(t, h, "")
+	expired, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	tick(t, h, 1) // and there would be more each time
+	if piece, err := s.Next(expired); !errors.Is(err, context.DeadlineExceeded) || len(piece) > 0 {
+		t.Errorf("after the deadline it gets %q and error %v", piece, err)
+	}
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	if piece, err := s.Next(left); err != nil || !strings.Contains(string(piece), `data:{"message":1}`) {
+		t.Errorf("with a context that was canceled it gets %q and error %v, want the tick", piece, err)
+	}
+}
+
 func TestSilenceOfAChainIsBrokenAfter15Seconds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -116,9 +117,12 @@ func (s *Subscriber) attachNew() {
 // Next waits until there is something for this subscriber and returns as much of it as makes one write of
 // at most 16 KiB, unless a single event is larger. The bytes are shared and must not be changed. The error is
 // ErrClosed, or ErrEnded once all topics of the set have ended and everything was handed over, or the reason why
-// ctx ended.
+// ctx ended. What was sent before ctx was canceled is still handed over, but nothing is after its deadline.
 func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 	for {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return nil, context.Cause(ctx)
+		}
 		data, events, err := s.take()
 		if len(data) > 0 {
 			s.hub.delivered.Add(uint64(events))

@@ -151,6 +151,7 @@ type detached struct {
 	done chan struct{}
 
 	mu    sync.Mutex
+	late  bool // the deadline ended the context; set before done is closed
 	ended bool
 	ends  []func()
 }
@@ -171,6 +172,9 @@ func (s *detached) Done() <-chan struct{} { return s.done }
 func (s *detached) Err() error {
 	select {
 	case <-s.done:
+		if s.late {
+			return context.DeadlineExceeded
+		}
 		return context.Canceled
 	default:
 		return nil
@@ -184,10 +188,16 @@ func (s *detached) Deadline() (time.Time, bool) { return time.Time{}, false }
 func (s *detached) Value(any) any { return nil }
 
 // cancel ends the context. Calling it again does nothing.
-func (s *detached) cancel() {
+func (s *detached) cancel() { s.finish(false) }
+
+// expire ends the context at its deadline.
+func (s *detached) expire() { s.finish(true) }
+
+func (s *detached) finish(late bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.Err() == nil {
+		s.late = late
 		close(s.done)
 	}
 }

@@ -50,7 +50,7 @@ func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) erro
 	c.Set(key{}, s)
 	group.add(s)
 	if deadline, ok := c.Request.Context().Deadline(); ok {
-		s.atEnd(stopAt(deadline, s.cancel))
+		s.atEnd(stopAt(deadline, s.expire))
 	}
 	go func() {
 		defer group.remove(s)
@@ -84,9 +84,9 @@ func fail(c *gin.Context, status int, message string, reason error) error {
 	return c.Error(reason)
 }
 
-// stopAt calls cancel at the deadline, unless stop is called before.
-func stopAt(deadline time.Time, cancel func()) (stop func()) {
-	timer := time.AfterFunc(time.Until(deadline), cancel)
+// stopAt calls expire at the deadline, unless stop is called before.
+func stopAt(deadline time.Time, expire func()) (stop func()) {
+	timer := time.AfterFunc(time.Until(deadline), expire)
 	return func() { timer.Stop() }
 }
 

@@ -628,7 +628,13 @@ func TestFunctionThatIgnoresErrorsEndsAfterTheClientLeft(t *testing.T) {
 func TestStreamEndsAtTheDeadlineOfItsRequest(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, start func(*httptest.Server)) {
-		h := serve(t, start, untilDone, func(c *gin.Context) {
+		send := func(ctx context.Context, c *gin.Context) {
+			untilDone(ctx, c)
+			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				t.Errorf("the context of the stream ended with %v", ctx.Err())
+			}
+		}
+		h := serve(t, start, send, func(c *gin.Context) {
 			ctx, cancel := context.WithTimeout(c.Request.Context(), 100*time.Millisecond)
 			defer cancel() // when the handler returns, which may be long before the deadline
 			c.Request = c.Request.WithContext(ctx)
