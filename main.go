@@ -129,8 +129,6 @@ func serve(cfg config.Config) error {
 	s := services{tokens: tokens, ready: func() error { return nil }}
 	s.events = hub.New(cfg.Hub())
 	var background sync.WaitGroup
-	defer background.Wait()
-	defer stop() // ends the goroutines that background waits for
 	if cfg.NATSURL == "" {
 		s.log = memory.New(s.events)
 	} else {
@@ -139,6 +137,8 @@ func serve(cfg config.Config) error {
 		background.Go(func() { replica.Follow(ctx) })
 		s.log, s.ready = replica, replica.Ready
 	}
+	defer background.Wait() // before the replica is closed
+	defer stop()
 	s.status = handlers.NewStatus(s.events)
 	app, err := newApp(cfg, s, out)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"runtime"
 	"runtime/debug"
 	"text/tabwriter"
 )
@@ -33,10 +34,10 @@ func Usage(w io.Writer) error {
 
 // Version prints the version of the program, and of the Go that built it.
 func Version(w io.Writer) error {
-	version := "of unknown version"
-	if build, ok := debug.ReadBuildInfo(); ok {
-		version = build.Main.Version + " " + build.GoVersion
+	version, with := "(devel)", runtime.Version()
+	if build, ok := debug.ReadBuildInfo(); ok && build.Main.Version != "" { // go run main.go has none
+		version = build.Main.Version
 	}
-	_, err := fmt.Fprintln(w, "gin-sse", version)
+	_, err := fmt.Fprintf(w, "gin-sse %s, built with %s\n", version, with)
 	return err
 }

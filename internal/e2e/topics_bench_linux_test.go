@@ -91,14 +91,21 @@ func BenchmarkManyTopics(b *testing.B) {
 	r.report(b, b.N, 1, time.Since(begin), cpuTime(b, pid)-busy)
 }
 
-// BenchmarkLines sends lines in one POST to a topic that 1,000 clients follow, as fast as they are taken. One iteration
-// is one line:
+// BenchmarkLines sends lines in one POST to a topic that 1,000 clients follow, at 100 lines a second and as fast as they
+// are taken. One iteration is one line:
 //
-//	go test -run '^$' -bench Lines -benchtime 20000x ./internal/e2e
+//	go test -run '^$' -bench Lines/rate=100 -benchtime 1000x ./internal/e2e
+//	go test -run '^$' -bench Lines/rate=max -benchtime 20000x ./internal/e2e
 //
 //	messages/s, cpu-µs/delivery
-//	p50-ms, p99-ms   from when the line is written until a client has it
+//	p50-ms, p99-ms   from when the line is written until a client has it. At the highest rate that is mostly the time
+//	                 that the line waits in the connection's buffers.
 func BenchmarkLines(b *testing.B) {
+	b.Run("rate=100", func(b *testing.B) { benchmarkLines(b, 10*time.Millisecond) })
+	b.Run("rate=max", func(b *testing.B) { benchmarkLines(b, 0) })
+}
+
+func benchmarkLines(b *testing.B, pause time.Duration) {
 	const clients = 1000
 	server := start(b, "HOST=127.0.0.1", "PUBLISH_TOKEN="+token)
 	pid := server.cmd.Process.Pid
@@ -115,7 +122,11 @@ func BenchmarkLines(b *testing.B) {
 	busy, begin := cpuTime(b, pid), time.Now()
 	var writing sync.WaitGroup
 	writing.Go(func() {
+		due := time.Now()
 		for range b.N {
+			if due = due.Add(pause); pause > 0 {
+				<-time.After(time.Until(due))
+			}
 			if _, err := written.Write(append(r.body(), '\n')); err != nil {
 				b.Error(err)
 				break

@@ -23,7 +23,7 @@ const maxBody = 64 << 10
 // left, and at the deadline of the request's context, if that has one.
 //
 // On HTTP/1.x Detach returns at once, and send runs on a goroutine of its own after the handler has
-// returned: everything that parsed the request becomes garbage, and a waiting client costs 9 KB instead
+// returned: everything that parsed the request becomes garbage, and a waiting client costs 8 KB instead
 // of 26. So send must not use the handler's own context. On HTTP/2 Detach returns when send does.
 //
 // When send returns, the answer is ended properly. If send panics, the answer is cut off, so that the
