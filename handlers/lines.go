@@ -41,7 +41,7 @@ func publishLines(c *gin.Context, log Log, key string, m hub.Message, max int64,
 	send := func(number int, m hub.Message) (string, error) {
 		lineKey := key
 		if key != "" {
-			lineKey = fmt.Sprint(key, "/", number)
+			lineKey = fmt.Sprint(key, "\t", number) // a key of a client's has no tab
 		}
 		return log.Publish(c.Request.Context(), lineKey, m)
 	}
@@ -88,7 +88,7 @@ func publishLines(c *gin.Context, log Log, key string, m hub.Message, max int64,
 			continue // NDJSON may have empty lines
 		}
 		if m.Data, err = parse(line); err != nil {
-			answer(http.StatusBadRequest, fmt.Sprintf("Line %d cannot be published: %v.", number, err))
+			answer(http.StatusBadRequest, fmt.Sprintf("Line %d cannot be published: %s.", number, strings.Replace(err.Error(), "at line 1, column", "at column", 1)))
 			return
 		}
 		lastID, err := send(number, m)
