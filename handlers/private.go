@@ -27,6 +27,9 @@ func Private(tokens *token.Verifier) gin.HandlerFunc {
 				c.Header("WWW-Authenticate", refused.Challenge)
 			}
 			refuse(c, refused.Status, refused.Message)
+		case err != nil: // Check has no other errors, but if it ever does, it must not let the client in
+			_ = c.Error(err)
+			refuse(c, http.StatusForbidden, "The token cannot be checked.")
 		case !until.IsZero():
 			ctx, cancel := context.WithDeadline(c.Request.Context(), until)
 			defer cancel()
