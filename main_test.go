@@ -211,7 +211,7 @@ func (s *site) send(data any) (id string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if id, err = s.log.Publish(context.Background(), "", hub.Message{Data: encoded}); err != nil {
+	if _, id, err = s.log.Publish(context.Background(), hub.Message{Data: encoded}); err != nil {
 		s.t.Fatal(err)
 	}
 	return id
@@ -2028,7 +2028,7 @@ func TestAStreamEndsWhenItsTokenExpiresAndGoesOnWithANewOne(t *testing.T) {
 				case <-pause.C:
 				}
 				published++
-				if _, err := s.log.Publish(context.Background(), "", hub.Message{Topic: "private/a", Data: json.RawMessage(fmt.Sprint(published))}); err != nil {
+				if _, _, err := s.log.Publish(context.Background(), hub.Message{Topic: "private/a", Data: json.RawMessage(fmt.Sprint(published))}); err != nil {
 					t.Error(err)
 					return
 				}
@@ -2084,7 +2084,7 @@ func TestAClientThatIsFarBehindGetsNothingMoreOnceItsTokenHasExpired(t *testing.
 			t.Fatal(err)
 		}
 		for range messages {
-			if _, err := s.log.Publish(t.Context(), "", hub.Message{Topic: "private/a", Data: data}); err != nil {
+			if _, _, err := s.log.Publish(t.Context(), hub.Message{Topic: "private/a", Data: data}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -18,8 +18,8 @@ import (
 	"gin-sse/internal/stream"
 )
 
-// errLineTooLong says that a line is longer than an event may be.
-var errLineTooLong = errors.New("line too long")
+// readAhead is how many bytes of an upload are read at once. The lines among them are published together.
+const readAhead = 16 << 10
 
 // publishLines sends each line of the body as an event as soon as it arrives. The request may last, and be silent,
 // for as long as the publisher likes. If m ends the topic, the topic ends when the body does. With a key, each line
@@ -27,7 +27,7 @@ var errLineTooLong = errors.New("line too long")
 //
 // The answer counts the events that were sent and has the id of the last one. If a line could not be sent, the
 // answer also has an error with the number of that line; the lines before it stay sent.
-func publishLines(c *gin.Context, log Log, key string, m hub.Message, max int64, parse func([]byte) (json.RawMessage, error)) {
+func publishLines(c *gin.Context, log Log, m hub.Message, max int64, parse func([]byte) (json.RawMessage, error)) {
 	connection := http.NewResponseController(c.Writer)
 	if err := connection.SetReadDeadline(time.Time{}); err != nil { // the server's limit for a whole request
 		_ = c.Error(fmt.Errorf("clear the read deadline: %w", err))
@@ -37,16 +37,6 @@ func publishLines(c *gin.Context, log Log, key string, m hub.Message, max int64,
 	stopping := stream.Stopping(c)
 	defer context.AfterFunc(stopping, func() { _ = connection.SetReadDeadline(time.Now()) })() // fails only if the request is over
 
-	body := bufio.NewReader(c.Request.Body)
-	send := func(number int, m hub.Message) (string, error) {
-		lineKey := key
-		if key != "" {
-			lineKey = fmt.Sprint(key, "\t", number) // a key of a client's has no tab
-		}
-		return log.Publish(c.Request.Context(), lineKey, m)
-	}
-	end := m.End
-	m.End = false
 	sent, id := 0, ""
 	answer := func(status int, message string) {
 		if status == http.StatusServiceUnavailable {
@@ -60,62 +50,123 @@ func publishLines(c *gin.Context, log Log, key string, m hub.Message, max int64,
 		}
 		c.AbortWithStatusJSON(status, result)
 	}
-	for number := 1; ; number++ {
-		line, err := readLine(body, max)
+	end := m.End
+	m.End = false
+	u := upload{
+		body:     bufio.NewReaderSize(c.Request.Body, readAhead),
+		text:     strings.EqualFold(c.ContentType(), gin.MIMEPlain),
+		message:  m,
+		max:      max,
+		parse:    parse,
+		stopping: stopping,
+	}
+	for {
+		messages, numbers, status, problem := u.arrived()
+		if len(messages) > 0 {
+			kept, lastID, err := log.Publish(c.Request.Context(), messages...)
+			if kept > 0 {
+				sent, id = sent+kept, lastID
+			}
+			if err != nil {
+				status, message := explain(err)
+				answer(status, fmt.Sprintf("Line %d: %s", numbers[kept], message))
+				return
+			}
+		}
+		switch {
+		case status == http.StatusContinue:
+			continue
+		case status == http.StatusAccepted && end:
+			if _, _, err := log.Publish(c.Request.Context(), hub.Message{Topic: m.Topic, End: true, Key: u.key()}); err != nil {
+				answer(explain(err))
+				return
+			}
+		}
+		answer(status, problem)
+		return
+	}
+}
+
+// upload reads messages from a body, one from each line.
+type upload struct {
+	body     *bufio.Reader
+	text     bool        // lines are text, which may be empty; otherwise they are JSON
+	message  hub.Message // what all messages have in common; its key is that of the whole body
+	max      int64       // bytes of a line
+	parse    func([]byte) (json.RawMessage, error)
+	stopping context.Context // ends when the server stops
+	number   int             // of the latest line
+}
+
+// arrived waits for a line, and returns the messages of that line and of those that have arrived with it, and the
+// numbers of their lines. The status is 100 while more lines may come, 202 at the end of the body, and otherwise the
+// answer to a problem with the next line.
+func (u *upload) arrived() (messages []hub.Message, numbers []int, status int, problem string) {
+	for {
+		line, err := u.readLine()
+		u.number++
 		atEnd := errors.Is(err, io.EOF)
 		switch {
 		case errors.Is(err, errLineTooLong):
-			answer(http.StatusRequestEntityTooLarge, fmt.Sprintf("Line %d: %s", number, tooLong(max)))
-			return
-		case err != nil && !atEnd && stopping.Err() != nil:
-			answer(http.StatusServiceUnavailable, fmt.Sprintf("The server is stopping. Send the lines from number %d on again in a few seconds.", number))
-			return
+			return messages, numbers, http.StatusRequestEntityTooLarge, fmt.Sprintf("Line %d: %s", u.number, tooLong(u.max))
+		case err != nil && !atEnd && u.stopping.Err() != nil:
+			return messages, numbers, http.StatusServiceUnavailable, fmt.Sprintf("The server is stopping. Send the lines from number %d on again in a few seconds.", u.number)
 		case err != nil && !atEnd:
-			answer(http.StatusBadRequest, fmt.Sprintf("Line %d did not arrive whole.", number))
-			return
+			return messages, numbers, http.StatusBadRequest, fmt.Sprintf("Line %d did not arrive whole.", u.number)
 		case atEnd && len(line) == 0:
-			if end {
-				if _, err := send(number, hub.Message{Topic: m.Topic, End: true}); err != nil {
-					answer(explain(err))
-					return
-				}
+			return messages, numbers, http.StatusAccepted, ""
+		}
+		if line = withoutEnd(line); u.text || len(bytes.TrimSpace(line)) > 0 { // NDJSON may have empty lines
+			m := u.message
+			m.Key = u.key()
+			if m.Data, err = u.parse(line); err != nil {
+				return messages, numbers, http.StatusBadRequest, fmt.Sprintf("Line %d cannot be published: %s.", u.number, strings.Replace(err.Error(), "at line 1, column", "at column", 1))
 			}
-			answer(http.StatusAccepted, "")
-			return
+			messages, numbers = append(messages, m), append(numbers, u.number)
 		}
-		line = withoutEnd(line)
-		if len(bytes.TrimSpace(line)) == 0 && !strings.EqualFold(c.ContentType(), gin.MIMEPlain) {
-			continue // NDJSON may have empty lines
+		if len(messages) > 0 && !bytes.Contains(u.waiting(), []byte("\n")) {
+			return messages, numbers, http.StatusContinue, ""
 		}
-		if m.Data, err = parse(line); err != nil {
-			answer(http.StatusBadRequest, fmt.Sprintf("Line %d cannot be published: %s.", number, strings.Replace(err.Error(), "at line 1, column", "at column", 1)))
-			return
-		}
-		lastID, err := send(number, m)
-		if err != nil {
-			status, message := explain(err)
-			answer(status, fmt.Sprintf("Line %d: %s", number, message))
-			return
-		}
-		sent, id = sent+1, lastID
 	}
 }
+
+// key returns the key of the latest line, or nothing if the body has no key.
+func (u *upload) key() string {
+	if u.message.Key == "" {
+		return ""
+	}
+	return fmt.Sprint(u.message.Key, "\t", u.number) // a key of a client's has no tab
+}
+
+// readLine returns the next line with its end. The error is io.EOF if it is the last one.
+func (u *upload) readLine() (line []byte, err error) {
+	for !bytes.HasSuffix(line, []byte("\n")) {
+		if _, err := u.body.Peek(1); err != nil {
+			return line, err
+		}
+		part := u.waiting()
+		if i := bytes.IndexByte(part, '\n'); i >= 0 {
+			part = part[:i+1]
+		}
+		line = append(line, part...)
+		if int64(len(withoutEnd(line))) > u.max {
+			return nil, errLineTooLong
+		}
+		_, _ = u.body.Discard(len(part)) // never fails: it has them
+	}
+	return line, nil
+}
+
+// waiting returns what has arrived and was not read yet.
+func (u *upload) waiting() []byte {
+	waiting, _ := u.body.Peek(u.body.Buffered()) // never fails: it asks for no more than there is
+	return waiting
+}
+
+// errLineTooLong says that a line is longer than an event may be.
+var errLineTooLong = errors.New("line too long")
 
 // withoutEnd returns a line without its newline, and without the one carriage return that may go before that.
 func withoutEnd(line []byte) []byte {
 	return bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
-}
-
-// readLine returns the next line with its end. The error is io.EOF if it is the last one.
-func readLine(body *bufio.Reader, max int64) (line []byte, err error) {
-	for {
-		part, err := body.ReadSlice('\n')
-		line = append(line, part...)
-		if int64(len(withoutEnd(line))) > max {
-			return nil, errLineTooLong
-		}
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			return line, err
-		}
-	}
 }

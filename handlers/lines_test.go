@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -81,6 +83,67 @@ func TestAPublisherMayBeSilentForAnyTime(t *testing.T) {
 				}
 				<-served
 			})
+		})
+	}
+}
+
+// batches is a log that accepts messages until one is "bad", and notes what came together.
+type batches [][]string
+
+func (b *batches) Publish(_ context.Context, messages ...hub.Message) (kept int, id string, err error) {
+	var batch []string
+	for _, m := range messages {
+		batch = append(batch, m.Key+" "+string(m.Data))
+	}
+	*b = append(*b, batch)
+	for _, m := range messages {
+		if string(m.Data) == `"bad"` {
+			return kept, id, hub.ErrEnded
+		}
+		kept, id = kept+1, string(m.Data)
+	}
+	return kept, id, nil
+}
+
+func TestLinesThatArriveTogetherArePublishedTogether(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		body   string
+		want   batches
+		status int
+		answer string
+	}{
+		"all":            {"1\n\n2\n3", batches{{"k\t1 1", "k\t3 2"}, {"k\t4 3"}}, 202, `{"events":3,"id":"3"}`},
+		"one is refused": {"1\n\n2\n\"bad\"\n5\n", batches{{"k\t1 1", "k\t3 2", "k\t4 \"bad\"", "k\t5 5"}}, 409, `{"error":"Line 4: This topic has ended. Publish to another topic, such as one with a number in its name.","events":2,"id":"2"}`},
+		"the first":      {"\"bad\"\n1\n", batches{{"k\t1 \"bad\"", "k\t2 1"}}, 409, `{"error":"Line 1: This topic has ended. Publish to another topic, such as one with a number in its name.","events":0,"id":""}`},
+		"one is no JSON": {"1\n2\nx\n4\n", batches{{"k\t1 1", "k\t2 2"}}, 400, `{"error":"Line 3 cannot be published: the body is not JSON: invalid character 'x' looking for beginning of value, at column 1.","events":2,"id":"2"}`},
+		"nothing":        {"", nil, 202, `{"events":0,"id":""}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log batches
+			app := gin.New()
+			app.POST("/sse", handlers.Publish(&log, 1000))
+			server := httptest.NewServer(app)
+			defer server.Close()
+			request, err := http.NewRequest(http.MethodPost, server.URL+"/sse", strings.NewReader(test.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("Content-Type", "application/x-ndjson")
+			request.Header.Set("Idempotency-Key", "k")
+			response, err := server.Client().Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			answer, err := io.ReadAll(response.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if response.StatusCode != test.status || string(answer) != test.answer || !reflect.DeepEqual(log, test.want) {
+				t.Errorf("%d %s, and the log got %q; want %d %s and %q", response.StatusCode, answer, log, test.status, test.answer, test.want)
+			}
 		})
 	}
 }

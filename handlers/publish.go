@@ -39,9 +39,13 @@ func Authorize(token string) gin.HandlerFunc {
 
 // Log gives messages their numbers and keeps them.
 type Log interface {
-	// Publish keeps the message and returns its id. A repeated key sends nothing and returns the original id; an empty
-	// key means no key. The errors are those of package hub; any other error is temporary.
-	Publish(ctx context.Context, key string, m hub.Message) (id string, err error)
+	// Publish keeps messages, in this order. It returns how many it kept, and the id of the last one. If that is not all
+	// of them, err says why the next one was not kept; none after that one is. The errors are those of package hub; any
+	// other error is temporary.
+	//
+	// A message whose key was used before sends nothing, and counts as kept, with the original id. An empty key means
+	// no key.
+	Publish(ctx context.Context, messages ...hub.Message) (kept int, id string, err error)
 }
 
 // Publish sends the body to the topic that ?topic= names. JSON and a form are one event, of up to max bytes. NDJSON
@@ -63,15 +67,16 @@ func Publish(log Log, max int64) gin.HandlerFunc {
 			refuse(c, http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Encoding %q is not accepted. Send the body as it is.", cut(encoding, 100)))
 			return
 		}
+		m.Key = key
 		switch kind := strings.ToLower(c.ContentType()); kind {
 		case gin.MIMEJSON:
-			publishOne(c, log, key, m, max, fromJSON)
+			publishOne(c, log, m, max, fromJSON)
 		case gin.MIMEPOSTForm:
-			publishOne(c, log, key, m, max, fromForm)
+			publishOne(c, log, m, max, fromForm)
 		case "application/x-ndjson":
-			publishLines(c, log, key, m, max, fromJSON)
+			publishLines(c, log, m, max, fromJSON)
 		case gin.MIMEPlain:
-			publishLines(c, log, key, m, max, fromText)
+			publishLines(c, log, m, max, fromText)
 		default:
 			const accepted = gin.MIMEJSON + ", " + gin.MIMEPOSTForm + ", application/x-ndjson, " + gin.MIMEPlain
 			c.Header("Accept-Post", accepted)
@@ -117,7 +122,7 @@ func addressed(query string) (m hub.Message, err error) {
 }
 
 // publishOne sends the whole body as one event.
-func publishOne(c *gin.Context, log Log, key string, m hub.Message, max int64, parse func([]byte) (json.RawMessage, error)) {
+func publishOne(c *gin.Context, log Log, m hub.Message, max int64, parse func([]byte) (json.RawMessage, error)) {
 	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, max))
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -132,7 +137,7 @@ func publishOne(c *gin.Context, log Log, key string, m hub.Message, max int64, p
 		refuse(c, http.StatusBadRequest, "The event cannot be published: "+err.Error()+".")
 		return
 	}
-	id, err := log.Publish(c.Request.Context(), key, m)
+	_, id, err := log.Publish(c.Request.Context(), m)
 	if err != nil {
 		status, message := explain(err)
 		if status == http.StatusServiceUnavailable {

@@ -18,7 +18,9 @@ import (
 // refusing is a log that always answers with the same error.
 type refusing struct{ error }
 
-func (r refusing) Publish(context.Context, string, hub.Message) (string, error) { return "", r.error }
+func (r refusing) Publish(context.Context, ...hub.Message) (int, string, error) {
+	return 0, "", r.error
+}
 
 func TestPublisherThatCannotStoreIsExplained(t *testing.T) {
 	t.Parallel()

@@ -98,7 +98,7 @@ func TestFiguresFollowTheEvents(t *testing.T) {
 		check(10*time.Minute, map[string]string{"rate": "1", "delivered": "592", "summary": "Lowest 1, highest 1.", "top": "2"}, even(60, "20.0"))
 
 		for range 995 {
-			if _, err := log.Publish(ctx, "", hub.Message{Data: []byte(`"message"`)}); err != nil {
+			if _, _, err := log.Publish(ctx, hub.Message{Data: []byte(`"message"`)}); err != nil {
 				t.Error(err)
 			}
 		}

@@ -176,14 +176,26 @@ func (r *Replica) Ready() error {
 	return nil
 }
 
-// Publish stores a message in the stream and returns its id. A message that has the End mark and no data
-// ends its topic without an event.
+// Publish stores messages in the stream, in this order. It returns how many it stored, and the id of the last one. A
+// message that has the End mark and no data ends its topic without an event.
 //
 // A key that was used in the last two minutes (more precisely, in the stream's duplicate window) stores nothing
-// and returns the original id. If it was used for another message, the error is hub.ErrKeyReused. An empty key
+// and stands for the original id. If it was used for another message, the error is hub.ErrKeyReused. An empty key
 // means no key. The error is hub.ErrEnded if this replica knows that the topic has ended, hub.ErrTooLarge if
 // NATS does not accept a message of this size, and ErrAway after 5 s without success.
-func (r *Replica) Publish(ctx context.Context, key string, m hub.Message) (id string, err error) {
+func (r *Replica) Publish(ctx context.Context, messages ...hub.Message) (kept int, id string, err error) {
+	for i, m := range messages {
+		next, err := r.publish(ctx, m)
+		if err != nil {
+			return i, id, err
+		}
+		id = next
+	}
+	return len(messages), id, nil
+}
+
+func (r *Replica) publish(ctx context.Context, m hub.Message) (id string, err error) {
+	key := m.Key
 	message, err := encode(r.cfg.Stream, m)
 	if err != nil {
 		return "", err

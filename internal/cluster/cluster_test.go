@@ -137,7 +137,8 @@ func message(topic string, data any) hub.Message {
 func (r *replica) send(t testing.TB, key string, m hub.Message) string {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; {
-		id, err := r.Publish(t.Context(), key, m)
+		m.Key = key
+		_, id, err := r.Publish(t.Context(), m)
 		if err == nil {
 			return id
 		}
@@ -234,7 +235,7 @@ func TestMessageReachesEveryReplicaWithOneID(t *testing.T) {
 	n := testnats.Start(t)
 	a, b := join(t, n.ClientURL()).ready(t), join(t, n.ClientURL()).ready(t)
 	one, two := a.client(t, ""), b.client(t, "")
-	first, err := a.Publish(t.Context(), "", hub.Message{Name: "deploy.done", Data: json.RawMessage(`{"n": 1}`)})
+	_, first, err := a.Publish(t.Context(), hub.Message{Name: "deploy.done", Data: json.RawMessage(`{"n": 1}`)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +334,7 @@ func TestMessageThatNATSDoesNotTakeIsTooLarge(t *testing.T) {
 	}
 	r := join(t, n.ClientURL()).ready(t)
 	for _, size := range []int{600, 2000} {
-		if _, err := r.Publish(t.Context(), "", message("", strings.Repeat("x", size))); !errors.Is(err, hub.ErrTooLarge) {
+		if _, _, err := r.Publish(t.Context(), message("", strings.Repeat("x", size))); !errors.Is(err, hub.ErrTooLarge) {
 			t.Errorf("%d bytes: %v, want %v", size, err, hub.ErrTooLarge)
 		}
 	}
@@ -363,7 +364,7 @@ func TestReplicaWithoutNATSAtTheStartCatchesUp(t *testing.T) {
 		t.Errorf("a client got %q and %v, want a tick", frames, err)
 	}
 	begin := time.Now()
-	if _, err := b.Publish(t.Context(), "", message("", "lost")); !errors.Is(err, cluster.ErrAway) || time.Since(begin) > 10*time.Second {
+	if _, _, err := b.Publish(t.Context(), message("", "lost")); !errors.Is(err, cluster.ErrAway) || time.Since(begin) > 10*time.Second {
 		t.Errorf("without NATS: %v after %v", err, time.Since(begin))
 	}
 	n.Run(t)
@@ -569,7 +570,7 @@ func TestStopIsQuickWhilePublishingWaits(t *testing.T) {
 	var publishing sync.WaitGroup
 	for range 10 {
 		publishing.Go(func() {
-			if _, err := r.Publish(context.Background(), "", message("", 1)); !errors.Is(err, cluster.ErrAway) {
+			if _, _, err := r.Publish(context.Background(), message("", 1)); !errors.Is(err, cluster.ErrAway) {
 				t.Errorf("publish: %v", err)
 			}
 		})

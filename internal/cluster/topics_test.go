@@ -119,7 +119,8 @@ func TestKeyBelongsToOneMessage(t *testing.T) {
 	topic, name, data, end := m, m, m, m
 	topic.Topic, name.Name, data.Data, end.End = "b", "other", json.RawMessage(`2`), true
 	for what, other := range map[string]hub.Message{"topic": topic, "name": name, "data": data, "end": end} {
-		if id, err := b.Publish(t.Context(), "key", other); !errors.Is(err, hub.ErrKeyReused) {
+		other.Key = "key"
+		if _, id, err := b.Publish(t.Context(), other); !errors.Is(err, hub.ErrKeyReused) {
 			t.Errorf("with another %s: %q and %v, want %v", what, id, err, hub.ErrKeyReused)
 		}
 	}
@@ -153,7 +154,9 @@ func TestEndedTopicIsEndedOnEveryReplica(t *testing.T) {
 	c := join(t, n.ClientURL()).ready(t)
 	for _, r := range []*replica{a, b, c} {
 		for _, key := range []string{"", "new"} {
-			if id, err := r.Publish(t.Context(), key, message("build", 2)); !errors.Is(err, hub.ErrEnded) {
+			again := message("build", 2)
+			again.Key = key
+			if _, id, err := r.Publish(t.Context(), again); !errors.Is(err, hub.ErrEnded) {
 				t.Errorf("publish with the key %q: %q and %v, want %v", key, id, err, hub.ErrEnded)
 			}
 		}
@@ -163,7 +166,9 @@ func TestEndedTopicIsEndedOnEveryReplica(t *testing.T) {
 		if again := r.send(t, "first", message("build", 1)); again != first {
 			t.Errorf("a message from before the end, sent again, has the id %q, want %q", again, first)
 		}
-		if id, err := r.Publish(t.Context(), "first", message("build", 3)); !errors.Is(err, hub.ErrKeyReused) {
+		other := message("build", 3)
+		other.Key = "first"
+		if _, id, err := r.Publish(t.Context(), other); !errors.Is(err, hub.ErrKeyReused) {
 			t.Errorf("a key from before the end: %q and %v, want %v", id, err, hub.ErrKeyReused)
 		}
 	}

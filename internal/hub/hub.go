@@ -40,6 +40,7 @@ type Message struct {
 	Name   string          // the event's name, or empty
 	Data   json.RawMessage // JSON; empty if the message only ends its topic
 	End    bool            // it ends its topic
+	Key    string          // idempotency key, or empty; for the log alone
 }
 
 // endsSilently reports whether the message ends its topic without an event.

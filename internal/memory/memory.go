@@ -49,12 +49,25 @@ func New(events *hub.Hub) *Log {
 	return &Log{events: events, uses: map[string]use{}}
 }
 
-// Publish gives a message its number, hands it to the hub and returns its id. The error is hub.ErrEnded if the
-// topic has ended, hub.ErrClosed, or about data that is not JSON.
+// Publish gives each message its number and hands it to the hub, in this order. It returns how many it published, and
+// the id of the last one. If that is not all of them, the error says why the next one was not: hub.ErrEnded if its
+// topic has ended, hub.ErrClosed, or that its data is not JSON.
 //
-// A key that was used in the last two minutes sends nothing and returns the original id, unless 100,000 other keys
+// A key that was used in the last two minutes sends nothing and stands for the original id, unless 100,000 other keys
 // were used since. If it was used for another message, the error is hub.ErrKeyReused. An empty key means no key.
-func (l *Log) Publish(_ context.Context, key string, m hub.Message) (id string, err error) {
+func (l *Log) Publish(_ context.Context, messages ...hub.Message) (kept int, id string, err error) {
+	for i, m := range messages {
+		next, err := l.publish(m)
+		if err != nil {
+			return i, id, err
+		}
+		id = next
+	}
+	return len(messages), id, nil
+}
+
+func (l *Log) publish(m hub.Message) (id string, err error) {
+	key := m.Key
 	var message [sha256.Size]byte
 	if key != "" {
 		message = digest(m)

@@ -25,7 +25,8 @@ func newLog(t *testing.T) (*Log, *hub.Hub) {
 
 func publish(t *testing.T, l *Log, key string, m hub.Message) (id string) {
 	t.Helper()
-	id, err := l.Publish(t.Context(), key, m)
+	m.Key = key
+	_, id, err := l.Publish(t.Context(), m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,11 +70,13 @@ func TestAKeyPublishesOnce(t *testing.T) {
 	} {
 		other := m
 		change(&other)
-		if _, err := l.Publish(t.Context(), "key", other); !errors.Is(err, hub.ErrKeyReused) {
+		other.Key = "key"
+		if _, _, err := l.Publish(t.Context(), other); !errors.Is(err, hub.ErrKeyReused) {
 			t.Errorf("the key with another %s: %v, want ErrKeyReused", name, err)
 		}
 	}
-	if _, err := l.Publish(t.Context(), "other", m); !errors.Is(err, hub.ErrEnded) {
+	m.Key = "other"
+	if _, _, err := l.Publish(t.Context(), m); !errors.Is(err, hub.ErrEnded) {
 		t.Errorf("another key on a topic that has ended: %v, want ErrEnded", err)
 	}
 }
@@ -112,14 +115,14 @@ func TestKeysAreForgottenAfterTwoMinutesOr100000Others(t *testing.T) {
 func TestWhatCannotBeSentTakesNoNumber(t *testing.T) {
 	t.Parallel()
 	l, events := newLog(t)
-	if _, err := l.Publish(t.Context(), "key", message("a", `{"x":`)); err == nil {
+	if _, _, err := l.Publish(t.Context(), hub.Message{Topic: "a", Data: json.RawMessage(`{"x":`), Key: "key"}); err == nil {
 		t.Error("data that is not JSON was taken")
 	}
 	if id := publish(t, l, "key", message("a", "1")); !strings.HasSuffix(id, "-1") {
 		t.Errorf("the first message has the id %q", id)
 	}
 	events.Close()
-	if _, err := l.Publish(t.Context(), "", message("a", "1")); !errors.Is(err, hub.ErrClosed) {
+	if _, _, err := l.Publish(t.Context(), message("a", "1")); !errors.Is(err, hub.ErrClosed) {
 		t.Errorf("on a closed hub: %v, want ErrClosed", err)
 	}
 }
