@@ -20,12 +20,11 @@ import (
 
 	"gin-sse/handlers"
 	"gin-sse/internal/clock"
-	"gin-sse/internal/cluster"
 	"gin-sse/internal/config"
 	"gin-sse/internal/hub"
-	"gin-sse/internal/memory"
 	"gin-sse/internal/output"
 	"gin-sse/internal/server"
+	"gin-sse/internal/storage"
 	"gin-sse/internal/token"
 )
 
@@ -38,13 +37,13 @@ func routes(app *gin.Engine, cfg config.Config, s services) {
 
 	get := []string{http.MethodGet, http.MethodHead}
 	app.Match(get, "/sse", handlers.Private(s.tokens), handlers.Limit(cfg.MaxClients), handlers.SSE(s.events))
-	app.POST("/sse", handlers.Authorize(cfg.PublishToken), handlers.Publish(s.log, cfg.MaxEventBytes))
+	app.POST("/sse", handlers.Authorize(cfg.PublishToken), handlers.Publish(s.storage.Log, cfg.MaxEventBytes))
 	app.Match(get, "/status", s.status.Page)
 	app.Match(get, "/status/sse", handlers.Limit(cfg.MaxClients), s.status.Refresh, handlers.SSE(s.status.Viewers))
-	app.Match(get, "/healthz", handlers.Health(s.ready))
-	app.Match(get, "/readyz", handlers.Ready(s.ready))
+	app.Match(get, "/healthz", handlers.Health(s.storage.Ready))
+	app.Match(get, "/readyz", handlers.Ready(s.storage.Ready))
 	if cfg.Metrics {
-		app.Match(get, "/metrics", handlers.Metrics(s.events))
+		app.Match(get, "/metrics", handlers.Metrics(s.events, s.storage.Metrics))
 	}
 
 	app.NoRoute(handlers.NotFound)
@@ -53,11 +52,10 @@ func routes(app *gin.Engine, cfg config.Config, s services) {
 
 // services are what the handlers need.
 type services struct {
-	events *hub.Hub
-	log    handlers.Log
-	tokens *token.Verifier
-	status *handlers.Status
-	ready  func() error
+	events  *hub.Hub
+	storage storage.Storage
+	tokens  *token.Verifier
+	status  *handlers.Status
 }
 
 // close ends every stream.
@@ -126,24 +124,19 @@ func serve(cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	s := services{tokens: tokens, ready: func() error { return nil }}
-	s.events = hub.New(cfg.Hub())
-	var background sync.WaitGroup
-	if cfg.NATSURL == "" {
-		s.log = memory.New(s.events)
-	} else {
-		replica := cluster.New(cfg.Cluster(log.Printf), s.events)
-		defer replica.Close()
-		background.Go(func() { replica.Follow(ctx) })
-		s.log, s.ready = replica, replica.Ready
+	s := services{tokens: tokens, events: hub.New(cfg.Hub())}
+	if s.storage, err = storage.Open(cfg, s.events, log.Printf); err != nil {
+		return err
 	}
-	defer background.Wait() // before the replica is closed
-	defer stop()
-	s.status = handlers.NewStatus(s.events)
+	defer s.storage.Close()
+	s.status = handlers.NewStatus(s.events, s.storage.Size)
 	app, err := newApp(cfg, s, out)
 	if err != nil {
 		return err
 	}
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer stop()
 	background.Go(func() { clock.Run(ctx, cfg.TickInterval, handlers.SimulateData(s.events)) })
 	background.Go(func() { clock.Run(ctx, time.Second/2, s.status.Update) })
 	return server.Run(ctx, cfg.Server(), app, out, s.close)

@@ -38,11 +38,10 @@ import (
 	"go.uber.org/goleak"
 
 	"gin-sse/handlers"
-	"gin-sse/internal/cluster"
 	"gin-sse/internal/config"
 	"gin-sse/internal/hub"
-	"gin-sse/internal/memory"
 	"gin-sse/internal/server"
+	"gin-sse/internal/storage"
 	"gin-sse/internal/testcert"
 	"gin-sse/internal/testlog"
 	"gin-sse/internal/testnats"
@@ -130,13 +129,12 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 	}
 
 	s := &site{t: t, out: new(testlog.Log)}
-	s.events, s.ready = hub.New(cfg.Hub()), func() error { return nil }
-	if cfg.NATSURL == "" {
-		s.log = memory.New(s.events)
-	} else {
-		s.replicate(cfg)
+	s.events = hub.New(cfg.Hub())
+	if s.storage, err = storage.Open(cfg, s.events, t.Logf); err != nil {
+		t.Fatal(err)
 	}
-	s.status = handlers.NewStatus(s.events)
+	t.Cleanup(s.storage.Close)
+	s.status = handlers.NewStatus(s.events, s.storage.Size)
 	if s.tokens, err = token.New([]byte(cfg.SubscribeKey)); err != nil {
 		t.Fatal(err)
 	}
@@ -181,21 +179,6 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 	return s
 }
 
-// replicate makes NATS the log, until the test ends.
-func (s *site) replicate(cfg config.Config) {
-	s.t.Helper()
-	replica := cluster.New(cfg.Cluster(s.t.Logf), s.events)
-	ctx, cancel := context.WithCancel(context.Background())
-	var following sync.WaitGroup
-	following.Go(func() { replica.Follow(ctx) })
-	s.t.Cleanup(func() {
-		cancel()
-		following.Wait()
-		replica.Close()
-	})
-	s.log, s.ready = replica, replica.Ready
-}
-
 // tick sends an event that has no id to every client.
 func (s *site) tick(data any) {
 	s.t.Helper()
@@ -211,7 +194,7 @@ func (s *site) send(data any) (id string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, id, err = s.log.Publish(context.Background(), hub.Message{Data: encoded}); err != nil {
+	if _, id, err = s.storage.Log.Publish(context.Background(), hub.Message{Data: encoded}); err != nil {
 		s.t.Fatal(err)
 	}
 	return id
@@ -2028,7 +2011,7 @@ func TestAStreamEndsWhenItsTokenExpiresAndGoesOnWithANewOne(t *testing.T) {
 				case <-pause.C:
 				}
 				published++
-				if _, _, err := s.log.Publish(context.Background(), hub.Message{Topic: "private/a", Data: json.RawMessage(fmt.Sprint(published))}); err != nil {
+				if _, _, err := s.storage.Log.Publish(context.Background(), hub.Message{Topic: "private/a", Data: json.RawMessage(fmt.Sprint(published))}); err != nil {
 					t.Error(err)
 					return
 				}
@@ -2084,7 +2067,7 @@ func TestAClientThatIsFarBehindGetsNothingMoreOnceItsTokenHasExpired(t *testing.
 			t.Fatal(err)
 		}
 		for range messages {
-			if _, _, err := s.log.Publish(t.Context(), hub.Message{Topic: "private/a", Data: data}); err != nil {
+			if _, _, err := s.storage.Log.Publish(t.Context(), hub.Message{Topic: "private/a", Data: data}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -2136,7 +2119,7 @@ func TestRandomClientsGetAllThatTheyMayReadInOrderAndNothingElse(t *testing.T) {
 				replicas := []*site{p.start(t, nil, shared...), p.start(t, nil, shared...)}
 				for _, s := range replicas {
 					eventually(t, func() string {
-						if err := s.ready(); err != nil {
+						if err := s.storage.Ready(); err != nil {
 							return err.Error()
 						}
 						return ""

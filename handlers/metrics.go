@@ -9,9 +9,10 @@ import (
 	"gin-sse/internal/hub"
 )
 
-// Metrics shows the figures of the hub, the process and Go's runtime, in Prometheus's format.
-func Metrics(events *hub.Hub) gin.HandlerFunc {
+// Metrics shows the figures of the hub, the process and Go's runtime, and more, in Prometheus's format.
+func Metrics(events *hub.Hub, more []prometheus.Collector) gin.HandlerFunc {
 	registry := prometheus.NewRegistry()
+	registry.MustRegister(more...)
 	registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

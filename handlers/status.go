@@ -28,6 +28,7 @@ type Status struct {
 	Viewers *hub.Hub // sends the figures to browsers that show the page; close it when the server stops
 
 	events  *hub.Hub
+	size    func() int64 // of what is kept on the disk; nil without a disk
 	started time.Time
 	mu      sync.Mutex
 	samples []sample // one a second; the first of them begins a bar
@@ -39,10 +40,11 @@ type sample struct {
 	delivered uint64
 }
 
-// NewStatus returns the status of a server that starts now. Its figures are those of the hub.
-func NewStatus(events *hub.Hub) *Status {
+// NewStatus returns the status of a server that starts now. Its figures are those of the hub, and how many bytes it keeps
+// on the disk; size is nil if it keeps none there.
+func NewStatus(events *hub.Hub, size func() int64) *Status {
 	now := time.Now()
-	return &Status{Viewers: hub.New(hub.Limits{}), events: events, started: now, samples: []sample{{at: now}}}
+	return &Status{Viewers: hub.New(hub.Limits{}), events: events, size: size, started: now, samples: []sample{{at: now}}}
 }
 
 // Page shows the figures, with or without JavaScript.
@@ -100,7 +102,7 @@ func (s *Status) figures() gin.H {
 	}
 	top := roundAbove(highest)
 	last := len(s.samples) - 1
-	return gin.H{
+	figures := gin.H{
 		"subscribers": humanize.Comma(now.Subscribers),
 		"rate":        decimal(rate(s.samples[max(0, last-perBar)], s.samples[last])),
 		"delivered":   humanize.Comma(int64(now.Delivered)),
@@ -113,6 +115,10 @@ func (s *Status) figures() gin.H {
 		"summary":     summary,
 		"chart":       draw(chart, top),
 	}
+	if s.size != nil {
+		figures["disk"] = humanize.Bytes(uint64(s.size()))
+	}
+	return figures
 }
 
 // busiest returns the most followed topics as the page shows them.

@@ -30,6 +30,7 @@ type Config struct {
 	MaxEventBytes  int64         `env:"MAX_EVENT_BYTES" envDefault:"65536" accepts:"a number of bytes, 1 or more"`
 	History        int           `env:"HISTORY" envDefault:"1000" accepts:"how many messages are kept of each topic, 0 or more"`
 	HistoryBytes   int64         `env:"HISTORY_BYTES" envDefault:"67108864" accepts:"a number of bytes for the messages kept of all topics together, 0 or more"`
+	DataDir        string        `env:"DATA_DIR" accepts:"a directory that keeps messages over a restart, made if it is missing; empty keeps them in memory. It does not go with NATS_URL"`
 	SubscribeKey   string        `env:"SUBSCRIBE_KEY" accepts:"the secret that signs the tokens for private topics, at least 32 bytes without white space at its ends; empty closes private topics" secret:"true"`
 	MaxClients     uint64        `env:"MAX_CLIENTS" envDefault:"0" accepts:"how many streams may be open at the same time, 0 for any number"`
 	Metrics        bool          `env:"METRICS" envDefault:"false" accepts:"true for the page /metrics, or false"`
@@ -92,6 +93,9 @@ func Load(environment map[string]string) (Config, error) {
 		if !check.ok {
 			return cfg, unusable(check.field, environment)
 		}
+	}
+	if cfg.DataDir != "" && cfg.NATSURL != "" {
+		return cfg, fmt.Errorf("DATA_DIR=%q and NATS_URL are both set: NATS keeps the messages then, so leave one of them out", cfg.DataDir)
 	}
 	return cfg, nil
 }

@@ -36,6 +36,7 @@ type history struct {
 	unknown  uint64        // lost messages up to this number are not in lost
 	cost     int64         // bytes that are counted for the history, without its messages
 	grave    *list.Element // its place in histories.empty, if it has no messages
+	noted    History       // what Changes returned last
 }
 
 // histories are the kept messages of all topics. The hub's lock guards them.
@@ -51,6 +52,7 @@ type histories struct {
 	buried  int64      // bytes of the empty histories
 	last    uint64     // number of the latest message
 	awaited []*history // histories that lost messages with numbers above last
+	record  *record    // what changes, for a log that survives a restart; otherwise nil
 }
 
 func newHistories(limits Limits, gone uint64) *histories {
@@ -90,15 +92,25 @@ func (k *histories) add(m Message, frame []byte) {
 	if m.End {
 		t.ended = m.Number
 	}
-	kept := &message{m.Number, frame, t}
-	t.messages = append(t.messages, kept)
-	k.all = append(k.all, kept)
-	k.kept++
-	k.bytes += messageCost + size(frame)
-	k.settle(t)
+	k.keep(t, m.Number, frame)
 	if len(t.messages) > k.limits.History {
 		k.drop(t)
 	}
+	k.trim()
+}
+
+// keep keeps a message without a look at the limits.
+func (k *histories) keep(t *history, number uint64, frame []byte) {
+	m := &message{number, frame, t}
+	t.messages = append(t.messages, m)
+	k.all = append(k.all, m)
+	k.kept++
+	k.bytes += messageCost + size(frame)
+	k.settle(t)
+}
+
+// trim drops the oldest messages until all histories together are within their limit.
+func (k *histories) trim() {
 	for k.bytes-min(k.buried, leastBuried) > k.limits.HistoryBytes && k.kept > 0 {
 		k.drop(k.oldest().history)
 	}
@@ -143,6 +155,7 @@ func (k *histories) drop(t *history) {
 	k.kept--
 	k.bytes -= messageCost + size(m.frame)
 	m.frame = nil
+	k.record.drop(m.number)
 	if k.oldest(); len(k.all) > 64 && k.kept < len(k.all)/2 {
 		k.all = slices.DeleteFunc(k.all, func(m *message) bool { return m.frame == nil })
 	}
@@ -211,6 +224,7 @@ func (k *histories) dropAllUpTo(number uint64) int {
 // settle counts the bytes of a history that has changed, and keeps the list of empty histories. Empty ones take
 // at most an eighth of all bytes: beyond that, those that have not changed for longest are forgotten.
 func (k *histories) settle(t *history) {
+	k.record.note(t)
 	k.uncount(t)
 	if len(t.messages) == 0 && t.ended == 0 && t.gone <= k.other.gone {
 		delete(k.topics, t.key) // nothing to remember
@@ -225,6 +239,7 @@ func (k *histories) settle(t *history) {
 	k.buried += t.cost
 	for k.buried > max(k.limits.HistoryBytes/8, leastBuried) {
 		forgotten := k.empty.Front().Value.(*history)
+		k.record.note(forgotten)
 		k.uncount(forgotten)
 		delete(k.topics, forgotten.key)
 		if forgotten.gone > k.other.gone {

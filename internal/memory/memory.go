@@ -5,20 +5,12 @@ package memory
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
 
 	"gin-sse/internal/hub"
-)
-
-// A publisher that got no answer sends its message again with the same key. The log remembers what a key was used
-// for during this time, and for this many keys at most.
-const (
-	remembered = 2 * time.Minute
-	maxKeys    = 100_000
+	"gin-sse/internal/idempotency"
 )
 
 // Log numbers messages. Its methods may be called from any number of goroutines.
@@ -27,26 +19,14 @@ type Log struct {
 
 	mu     sync.Mutex
 	number uint64 // of the latest message
-	uses   map[string]use
-	order  []keyUse // the oldest first
-}
-
-// use is what a key was used for.
-type use struct {
-	message [sha256.Size]byte
-	id      string
-}
-
-type keyUse struct {
-	key string
-	at  time.Time
+	keys   *idempotency.Keys
 }
 
 // New returns a log that hands its messages to the hub, in an epoch of its own: its numbers may have been given
 // before, by the same server before a restart.
 func New(events *hub.Hub) *Log {
 	events.Begin(strings.ToLower(rand.Text()[:8]), 0, 0)
-	return &Log{events: events, uses: map[string]use{}}
+	return &Log{events: events, keys: idempotency.New()}
 }
 
 // Publish gives each message its number and hands it to the hub, in this order. It returns how many it published, and
@@ -67,22 +47,20 @@ func (l *Log) Publish(_ context.Context, messages ...hub.Message) (kept int, id 
 }
 
 func (l *Log) publish(m hub.Message) (id string, err error) {
-	key := m.Key
-	var message [sha256.Size]byte
-	if key != "" {
-		message = digest(m)
+	var digest idempotency.Digest
+	if m.Key != "" {
+		digest = idempotency.Sum(m)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	for len(l.order) > 0 && now.Sub(l.order[0].at) > remembered {
-		l.forgetOldest()
-	}
-	if used, ok := l.uses[key]; ok {
-		if used.message != message {
-			return "", hub.ErrKeyReused
+	l.keys.Forget(now)
+	if m.Key != "" {
+		if number, err := l.keys.Find(m.Key, digest); err != nil {
+			return "", err
+		} else if number > 0 {
+			return l.events.ID(number), nil
 		}
-		return used.id, nil
 	}
 	if l.events.Ended(m.Topic) {
 		return "", hub.ErrEnded
@@ -92,26 +70,9 @@ func (l *Log) publish(m hub.Message) (id string, err error) {
 		return "", err
 	}
 	l.number = m.Number
-	id = l.events.ID(m.Number)
-	if key != "" {
-		l.uses[key] = use{message, id}
-		l.order = append(l.order, keyUse{key, now})
+	if m.Key != "" {
+		l.keys.Add(idempotency.Use{Key: m.Key, Number: m.Number, Digest: digest, At: now})
+		l.keys.Forget(now)
 	}
-	if len(l.order) > maxKeys {
-		l.forgetOldest()
-	}
-	return id, nil
-}
-
-func (l *Log) forgetOldest() {
-	delete(l.uses, l.order[0].key)
-	l.order[0], l.order = keyUse{}, l.order[1:]
-}
-
-// digest returns a hash that differs from message to message.
-func digest(m hub.Message) [sha256.Size]byte {
-	d := sha256.New()
-	fmt.Fprintf(d, "%q %q %t ", m.Topic, m.Name, m.End)
-	d.Write(m.Data)
-	return [sha256.Size]byte(d.Sum(nil))
+	return l.events.ID(m.Number), nil
 }

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"gin-sse/internal/hub"
+	"gin-sse/internal/idempotency"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -96,14 +97,14 @@ func TestKeysAreForgottenAfterTwoMinutesOr100000Others(t *testing.T) {
 		if second == first {
 			t.Error("the key was not forgotten after two minutes")
 		}
-		for i := range maxKeys - 1 {
+		for i := range idempotency.MaxKeys - 1 {
 			publish(t, l, fmt.Sprint(i), m)
 		}
 		if again := publish(t, l, "key", m); again != second {
 			t.Error("the key was forgotten before 100,000 others were used")
 		}
-		if len(l.uses) != maxKeys || len(l.order) != maxKeys {
-			t.Errorf("%d keys are kept, want %d", len(l.uses), maxKeys)
+		if l.keys.Len() != idempotency.MaxKeys {
+			t.Errorf("%d keys are kept, want %d", l.keys.Len(), idempotency.MaxKeys)
 		}
 		publish(t, l, "one more", m)
 		if again := publish(t, l, "key", m); again == second {

@@ -1,0 +1,327 @@
+// Package journal is the log of a server that works alone and loses nothing in a restart: it keeps messages in a file
+// before it acknowledges them. The file is a database of go.etcd.io/bbolt.
+package journal
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	bolt "go.etcd.io/bbolt"
+
+	"gin-sse/internal/hub"
+	"gin-sse/internal/idempotency"
+)
+
+const (
+	maxBatch      = 512     // messages that one transaction takes, unless a single call has more
+	maxBatchBytes = 1 << 20 // bytes of messages that one transaction takes, unless a single call has more
+
+	probeWait = time.Second     // between two attempts to write while the disk fails
+	slow      = 5 * time.Second // after which a publisher need not wait any longer
+)
+
+var errSlow = errors.New("the disk did not store it in time")
+
+// Journal keeps messages on disk and hands them to a hub. Its methods may be called from any number of goroutines.
+type Journal struct {
+	events  *hub.Hub
+	log     func(format string, args ...any)
+	queue   chan *call
+	stop    chan struct{} // closed by Close
+	done    chan struct{} // closed when run has returned
+	once    sync.Once
+	metrics metrics
+
+	// These belong to the goroutine run, once there is one.
+	dir     *os.File // locked
+	db      *bolt.DB
+	last    uint64 // number of the last message that was acknowledged
+	keys    *idempotency.Keys
+	changes hub.Changes // to be noted in the next transaction
+	failed  int         // bytes of the batch that could not be written
+	broken  bool        // no transaction can be begun any more
+	closed  bool        // the hub is
+
+	mu      sync.Mutex
+	problem error     // why nothing can be stored, or nil
+	since   time.Time // when the transaction under way was begun, or zero
+}
+
+// call is a call of Publish that waits for its answer.
+type call struct {
+	messages []hub.Message
+	answer   chan struct{} // closed when the rest is set
+	kept     int
+	id       string
+	err      error
+}
+
+// Publish stores messages, in this order, hands them to the hub, and returns how many it stored and the id of the last
+// one. It returns when they are on the disk. If that is not all of them, the error says why the next one was not
+// stored: hub.ErrEnded if its topic has ended, hub.ErrClosed after Close, that its data is not JSON, or what is wrong
+// with the disk. If ctx ends first, or the disk takes longer than 5 s, they may be stored all the same.
+//
+// A key that was used in the last two minutes stores nothing and stands for the original id, unless 100,000 other keys
+// were used since. If it was used for another message, the error is hub.ErrKeyReused. An empty key means no key.
+func (j *Journal) Publish(ctx context.Context, messages ...hub.Message) (kept int, id string, err error) {
+	c := &call{answer: make(chan struct{})}
+	var invalid error
+	for _, m := range messages {
+		if m, invalid = compact(m); invalid != nil {
+			break
+		}
+		c.messages = append(c.messages, m)
+	}
+	if len(c.messages) == 0 {
+		return 0, "", invalid
+	}
+	timeout := time.NewTimer(slow)
+	defer timeout.Stop()
+	select {
+	case j.queue <- c:
+	case <-j.stop:
+		return 0, "", hub.ErrClosed
+	case <-ctx.Done():
+		return 0, "", context.Cause(ctx)
+	case <-timeout.C:
+		return 0, "", errSlow
+	}
+	select {
+	case <-c.answer:
+		if c.err == nil {
+			c.err = invalid
+		}
+		return c.kept, c.id, c.err
+	case <-ctx.Done():
+		return 0, "", context.Cause(ctx)
+	case <-timeout.C:
+		return 0, "", errSlow
+	}
+}
+
+// compact returns the message with its data as the hub sends it. What is stored must never be refused by the hub.
+func compact(m hub.Message) (hub.Message, error) {
+	if m.End && len(m.Data) == 0 {
+		return m, nil
+	}
+	var data bytes.Buffer
+	if err := json.Compact(&data, m.Data); err != nil {
+		return m, fmt.Errorf("encode message: %w", err)
+	}
+	m.Data = data.Bytes()
+	return m, nil
+}
+
+// Ready returns nil while messages can be stored, and otherwise why they cannot.
+func (j *Journal) Ready() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.problem == nil && !j.since.IsZero() && time.Since(j.since) > slow {
+		return fmt.Errorf("the disk has not answered for %v", time.Since(j.since).Truncate(time.Second))
+	}
+	return j.problem
+}
+
+// Close stores what waits, ends the journal and waits for its end. Publish then returns hub.ErrClosed.
+func (j *Journal) Close() {
+	j.once.Do(func() { close(j.stop) })
+	<-j.done
+}
+
+// run stores what the calls of Publish bring, until Close. While one transaction is written, the next calls gather.
+func (j *Journal) run() {
+	defer close(j.done)
+	defer j.release()
+	debug.SetPanicOnFault(true) // the file is mapped into memory: a disk that cannot be read must not end the process
+	probe := time.NewTicker(probeWait)
+	defer probe.Stop()
+	for {
+		select {
+		case c := <-j.queue:
+			j.serve(j.gather(c))
+		case <-probe.C:
+			if j.failed > 0 && !j.broken {
+				j.probe()
+			}
+		case <-j.stop:
+			if j.failed == 0 && !j.closed {
+				_ = j.commit(batch{last: j.last}, 0) // saves the next start some work
+			}
+			return
+		}
+	}
+}
+
+// gather returns the call and those that wait with it, up to the bounds of a transaction.
+func (j *Journal) gather(c *call) (calls []*call) {
+	for messages, size := 0, 0; ; {
+		calls = append(calls, c)
+		messages += len(c.messages)
+		for _, m := range c.messages {
+			size += len(m.Data)
+		}
+		if messages >= maxBatch || size >= maxBatchBytes {
+			return calls
+		}
+		select {
+		case c = <-j.queue:
+		default:
+			return calls
+		}
+	}
+}
+
+// batch is what one transaction stores.
+type batch struct {
+	messages []hub.Message
+	uses     []idempotency.Use
+	last     uint64 // number of the last message, of this batch or before it
+	bytes    int
+}
+
+// serve stores the messages of these calls in one transaction, hands them to the hub and answers the calls.
+func (j *Journal) serve(calls []*call) {
+	b := batch{last: j.last}
+	ended := map[string]bool{} // by messages of this batch
+	now := time.Now()
+	j.keys.Forget(now)
+	for _, c := range calls {
+		for _, m := range c.messages {
+			var number uint64
+			if number, c.err = j.number(&b, ended, m, now); c.err != nil {
+				break
+			}
+			c.kept, c.id = c.kept+1, j.events.ID(number)
+		}
+	}
+	var err error
+	if len(b.messages) > 0 {
+		err = j.store(b)
+	}
+	for _, c := range calls {
+		if err != nil {
+			c.kept, c.id, c.err = 0, "", err
+		}
+		close(c.answer)
+	}
+}
+
+// number adds a message to the batch and returns its number. If its key was used before, it returns the number of then.
+func (j *Journal) number(b *batch, ended map[string]bool, m hub.Message, now time.Time) (uint64, error) {
+	use := idempotency.Use{Key: m.Key, At: now}
+	if m.Key != "" {
+		use.Digest = idempotency.Sum(m)
+		if number, err := j.keys.Find(m.Key, use.Digest); err != nil || number > 0 {
+			return number, err
+		}
+	}
+	switch {
+	case j.closed:
+		return 0, hub.ErrClosed
+	case ended[m.Topic] || j.events.Ended(m.Topic):
+		return 0, hub.ErrEnded
+	}
+	b.last++
+	m.Number, use.Number = b.last, b.last
+	if m.Key != "" {
+		j.keys.Add(use)
+		b.uses = append(b.uses, use)
+	}
+	if m.End {
+		ended[m.Topic] = true
+	}
+	b.messages = append(b.messages, m)
+	b.bytes += len(m.Topic) + len(m.Name) + len(m.Data) + len(m.Key)
+	return m.Number, nil
+}
+
+// store writes a batch to the disk and then hands it to the hub. If it cannot be written, nothing has happened.
+func (j *Journal) store(b batch) error {
+	err := j.Ready()
+	if err == nil {
+		err = j.commit(b, 0)
+	}
+	if err != nil {
+		j.keys.Undo(j.last)
+		j.failed = max(1, b.bytes)
+		j.tell(err)
+		return err
+	}
+	j.last = b.last
+	var silent []uint64 // ends without an event: Changes has what comes of them
+	for _, m := range b.messages {
+		if err := j.events.Append(m); err != nil { // only hub.ErrClosed, as compact has checked the data
+			j.closed = true // what is stored is acknowledged: subscribers get it after the restart
+			break
+		}
+		if len(m.Data) == 0 {
+			silent = append(silent, m.Number)
+		}
+	}
+	j.changes = j.events.Changes()
+	j.changes.Dropped = append(j.changes.Dropped, silent...)
+	return nil
+}
+
+// probe finds out whether a batch as large as the one that failed can be stored by now.
+func (j *Journal) probe() {
+	err := j.commit(batch{last: j.last}, min(j.failed, maxBatchBytes))
+	if err == nil {
+		j.failed = 0
+	}
+	j.tell(err)
+}
+
+// commit writes a batch, and what the hub has dropped since the last one. It also writes so many bytes that mean
+// nothing, which the next commit removes. A panic of the database is an error, too.
+func (j *Journal) commit(b batch, more int) (err error) {
+	begin := time.Now()
+	j.mu.Lock()
+	j.since = begin
+	j.mu.Unlock()
+	defer func() {
+		if p := recover(); p != nil {
+			j.broken = true
+			err = fmt.Errorf("the database in DATA_DIR failed, and the server must be started again: %v", p)
+		}
+		j.mu.Lock()
+		j.since = time.Time{}
+		j.mu.Unlock()
+		j.metrics.commit(time.Since(begin), b.bytes, err)
+	}()
+	return j.db.Update(func(tx *bolt.Tx) error { return j.write(tx, b, more) })
+}
+
+// tell sets why nothing can be stored, and logs when that begins and ends.
+func (j *Journal) tell(err error) {
+	j.mu.Lock()
+	before := j.problem
+	j.problem = err
+	j.mu.Unlock()
+	switch {
+	case before == nil && err != nil:
+		j.log("messages cannot be stored in DATA_DIR: %v; POST /sse answers 503 until they can", err)
+	case before != nil && err == nil:
+		j.log("messages can be stored in DATA_DIR again")
+	}
+}
+
+// Size returns how many bytes the file has.
+func (j *Journal) Size() int64 {
+	info, err := os.Stat(file(j.dir.Name()))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// Collectors returns the figures for Prometheus.
+func (j *Journal) Collectors() []prometheus.Collector { return j.metrics.collectors(j.Size) }

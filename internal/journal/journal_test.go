@@ -1,0 +1,170 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"gin-sse/internal/hub"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// server is a hub with its journal, which can be started again.
+type server struct {
+	t      testing.TB
+	dir    string
+	limits hub.Limits
+	events *hub.Hub
+	*Journal
+}
+
+func start(t testing.TB, dir string, limits hub.Limits) *server {
+	t.Helper()
+	s := &server{t: t, dir: dir, limits: limits}
+	s.open()
+	t.Cleanup(s.close)
+	return s
+}
+
+func (s *server) open() {
+	s.t.Helper()
+	s.events = hub.New(s.limits)
+	var err error
+	if s.Journal, err = Open(s.dir, s.events, s.t.Logf); err != nil {
+		s.events.Close()
+		s.t.Fatal(err)
+	}
+}
+
+func (s *server) close() {
+	if s.Journal != nil {
+		s.events.Close()
+		s.Journal.Close()
+		s.Journal = nil
+	}
+}
+
+func (s *server) restart() {
+	s.t.Helper()
+	s.close()
+	s.open()
+}
+
+func (s *server) publish(m hub.Message) (id string) {
+	s.t.Helper()
+	kept, id, err := s.Publish(s.t.Context(), m)
+	if err != nil || kept != 1 {
+		s.t.Fatalf("%d kept, %v", kept, err)
+	}
+	return id
+}
+
+// read returns the data of what a subscriber of these topics gets until all is there, with the names of events that
+// are no messages.
+func (s *server) read(after string, names ...string) (data []string) {
+	s.t.Helper()
+	topics, err := hub.ParseTopics(names)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	events := s.events
+	subscriber, err := events.Subscribe(topics, after)
+	if errors.Is(err, hub.ErrEnded) {
+		return []string{"ended"}
+	} else if err != nil {
+		s.t.Fatal(err)
+	}
+	defer subscriber.Close()
+	// A message that marks the end, on a tick's way: it cannot be told apart by id, so it is read until there is no more.
+	var text strings.Builder
+	ctx := s.t.Context()
+	done := make(chan struct{})
+	close(done)
+	_ = ctx
+	for {
+		piece, err := subscriber.Next(ended{ctx, done})
+		text.Write(piece)
+		if errors.Is(err, hub.ErrEnded) {
+			defer func() { data = append(data, "end") }()
+		}
+		if err != nil {
+			break
+		}
+	}
+	for block := range strings.SplitSeq(text.String(), "\n\n") {
+		if strings.Contains(block, "event:position") {
+			continue
+		}
+		line := ""
+		for part := range strings.SplitSeq(block, "\n") {
+			if strings.HasPrefix(part, "event:gap") {
+				line = "gap " + line
+			}
+			if value, ok := strings.CutPrefix(part, "data:"); ok {
+				line += value
+			}
+		}
+		if line != "" {
+			data = append(data, line)
+		}
+	}
+	return data
+}
+
+func message(topic, data string) hub.Message {
+	return hub.Message{Topic: topic, Data: json.RawMessage(data)}
+}
+
+var plenty = hub.Limits{History: 100, HistoryBytes: 1 << 20}
+
+func TestARestartForgetsNothing(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), plenty)
+	before := s.publish(message("a", "1"))
+	s.publish(hub.Message{Topic: "a", Name: "n", Data: json.RawMessage("2"), Key: "key"})
+	s.publish(message("b", "3"))
+	keyed := s.publish(hub.Message{Topic: "b", Data: json.RawMessage("4"), Key: "key 2"})
+	s.publish(hub.Message{Topic: "c", Data: json.RawMessage("5"), End: true})
+	s.publish(hub.Message{Topic: "b", End: true})
+	for range 3 {
+		s.restart()
+		if got, want := fmt.Sprint(s.read(before, "a", "b")), "[2 3 4]"; got != want {
+			t.Errorf("after the first id there is %s, want %s", got, want)
+		}
+		if got, want := fmt.Sprint(s.read("earliest", "*")), "[1 2 3 4 5]"; got != want {
+			t.Errorf("there is %s, want %s", got, want)
+		}
+		if got, want := fmt.Sprint(s.read(keyed, "b")), "[ended]"; got != want {
+			t.Errorf("a client that has seen the end gets %s, want %s", got, want)
+		}
+		if id := s.publish(hub.Message{Topic: "b", Data: json.RawMessage("4"), Key: "key 2"}); id != keyed {
+			t.Errorf("the key brings %q, want %q", id, keyed)
+		}
+		if _, _, err := s.Publish(t.Context(), hub.Message{Topic: "b", Data: json.RawMessage("0"), Key: "key 2"}); !errors.Is(err, hub.ErrKeyReused) {
+			t.Errorf("the key with another message: %v", err)
+		}
+		for _, topic := range []string{"b", "c"} {
+			if _, _, err := s.Publish(t.Context(), message(topic, "0")); !errors.Is(err, hub.ErrEnded) {
+				t.Errorf("topic %q has ended, and publishing brings %v", topic, err)
+			}
+		}
+	}
+	if id := s.publish(message("a", "7")); !strings.HasSuffix(id, "-7") || strings.Split(id, "-")[0] != strings.Split(before, "-")[0] {
+		t.Errorf("after three restarts the next id is %q, and the first one was %q", id, before)
+	}
+}
+
+// ended is a context that is canceled, so that Next returns what there is and does not wait.
+type ended struct {
+	context.Context
+	done chan struct{}
+}
+
+func (e ended) Done() <-chan struct{} { return e.done }
+func (e ended) Err() error            { return context.Canceled }

@@ -1,0 +1,11 @@
+//go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd)
+
+package journal
+
+import (
+	"os"
+	"time"
+)
+
+// lock leaves it to bbolt to lock its file.
+func lock(*os.File, time.Duration) error { return nil }
