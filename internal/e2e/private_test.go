@@ -154,3 +154,65 @@ func TestTabsWithOtherHeadersDoNotShareAConnection(t *testing.T) {
 		}
 	})
 }
+
+func TestAnExpiredTokenIsRenewedOnceForAllTabsAndTheStreamResumes(t *testing.T) {
+	t.Parallel()
+	inEachBrowser(t, func(t *testing.T, b *browser) {
+		s := newStage(t)
+		b.offline.Store(true) // a 401 is written to the console
+		var tabs []*tab
+		for range 2 {
+			p := b.open(s.url + "/elsewhere")
+			p.until("document.title === 'elsewhere'")
+			p.run("window.asked = 0; window.answers = []")
+			p.source(s.url+"/sse", "{ renew: () => { window.asked++; return new Promise((yes, no) => window.answers.push({ yes, no })); } }")
+			p.until("window.source?.readyState === 1")
+			tabs = append(tabs, p)
+		}
+		s.send("1")
+		for _, p := range tabs {
+			p.gets("1")
+		}
+
+		s.change(func() { s.status, s.epoch = http.StatusUnauthorized, s.epoch+1 })
+		s.send("2")
+		leading := tabs[0]
+		leading.until("asked === 1")
+		leading.run("answers.pop().no(new Error('the application is away'))")
+		leading.until("asked === 2") // by itself, later
+		s.change(func() { s.status = 0 })
+		leading.run("answers.pop().yes(true)")
+		s.send("3")
+		for _, p := range tabs {
+			p.until("source.readyState === 1")
+			p.until("got.at(-1) === '3'")
+			got := slices.DeleteFunc(evaluate[[]string](p, "got"), func(s string) bool { return s == "error undefined" })
+			if want := []string{"1", "2", "3"}; !slices.Equal(got, want) {
+				t.Errorf("a tab got %q, want %q", got, want)
+			}
+		}
+		if asked := evaluate[int](tabs[1], "asked"); asked != 0 {
+			t.Errorf("a tab that does not have the connection renewed the token %d times", asked)
+		}
+	})
+}
+
+func TestARenewalThatDoesNotHelpClosesTheStream(t *testing.T) {
+	t.Parallel()
+	inEachBrowser(t, func(t *testing.T, b *browser) {
+		b.offline.Store(true) // a 401 is written to the console
+		for answer, requests := range map[string]int{"true": 2, "false": 1} {
+			s := newStage(t)
+			s.status = http.StatusUnauthorized
+			p := b.open(s.url + "/elsewhere")
+			p.until("document.title === 'elsewhere'")
+			p.run("window.asked = 0")
+			p.source(s.url+"/sse", "{ renew: async () => { window.asked++; return "+answer+"; } }")
+			p.until("window.source?.readyState === 2")
+			p.gets("error 401")
+			if asked, refused := evaluate[int](p, "asked"), s.get(&s.refused); asked != 1 || refused != requests {
+				t.Errorf("renew gives %s: it was called %d times and the stream asked for %d times, want 1 and %d", answer, asked, refused, requests)
+			}
+		}
+	})
+}

@@ -9,6 +9,7 @@ const final = [204, 400, 401, 403]; // answers that another attempt would not ch
 //
 //   url, init       for fetch
 //   lastId          the id to resume after
+//   renew()         optional: asked after a 401, see docs/browser.md
 //   onevent(event)  { type, data, id, origin }
 //   onid(id)        the id to resume from has changed
 //   onopen()
@@ -17,9 +18,10 @@ const final = [204, 400, 401, 403]; // answers that another attempt would not ch
 //
 // It returns { check, close }. check connects now instead of waiting for the next attempt, and replaces a
 // connection that died unnoticed, because the machine slept or the tab was in the background.
-export function connect({ url, init, lastId, onevent, onid, onopen, onlost }) {
+export function connect({ url, init, lastId, renew, onevent, onid, onopen, onlost }) {
   let pause = 3_000; // ms, until the server says otherwise
   let failures = 0; // in a row
+  let renewed = false; // since a stream was last open: if that did not help, it would not help again
   let heard = Date.now(); // when the last byte came
   let asked; // when the last byte came or the request was sent, whichever is later
   let timer;
@@ -54,10 +56,16 @@ export function connect({ url, init, lastId, onevent, onid, onopen, onlost }) {
       if (lastId) address.searchParams.set('lastEventId', lastId);
       const response = await fetch(address, { ...init, cache: 'no-store', signal });
       const { status, headers } = response;
+      if (status === 401 && renew && !renewed && (await renew())) {
+        if (signal.aborted) return;
+        renewed = true;
+        return open();
+      }
       if (status !== 200 || !/^text\/event-stream *(;|$)/i.test(headers.get('Content-Type'))) {
         return fail({ status, retryAfter: milliseconds(headers.get('Retry-After')) });
       }
       failures = 0;
+      renewed = false;
       heard = asked = Date.now();
       onopen();
 
@@ -76,7 +84,7 @@ export function connect({ url, init, lastId, onevent, onid, onopen, onlost }) {
         parse(decoder.decode(value, { stream: true }));
       }
     } catch {
-      fail({}); // no network, no permission, or cut off
+      fail({}); // no network, no permission, or cut off; or renew could not tell
     }
   }
 

@@ -26,7 +26,7 @@ export class SharedEventSource extends EventTarget {
 
   #share;
 
-  constructor(url, { withCredentials = false, headers = {} } = {}) {
+  constructor(url, { withCredentials = false, headers = {}, renew } = {}) {
     super();
     try {
       this.url = new URL(url, document.baseURI).href;
@@ -44,9 +44,9 @@ export class SharedEventSource extends EventTarget {
     address.searchParams.delete('lastEventId');
     const init = { headers: { Accept: 'text/event-stream', ...headers }, credentials: withCredentials ? 'include' : 'same-origin' };
     this.#share = share({
-      name: JSON.stringify(['SharedEventSource', version, address.href, init]),
+      name: JSON.stringify(['SharedEventSource', version, address.href, init, Boolean(renew)]),
       lastId,
-      open: (handlers) => connect({ url: address.href, init, ...handlers }),
+      open: (handlers) => connect({ url: address.href, init, renew, ...handlers }),
       onevent: ({ type, data, id, origin }) => this.#dispatch(new MessageEvent(type, { data, lastEventId: id, origin })),
       onstate: (state) => this.#change(state),
     });
