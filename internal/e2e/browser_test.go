@@ -293,6 +293,23 @@ func (c *chromium) openFor(b *browser, url string) (window, error) {
 	return w, w.navigate(url)
 }
 
+// private returns the same browser with cookies of its own, if it is Chromium. The others share theirs.
+func (b *browser) private() *browser {
+	b.t.Helper()
+	c, ok := b.driver.(*chromium)
+	if !ok {
+		return b
+	}
+	ctx, end := chromedp.NewContext(c.ctx, chromedp.WithNewBrowserContext())
+	b.t.Cleanup(end)
+	if err := chromedp.Do(ctx); err != nil {
+		b.t.Fatalf("make a private window: %v", err)
+	}
+	other := &browser{t: b.t, name: b.name, driver: &chromium{ctx, end}}
+	other.offline.Store(b.offline.Load())
+	return other
+}
+
 func (b *browser) complain(event any) {
 	switch event := event.(type) {
 	case *runtime.EventExceptionThrown:

@@ -1,0 +1,89 @@
+"""A shop whose customers watch their orders. README.md says how it works."""
+import base64, functools, hashlib, hmac, json, os, pathlib, secrets, threading, time, urllib.parse, urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+SITE = os.environ.get("SITE", "http://localhost:8000")  # where browsers find this shop
+PUSH = os.environ.get("PUSH", "http://localhost:3000")  # where they find gin-sse
+PUBLISH_TOKEN, SUBSCRIBE_KEY = os.environ["PUBLISH_TOKEN"].encode(), os.environ["SUBSCRIBE_KEY"].encode()
+LIFETIME = int(os.environ.get("TOKEN_LIFETIME", 60))  # seconds; so short only to show the renewal
+COOKIE = "HttpOnly; SameSite=Strict" + ("; Secure" if SITE.startswith("https:") else "")
+POLICY = f"default-src 'self'; script-src 'self' {PUSH}; connect-src 'self' {PUSH}; frame-ancestors 'none'; base-uri 'none'"
+FILES = {"/": ("index.html", "text/html"), "/page.js": ("page.js", "text/javascript"), "/style.css": ("style.css", "text/css")}
+
+# A real shop has all this in its database.
+scrypt = functools.partial(hashlib.scrypt, n=2**14, r=8, p=1)
+USERS = {name: (salt := secrets.token_bytes(16), scrypt(word, salt=salt)) for name, word in [("alice", b"tea party"), ("bob", b"can we fix it")]}
+GOODS = [("alice", "1001", "Tea set"), ("alice", "1002", "Pocket watch"), ("bob", "1003", "Spanner")]
+ORDERS = {number: {"customer": name, "number": number, "goods": goods, "status": "received"} for name, number, goods in GOODS}
+LATEST, SESSIONS = {}, {}  # the id of each customer's latest event; whose each session is, and until when
+CHANGING = threading.Lock()  # one change at a time, so that events go out in the order of the changes
+
+def change(order, status):
+    event = order | {"status": status}
+    headers = {"Authorization": b"Bearer " + PUBLISH_TOKEN, "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{PUSH}/sse?topic=private/orders/{order['customer']}", json.dumps(event).encode(), headers)
+    with CHANGING, urllib.request.urlopen(request, timeout=10) as answer:
+        LATEST[order["customer"]], order["status"] = json.load(answer)["id"], status
+
+def access(name):  # the cookie with a JWT that opens this customer's topic and no other
+    encode = lambda data: base64.urlsafe_b64encode(data).rstrip(b"=")
+    claims = {"topics": [f"private/orders/{name}"], "sub": name, "exp": int(time.time()) + LIFETIME}
+    text = encode(b'{"alg":"HS256","typ":"JWT"}') + b"." + encode(json.dumps(claims).encode())
+    token = (text + b"." + encode(hmac.digest(SUBSCRIBE_KEY, text, "sha256"))).decode()
+    return ("Set-Cookie", f"access_token={token}; Path=/sse; Max-Age={LIFETIME}; {COOKIE}")
+
+class Shop(BaseHTTPRequestHandler):
+    timeout = 10  # seconds for a client to send its request
+    def do_GET(self):
+        file, kind = FILES.get(self.path, ("", ""))
+        _, name = self.session()
+        if file:
+            self.answer(200, ("Content-Type", kind), body=pathlib.Path(__file__).with_name(file).read_bytes())
+        elif self.path == "/orders" and name:
+            latest = LATEST.get(name, "earliest")  # before the orders are read: an event may come twice then, but none is missed
+            orders = [order for order in ORDERS.values() if order["customer"] == name]
+            shop = {"name": name, "orders": orders, "stream": f"{PUSH}/sse?topic=private/orders/{name}&lastEventId={latest}"}
+            self.answer(200, ("Content-Type", "application/json"), ("Cache-Control", "no-store"), body=json.dumps(shop).encode())
+        else:
+            self.answer(401 if self.path == "/orders" else 404)
+
+    def do_POST(self):
+        size = self.headers.get("Content-Length", "")
+        form = dict(urllib.parse.parse_qsl(self.rfile.read(int(size)).decode("latin-1"))) if size.isdecimal() and int(size) < 1000 else {}
+        session, name = self.session()  # nothing else in a request says whose it is
+        if self.path == "/change" and hmac.compare_digest(self.headers.get("Authorization", "").encode(), b"Bearer " + PUBLISH_TOKEN):
+            try:
+                change(ORDERS[form["order"]], form["status"])
+            except (KeyError, OSError) as error:
+                return self.answer(502, body=f"The order stays as it was: {error!r}\n".encode())
+            self.answer(204)
+        elif self.headers.get("Origin") != SITE:  # another site's page must not act for our customer
+            self.answer(403)
+        elif self.path == "/sign-in":  # an unknown name takes as long as a wrong password
+            salt, password = USERS.get(form.get("name"), (b"", b""))
+            if not hmac.compare_digest(scrypt(form.get("password", "").encode(), salt=salt), password):
+                return self.answer(303, ("Location", "/#wrong"))
+            session = secrets.token_urlsafe()
+            SESSIONS[session] = form["name"], time.time() + 8 * 3600
+            self.answer(303, ("Location", "/"), ("Set-Cookie", f"shop={session}; Path=/; {COOKIE}"), access(form["name"]))
+        elif self.path == "/sign-out":
+            SESSIONS.pop(session, None)
+            self.answer(303, ("Location", "/"), *[("Set-Cookie", f"{gone}; Max-Age=0; {COOKIE}") for gone in ("shop=; Path=/", "access_token=; Path=/sse")])
+        else:
+            self.answer(*[204, access(name)] if self.path == "/renew" and name else [401])
+
+    def session(self):
+        session = dict(cookie.partition("=")[::2] for cookie in self.headers.get("Cookie", "").split("; ")).get("shop")
+        name, until = SESSIONS.get(session, (None, 0))
+        return session, name if time.time() < until else None
+
+    def answer(self, status, *headers, body=b""):
+        self.send_response(status)
+        for header in [("Content-Security-Policy", POLICY), *headers]:
+            self.send_header(*header)
+        self.end_headers()
+        self.wfile.write(body)
+
+server = ThreadingHTTPServer(("127.0.0.1", urllib.parse.urlsplit(SITE).port or 8000), Shop)
+print(f"The shop is at {SITE}", flush=True)
+server.serve_forever()
