@@ -1,0 +1,265 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"gin-sse/internal/testlog"
+	"gin-sse/internal/testport"
+)
+
+const (
+	answerText     = "document.querySelector('main').textContent"
+	answerState    = "document.querySelector('output').value"
+	answerIsWhole  = answerState + " === 'Finished'"
+	answerIsShown  = "location.pathname.length > 1 && " + answerText + ".length > 100"
+	askForAnAnswer = "document.querySelector('form').requestSubmit()"
+)
+
+// answering is docs/examples/answer, started with the two commands of its README on other ports.
+type answering struct {
+	t             *testing.T
+	root          string // a copy of the project, as far as the app needs it
+	dir           string // of the push server
+	model         string // all that the model writes
+	push          *app
+	pushEnv       []string
+	appEnv, words []string // of the app's command
+	url           string   // of the app
+	killApp       func()
+}
+
+// startAnswering starts it with a model that writes its text so many times over.
+func startAnswering(t *testing.T, times int) *answering {
+	t.Helper()
+	long(t)
+	if _, err := exec.LookPath("node"); err != nil {
+		missing(t, "node", "apt-get install nodejs")
+	}
+	x := &answering{t: t, root: t.TempDir(), dir: t.TempDir()}
+	for _, folder := range []string{"public/lib", "docs/examples/answer"} {
+		if err := os.CopyFS(filepath.Join(x.root, folder), os.DirFS(filepath.Join("..", "..", folder))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	example := filepath.Join(x.root, "docs", "examples", "answer")
+	readme, err := os.ReadFile(filepath.Join(example, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	model, err := os.ReadFile(filepath.Join(example, "model.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.model = strings.Repeat(string(model), times)
+	if err := os.WriteFile(filepath.Join(example, "model.txt"), []byte(x.model), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pushPort, appPort := fmt.Sprint(testport.Free(t)), fmt.Sprint(testport.Free(t))
+	x.url = "http://localhost:" + appPort
+	for line := range strings.Lines(strings.ReplaceAll(string(readme), "http://localhost:4000", x.url)) {
+		command, ok := strings.CutPrefix(line, "    ")
+		env, words := settings(command)
+		switch {
+		case !ok:
+		case strings.Join(words, " ") == "go run main.go":
+			x.pushEnv = append(env, "PORT="+pushPort)
+		case len(words) == 2 && words[0] == "node":
+			x.appEnv, x.words = append(env, "PORT="+appPort, "PUSH_URL=http://localhost:"+pushPort), words
+		}
+	}
+	if x.pushEnv == nil || x.words == nil {
+		t.Fatal("the README does not have both commands")
+	}
+	x.startPush()
+	x.startApp()
+	return x
+}
+
+// settings splits a command of a shell into the variables before it and its words.
+func settings(command string) (env, words []string) {
+	words = strings.Fields(command)
+	for len(words) > 0 && strings.Contains(words[0], "=") {
+		env, words = append(env, words[0]), words[1:]
+	}
+	return env, words
+}
+
+func (x *answering) startPush() {
+	x.t.Helper()
+	x.push = startIn(x.t, x.dir, x.pushEnv...)
+}
+
+func (x *answering) startApp() {
+	x.t.Helper()
+	cmd := exec.Command(x.words[0], x.words[1:]...)
+	cmd.Dir = x.root
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, x.appEnv...)
+	out := new(testlog.Log)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		x.t.Fatal(err)
+	}
+	x.killApp = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // its status is that of a program that was killed
+		if said := strings.TrimSpace(out.String()); said != "Open "+x.url {
+			x.t.Errorf("the app said:\n%s", said)
+		}
+	})
+	x.t.Cleanup(x.killApp)
+	out.Wait(x.t, "Open "+x.url)
+}
+
+// ask asks a question in a new tab, and waits until the answer grows there.
+func (x *answering) ask(b *browser) *tab {
+	x.t.Helper()
+	p := b.open(x.url)
+	p.until("document.querySelector('form') !== null")
+	p.run(askForAnAnswer)
+	p.until(answerIsShown)
+	return p
+}
+
+// wantsAll waits until the answer has ended, and fails the test unless the tab shows each word once and in order.
+func (x *answering) wantsAll(tabs ...*tab) {
+	x.t.Helper()
+	for n, p := range tabs {
+		p.until(answerIsWhole)
+		if got := evaluate[string](p, answerText); got != x.model {
+			x.t.Errorf("page %d shows other words than the model wrote: %s", n+1, difference(got, x.model))
+		}
+	}
+}
+
+// reload reloads a page, and waits until the new one shows words.
+func (x *answering) reload(p *tab) {
+	x.t.Helper()
+	p.run("window.old = true; location.reload()")
+	p.until("!window.old && document.querySelector('output') !== null && " + answerIsShown)
+}
+
+func difference(got, want string) string {
+	at := 0
+	for at < min(len(got), len(want)) && got[at] == want[at] {
+		at++
+	}
+	begin := max(0, at-40)
+	return fmt.Sprintf("%d bytes, want %d; they differ at %d: %q, want %q", len(got), len(want), at,
+		got[begin:min(len(got), at+40)], want[begin:min(len(want), at+40)])
+}
+
+func TestAnAnswerGoesOnAfterAReloadInASecondTabAndInAnotherBrowser(t *testing.T) {
+	t.Parallel()
+	x := startAnswering(t, 1)
+	b := browse(t)
+	first := x.ask(b)
+	address := evaluate[string](first, "location.href")
+	length := evaluate[int](first, answerText+".length")
+	first.until(fmt.Sprintf("%s.length > %d + 200 && %s === 'Writing'", answerText, length, answerState)) // it grows
+	if err := first.window.resize(600, 400); err != nil {
+		t.Fatal(err)
+	}
+	first.do(prefer("light"))
+	first.until(answerText + ".length > 500")
+	first.picture("answer")
+	x.reload(first)
+	second := b.open(address)
+	third := engines[1].use(t).open(address)
+	for _, p := range []*tab{first, second, third} {
+		p.until(answerIsShown)
+		if shown := evaluate[string](p, answerText); !strings.HasPrefix(x.model, shown) {
+			t.Errorf("a page does not begin with the first word: %q", shown)
+		}
+	}
+	x.wantsAll(first, second, third)
+	for _, p := range []*tab{first, second, third} {
+		p.until("document.querySelector('h1').textContent === 'How does an answer survive a reload?' && document.querySelector('footer button').hidden && document.querySelector('main').ariaBusy === 'false'")
+	}
+	x.reload(first)
+	x.wantsAll(first, b.open(address))
+}
+
+func TestStopStopsTheModelAndEndsTheTopic(t *testing.T) {
+	t.Parallel()
+	x := startAnswering(t, 1)
+	b := browse(t)
+	first := x.ask(b)
+	second := b.open(evaluate[string](first, "location.href"))
+	second.until(answerIsShown)
+	second.run("document.querySelector('footer button').click()")
+	first.until(answerState + " === 'Stopped'")
+	second.until(answerState + " === 'Stopped'")
+	shown := evaluate[string](first, answerText)
+	if shown == x.model || !strings.HasPrefix(x.model, shown) || evaluate[string](second, answerText) != shown {
+		t.Errorf("the pages show %q, and not the same beginning of the answer", shown)
+	}
+
+	// The topic takes nothing more, and the page of an answer that was stopped stays as it is.
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
+		x.push.url+"/sse?topic=private/answers"+evaluate[string](first, "location.pathname"), strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer secret")
+	request.Header.Set("Content-Type", "application/json")
+	response, err := client(t).Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusConflict {
+		t.Errorf("publishing to the topic of an answer that was stopped: %s", response.Status)
+	}
+	x.reload(first)
+	first.until(answerState + " === 'Stopped'")
+	if again := evaluate[string](first, answerText); again != shown {
+		t.Errorf("after a reload, the page shows %q, want %q", again, shown)
+	}
+}
+
+func TestNoWordIsLostOrDoubledWhenThePushServerIsKilledTwice(t *testing.T) {
+	t.Parallel()
+	x := startAnswering(t, 3)
+	b := browse(t)
+	b.offline.Store(true)
+	first := x.ask(b)
+	address := evaluate[string](first, "location.href")
+	second := b.open(address)
+	third := engines[1].use(t).open(address)
+	pages := []*tab{first, second, third}
+	for range 2 {
+		shown := evaluate[int](first, answerText+".length")
+		x.push.stop(syscall.SIGKILL)
+		first.until("/^Connection lost/.test(" + answerState + ")")
+		x.startPush()
+		first.until(fmt.Sprintf("%s.length > %d", answerText, shown))
+	}
+	pages = append(pages, b.open(address))
+	x.wantsAll(pages...)
+}
+
+func TestAPageSaysThatItsAnswerIsBrokenOffWhenTheAppWasKilled(t *testing.T) {
+	t.Parallel()
+	x := startAnswering(t, 1)
+	b := browse(t)
+	b.offline.Store(true)
+	p := x.ask(b)
+	x.killApp()
+	const brokenOff = answerState + ".startsWith('Broken off')"
+	p.until(brokenOff)
+	shown := evaluate[string](p, answerText)
+	x.startApp()
+	x.reload(p)
+	p.until(brokenOff)
+	if again := evaluate[string](p, answerText); again != shown || !strings.HasPrefix(x.model, shown) {
+		t.Errorf("the page shows %q after a reload, and %q before", again, shown)
+	}
+}
