@@ -62,12 +62,14 @@ type Replica struct {
 	looked  jetstream.StreamState // what the last look found in the stream
 	oldest  string                // the subject of the stream's first message then, or empty
 	behind  time.Time             // since when the stream ends before the last message that came
+	refused bool                  // the stream could not be made to take batches
 	ahead   []uint64              // the numbers of the messages to come, if some are missing between them
 
 	mu       sync.Mutex
 	problem  string          // why the stream is not followed, or empty
 	told     map[string]bool // problems that were logged since all was well
 	lost     func()          // ends following when the connection is lost
+	batches  bool            // the stream takes batches
 	stopping context.Context // ends when the replica is to stop
 	stop     context.CancelFunc
 }

@@ -32,58 +32,93 @@ var ErrAway = errors.New("NATS did not store it in time")
 // means no key. The error is hub.ErrEnded if this replica knows that the topic has ended, hub.ErrTooLarge if
 // NATS does not accept a message of this size, and ErrAway after 5 s without success.
 func (r *Replica) Publish(ctx context.Context, messages ...hub.Message) (kept int, id string, err error) {
-	for i, m := range messages {
-		next, err := r.publish(ctx, m)
-		if err != nil {
-			return i, id, err
+	all := make([]outgoing, 0, len(messages))
+	for _, m := range messages {
+		o, problem := encode(r.cfg.Stream, m)
+		if problem != nil {
+			err = problem // those before it go first
+			break
 		}
-		id = next
+		all = append(all, o)
 	}
-	return len(messages), id, nil
+	for together := true; kept < len(all); {
+		n, next, isNew, problem := r.advance(ctx, all[kept:], together)
+		if problem != nil {
+			return kept, id, problem
+		}
+		kept, id = kept+n, next
+		together = isNew // NATS refuses a batch that repeats one key; what follows a repeated key is often repeated too
+	}
+	return kept, id, err
 }
 
-func (r *Replica) publish(ctx context.Context, m hub.Message) (id string, err error) {
-	key := m.Key
-	message, err := encode(r.cfg.Stream, m)
-	if err != nil {
-		return "", err
-	}
-	once := key
-	if once == "" {
-		once = nuid.Next() // an attempt after a lost answer must not store the message twice
-	}
+// outgoing is a message on its way into the stream.
+type outgoing struct {
+	*nats.Msg
+	topic string
+	once  string // its key, or one made up: an attempt after a lost answer must not store the message twice
+	keyed bool   // the publisher gave the key
+	end   bool   // it ends its topic
+	tried bool   // it may have been stored by an attempt whose answer was lost
+}
+
+// advance stores the first of the messages, and as many of the following as it can together with it. A batch that
+// NATS refuses, or does not answer, is no reason to give up: its first message is then stored alone, over as many
+// attempts as fit into 5 s. So no message is stored after one that is missing. isNew is false if the key of that
+// first message was used before.
+func (r *Replica) advance(ctx context.Context, messages []outgoing, together bool) (n int, id string, isNew bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, publishWait)
 	defer cancel()
 	defer context.AfterFunc(r.stopping, func() { time.AfterFunc(stopWait, cancel) })()
 
-	for tried, ended := false, false; ; {
+	if together && r.following() {
+		if n = r.batchable(ctx, messages); n > 1 {
+			if id, err = r.storeBatch(ctx, messages[:n]); err == nil {
+				return n, id, true, nil
+			}
+		}
+	}
+	id, isNew, err = r.publish(ctx, &messages[0])
+	return 1, id, isNew, err
+}
+
+// publish stores one message. It tries until ctx ends.
+func (r *Replica) publish(ctx context.Context, o *outgoing) (id string, isNew bool, err error) {
+	for ended := false; ; {
 		following := r.following()
 		if err = errNotFollowed; following {
-			if !tried { // later, this very message may have ended the topic
-				ended = r.events.Ended(m.Topic)
+			if err = nil; !o.tried { // later, this very message may have ended the topic
+				ended, err = r.ended(ctx, o.topic)
 			}
-			if ended && key == "" {
-				return "", hub.ErrEnded
+			if ended && !o.keyed {
+				return "", false, hub.ErrEnded
 			}
-			tried = true
-			id, err = r.store(ctx, once, message, ended)
+			if err == nil {
+				o.tried = true
+				id, isNew, err = r.store(ctx, o, ended)
+			}
 		}
 		var refused *jetstream.APIError
 		switch {
-		case err == nil, errors.Is(err, hub.ErrEnded) && key != "", errors.Is(err, hub.ErrKeyReused):
-			return id, err
+		case err == nil, errors.Is(err, hub.ErrEnded), errors.Is(err, hub.ErrKeyReused):
+			return id, isNew, err
 		case errors.Is(err, nats.ErrMaxPayload), errors.As(err, &refused) && refused.ErrorCode == tooLarge:
-			return "", hub.ErrTooLarge
+			return "", false, hub.ErrTooLarge
 		}
 		select {
 		case <-ctx.Done():
 			if following && r.nc.IsConnected() && errors.Is(ctx.Err(), context.DeadlineExceeded) { // otherwise the publisher has left
 				r.tell("NATS did not store a message in time: " + cause(err))
 			}
-			return "", ErrAway
+			return "", false, ErrAway
 		case <-time.After(retryWait):
 		}
 	}
+}
+
+// ended reports whether the topic has ended, as far as this replica knows.
+func (r *Replica) ended(_ context.Context, topic string) (bool, error) {
+	return r.events.Ended(topic), nil
 }
 
 // errNotFollowed is why nothing is published while the stream is not followed: the stream may have lost
@@ -94,47 +129,50 @@ var errNotFollowed = errors.New("the stream is not followed")
 const tooLarge = 10054
 
 // encode returns the message as NATS stores it.
-func encode(stream string, m hub.Message) (*nats.Msg, error) {
-	message := nats.NewMsg(subjectOf(stream, m.Topic))
+func encode(stream string, m hub.Message) (outgoing, error) {
+	o := outgoing{Msg: nats.NewMsg(subjectOf(stream, m.Topic)), topic: m.Topic, once: m.Key, keyed: m.Key != "", end: m.End}
+	if !o.keyed {
+		o.once = nuid.Next()
+	}
 	if m.Name != "" {
-		message.Header.Set(nameHeader, m.Name)
+		o.Header.Set(nameHeader, m.Name)
 	}
 	if m.End {
-		message.Header.Set(endHeader, "true")
+		o.Header.Set(endHeader, "true")
 	}
 	if m.End && len(m.Data) == 0 {
-		return message, nil
+		return o, nil
 	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, m.Data); err != nil {
-		return nil, fmt.Errorf("encode message: %w", err)
+		return outgoing{}, fmt.Errorf("encode message: %w", err)
 	}
-	message.Data = compact.Bytes()
-	return message, nil
+	o.Data = compact.Bytes()
+	return o, nil
 }
 
 // store makes one attempt. For a topic that has ended, it stores the key alone, on a subject that belongs to no
 // topic: NATS then tells whether the key was used before, and no subscriber gets a message.
-func (r *Replica) store(ctx context.Context, once string, message *nats.Msg, ended bool) (id string, err error) {
+func (r *Replica) store(ctx context.Context, o *outgoing, ended bool) (id string, isNew bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
-	send := message
+	send := o.Msg
 	if ended {
 		send = nats.NewMsg(r.cfg.Stream + "." + endedToken)
 	}
-	ack, err := r.js.PublishMsg(ctx, send, jetstream.WithMsgID(once), jetstream.WithExpectStream(r.cfg.Stream), jetstream.WithRetryAttempts(0))
+	ack, err := r.js.PublishMsg(ctx, send, jetstream.WithMsgID(o.once), jetstream.WithExpectStream(r.cfg.Stream), jetstream.WithRetryAttempts(0))
 	switch {
 	case err != nil:
-		return "", err
-	case ack.Duplicate:
-		err = r.compare(ctx, ack.Sequence, message)
+		return "", false, err
+	case ack.Duplicate && o.keyed:
+		err = r.compare(ctx, ack.Sequence, o.Msg)
 	case ended:
 		err = hub.ErrEnded
 	}
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
-	return r.events.ID(ack.Sequence), nil
+	return r.events.ID(ack.Sequence), !ack.Duplicate, nil
 }
 
 // compare returns hub.ErrKeyReused if the message with that number is a different one. If it is no longer in the

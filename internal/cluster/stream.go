@@ -9,8 +9,17 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// open finds the stream, or creates it.
+// open finds the stream, or creates it, and lets it take batches.
 func (r *Replica) open(ctx context.Context) (jetstream.Stream, error) {
+	stream, err := r.find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return r.allowBatches(ctx, stream), nil
+}
+
+// find finds the stream, or creates it.
+func (r *Replica) find(ctx context.Context) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
 	stream, err := r.js.Stream(ctx, r.cfg.Stream)

@@ -235,6 +235,8 @@ func TestStreamOfAnOperatorThatTakesTopicsIsLeftAsItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	made.CachedInfo().Config.AllowAtomicPublish = true // for batches
+	made.CachedInfo().Config.Metadata = now.CachedInfo().Config.Metadata
 	if a, b := fmt.Sprintf("%+v", made.CachedInfo().Config), fmt.Sprintf("%+v", now.CachedInfo().Config); a != b {
 		t.Errorf("it was %s, and is %s", a, b)
 	}
