@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -148,6 +149,10 @@ func TestOrdersShowsEachCustomerTheirOwnAndForgetsThemWhenTheySignOut(t *testing
 	if status := evaluate[int](second, fmt.Sprintf(stream, "alice")); status != http.StatusUnauthorized {
 		t.Errorf("after signing out, the stream is answered with %d", status)
 	}
+	alice.run("history.back()") // to a page that had her orders
+	alice.until(signedOut)
+	second.run("history.back()")
+	second.until(signedOut)
 	s.change("1003", "delivered")
 	bob.until(order("Spanner (1003): delivered"))
 	alice.until(signedOut)
@@ -192,6 +197,35 @@ func TestOrdersAreEachShownOnceAndInOrderWhileTokensExpire(t *testing.T) {
 		alice.until(signedOut)
 		s.subscribers(0)
 	})
+}
+
+func TestOrdersGoesOnAfterTheRestartOfAPushServerThatForgotEverything(t *testing.T) {
+	t.Parallel()
+	b := browse(t)
+	b.offline.Store(true)
+	s := startShop(t)
+	alice := b.private().open(s.url)
+	alice.signIn("alice", "tea party")
+	alice.until(live)
+	s.change("1001", "packed")
+	alice.until(order("Tea set (1001): packed"))
+
+	s.push.stop(syscall.SIGTERM)
+	if response := s.post("/change", "", "Bearer secret", url.Values{"order": {"1002"}, "status": {"lost"}}); response.StatusCode != http.StatusBadGateway {
+		t.Errorf("without a push server, a change is answered with %s", response.Status)
+	}
+	start(t, "PORT="+s.push.port, "SUBSCRIBE_KEY="+subscribeKey, "PUBLISH_TOKEN=secret", "ALLOWED_ORIGINS="+s.url)
+	other := b.private().open(s.url) // with the id of an event that the push server no longer knows
+	other.signIn("alice", "tea party")
+	for _, page := range []*tab{alice, other} {
+		page.until(live)
+		page.until(order("Tea set (1001): packed"))
+		page.until(order("Pocket watch (1002): received"))
+	}
+	s.change("1002", "shipped")
+	for _, page := range []*tab{alice, other} {
+		page.until(order("Pocket watch (1002): shipped"))
+	}
 }
 
 func TestOrdersRefusesWhoeverIsNotItsCustomerOrStaff(t *testing.T) {

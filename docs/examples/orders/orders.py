@@ -1,5 +1,5 @@
 """A shop whose customers watch their orders. README.md says how it works."""
-import base64, functools, hashlib, hmac, json, os, pathlib, secrets, threading, time, urllib.parse, urllib.request
+import base64, hashlib, hmac, json, os, pathlib, secrets, threading, time, urllib.parse, urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SITE = os.environ.get("SITE", "http://localhost:8000")  # where browsers find this shop
@@ -11,8 +11,8 @@ POLICY = f"default-src 'self'; script-src 'self' {PUSH}; connect-src 'self' {PUS
 FILES = {"/": ("index.html", "text/html"), "/page.js": ("page.js", "text/javascript"), "/style.css": ("style.css", "text/css")}
 
 # A real shop has all this in its database.
-scrypt = functools.partial(hashlib.scrypt, n=2**14, r=8, p=1)
-USERS = {name: (salt := secrets.token_bytes(16), scrypt(word, salt=salt)) for name, word in [("alice", b"tea party"), ("bob", b"can we fix it")]}
+derive = lambda password, salt: hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 600_000)
+USERS = {name: (salt := secrets.token_bytes(16), derive(word, salt)) for name, word in [("alice", "tea party"), ("bob", "can we fix it")]}
 GOODS = [("alice", "1001", "Tea set"), ("alice", "1002", "Pocket watch"), ("bob", "1003", "Spanner")]
 ORDERS = {number: {"customer": name, "number": number, "goods": goods, "status": "received"} for name, number, goods in GOODS}
 LATEST, SESSIONS = {}, {}  # the id of each customer's latest event; whose each session is, and until when
@@ -23,7 +23,7 @@ def change(order, status):
     headers = {"Authorization": b"Bearer " + PUBLISH_TOKEN, "Content-Type": "application/json"}
     request = urllib.request.Request(f"{PUSH}/sse?topic=private/orders/{order['customer']}", json.dumps(event).encode(), headers)
     with CHANGING, urllib.request.urlopen(request, timeout=10) as answer:
-        LATEST[order["customer"]], order["status"] = json.load(answer)["id"], status
+        order["status"], LATEST[order["customer"]] = status, json.load(answer)["id"]  # the order first, as do_GET reads it last
 
 def access(name):  # the cookie with a JWT that opens this customer's topic and no other
     encode = lambda data: base64.urlsafe_b64encode(data).rstrip(b"=")
@@ -40,10 +40,10 @@ class Shop(BaseHTTPRequestHandler):
         if file:
             self.answer(200, ("Content-Type", kind), body=pathlib.Path(__file__).with_name(file).read_bytes())
         elif self.path == "/orders" and name:
-            latest = LATEST.get(name, "earliest")  # before the orders are read: an event may come twice then, but none is missed
+            latest = LATEST.get(name, "earliest")  # before the orders: an event may then come twice, but none is missed
             orders = [order for order in ORDERS.values() if order["customer"] == name]
             shop = {"name": name, "orders": orders, "stream": f"{PUSH}/sse?topic=private/orders/{name}&lastEventId={latest}"}
-            self.answer(200, ("Content-Type", "application/json"), ("Cache-Control", "no-store"), body=json.dumps(shop).encode())
+            self.answer(200, ("Content-Type", "application/json"), body=json.dumps(shop).encode())
         else:
             self.answer(401 if self.path == "/orders" else 404)
 
@@ -61,7 +61,7 @@ class Shop(BaseHTTPRequestHandler):
             self.answer(403)
         elif self.path == "/sign-in":  # an unknown name takes as long as a wrong password
             salt, password = USERS.get(form.get("name"), (b"", b""))
-            if not hmac.compare_digest(scrypt(form.get("password", "").encode(), salt=salt), password):
+            if not hmac.compare_digest(derive(form.get("password", ""), salt), password):
                 return self.answer(303, ("Location", "/#wrong"))
             session = secrets.token_urlsafe()
             SESSIONS[session] = form["name"], time.time() + 8 * 3600
@@ -79,7 +79,7 @@ class Shop(BaseHTTPRequestHandler):
 
     def answer(self, status, *headers, body=b""):
         self.send_response(status)
-        for header in [("Content-Security-Policy", POLICY), *headers]:
+        for header in [("Content-Security-Policy", POLICY), ("Cache-Control", "no-store"), *headers]:
             self.send_header(*header)
         self.end_headers()
         self.wfile.write(body)
