@@ -109,6 +109,71 @@ func BenchmarkPublishingThroughTwoReplicas(b *testing.B) {
 	listening.Wait()
 }
 
+// BenchmarkStreamOfLinesThroughReplica sends the lines of one POST as fast as the replica reads them. A client of
+// another replica must get all of them in order. One iteration is one line: -benchtime 100000x.
+//
+//	lines/s       until the publisher has its answer
+//	delivered/s   until the client has the last line
+func BenchmarkStreamOfLinesThroughReplica(b *testing.B) {
+	for _, test := range []struct{ name, key string }{{"without a key", ""}, {"with a key", "key"}} {
+		b.Run(test.name, func(b *testing.B) {
+			n := startNATS(b)
+			from, to := startReplica(b, n).ready(), startReplica(b, n).ready()
+			stream := to.get("/sse").Body
+			defer stream.Close()
+			readFirst(b, stream)
+			var body strings.Builder
+			for i := range b.N {
+				fmt.Fprintf(&body, "[%d,%q]\n", i, "some words, as many as a line of a log or an answer has")
+			}
+			request, err := http.NewRequest(http.MethodPost, from.url+"/sse", strings.NewReader(body.String()))
+			if err != nil {
+				b.Fatal(err)
+			}
+			request.Header.Set("Authorization", "Bearer "+token)
+			request.Header.Set("Content-Type", "application/x-ndjson")
+			if test.key != "" {
+				request.Header.Set("Idempotency-Key", test.key)
+			}
+			wrong := make(chan error, 1)
+			go func() {
+				next := 0
+				listen(stream, func(data string) bool {
+					if !strings.HasPrefix(data, fmt.Sprintf("[%d,", next)) {
+						return false
+					}
+					next++
+					return next < b.N
+				})
+				if next < b.N {
+					wrong <- fmt.Errorf("line %d of %d did not come, or not in its order", next, b.N)
+				}
+				close(wrong)
+			}()
+			b.ResetTimer()
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer response.Body.Close()
+			if answer, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusAccepted {
+				b.Fatalf("status %d: %s: %v", response.StatusCode, answer, err)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lines/s")
+			select {
+			case err := <-wrong:
+				if err != nil {
+					b.Fatal(err)
+				}
+			case <-time.After(patience):
+				b.Fatal("the client does not get all lines")
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "delivered/s")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
 // BenchmarkReplicaBesideClientsOfAnother measures what a replica costs with 50 messages a second while another one has
 // clients. Run it for some hundred messages: -benchtime 500x.
 func BenchmarkReplicaBesideClientsOfAnother(b *testing.B) {
