@@ -66,10 +66,11 @@ async function serve(request, response) {
   if (file) return send(200, read((lib ? '../../../public/lib' : '.') + file));
   const answer = id ? `data-stream="${stream(id)}" data-token="${token(id)}"` : '';
   if (request.method !== 'POST') return send(200, read('index.html').replace('data-answer', answer));
+  if (writing.size >= 100) return send(503, 'Too many answers are being written. Try again in a minute.');
   const form = (await request.setEncoding('utf8').take(16).toArray()).join('');
   const created = randomUUID(); // only those who have it can read the answer
   response.writeHead(303, { Location: `/${created}` }).end();
   await write(created, new URLSearchParams(form).get('question'));
 }
-const app = createServer((request, response) => serve(request, response).catch(() => response.writeHead(404).end()));
-app.listen(PORT, () => console.log(`Open http://localhost:${PORT}`));
+createServer((request, response) => serve(request, response).catch((error) => response.writeHead(500).end(console.error(error))))
+  .listen(PORT, () => console.log(`Open http://localhost:${PORT}`));
