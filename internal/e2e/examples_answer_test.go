@@ -64,11 +64,10 @@ func startAnswering(t *testing.T, times int) *answering {
 	}
 	pushPort, appPort := fmt.Sprint(testport.Free(t)), fmt.Sprint(testport.Free(t))
 	x.url = "http://localhost:" + appPort
-	for line := range strings.Lines(strings.ReplaceAll(string(readme), "http://localhost:4000", x.url)) {
-		command, ok := strings.CutPrefix(line, "    ")
-		env, words := settings(command)
+	for _, block := range strings.Split(strings.ReplaceAll(string(readme), "http://localhost:4000", x.url), "```sh\n")[1:] {
+		commands, _, _ := strings.Cut(block, "```")
+		env, words := settings(commands)
 		switch {
-		case !ok:
 		case strings.Join(words, " ") == "go run main.go":
 			x.pushEnv = append(env, "PORT="+pushPort)
 		case len(words) == 2 && words[0] == "node":
@@ -83,13 +82,17 @@ func startAnswering(t *testing.T, times int) *answering {
 	return x
 }
 
-// settings splits a command of a shell into the variables before it and its words.
-func settings(command string) (env, words []string) {
-	words = strings.Fields(command)
-	for len(words) > 0 && strings.Contains(words[0], "=") {
-		env, words = append(env, words[0]), words[1:]
+// settings splits what is typed into a shell into variables and a command.
+func settings(typed string) (env, command []string) {
+	for _, word := range strings.Fields(typed) {
+		switch {
+		case strings.Contains(word, "="):
+			env = append(env, word)
+		case word != "export":
+			command = append(command, word)
+		}
 	}
-	return env, words
+	return env, command
 }
 
 func (x *answering) startPush() {
