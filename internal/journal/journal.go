@@ -45,10 +45,11 @@ type Journal struct {
 	db      *bolt.DB
 	last    uint64 // number of the last message that was acknowledged
 	keys    *idempotency.Keys
-	changes hub.Changes // to be noted in the next transaction
-	failed  int         // bytes of the batch that could not be written
-	broken  bool        // no transaction can be begun any more
-	closed  bool        // the hub is
+	changes hub.Changes                      // to be noted in the next transaction
+	failed  int                              // bytes of the batch that could not be written
+	broken  bool                             // no transaction can be begun any more
+	update  func(func(*bolt.Tx) error) error // runs a transaction; tests let it fail
+	closed  bool                             // the hub is
 
 	mu      sync.Mutex
 	problem error     // why nothing can be stored, or nil
@@ -297,7 +298,7 @@ func (j *Journal) commit(b batch, more int) (err error) {
 		j.mu.Unlock()
 		j.metrics.commit(time.Since(begin), b.bytes, err)
 	}()
-	return j.db.Update(func(tx *bolt.Tx) error { return j.write(tx, b, more) })
+	return j.update(func(tx *bolt.Tx) error { return j.write(tx, b, more) })
 }
 
 // tell sets why nothing can be stored, and logs when that begins and ends.

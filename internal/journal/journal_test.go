@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	bolt "go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 
 	"gin-sse/internal/hub"
@@ -21,8 +23,16 @@ type server struct {
 	dir    string
 	limits hub.Limits
 	events *hub.Hub
+	strike atomic.Int32 // how the disk fails
 	*Journal
 }
+
+const (
+	fails        = iota + 1 // nothing is written
+	failsTooLate            // all is written, and reported as failed
+)
+
+var errStrike = errors.New("the disk is on strike")
 
 func start(t testing.TB, dir string, limits hub.Limits) *server {
 	t.Helper()
@@ -39,6 +49,17 @@ func (s *server) open() {
 	if s.Journal, err = Open(s.dir, s.events, s.t.Logf); err != nil {
 		s.events.Close()
 		s.t.Fatal(err)
+	}
+	update := s.db.Update
+	s.update = func(do func(*bolt.Tx) error) error {
+		strike := s.strike.Load()
+		if strike == fails {
+			return errStrike
+		}
+		if err := update(do); err != nil || strike == 0 {
+			return err
+		}
+		return errStrike
 	}
 }
 

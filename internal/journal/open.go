@@ -45,6 +45,7 @@ func Open(dir string, events *hub.Hub, log func(format string, args ...any)) (*J
 		j.release()
 		return nil, err
 	}
+	j.update = j.db.Update
 	go j.run()
 	return j, nil
 }

@@ -1,0 +1,62 @@
+package journal
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"gin-sse/internal/hub"
+)
+
+// Publishing with so many publishers, each of which waits for its answer.
+func BenchmarkPublish(b *testing.B) {
+	for _, publishers := range []int{1, 16, 64} {
+		b.Run(fmt.Sprint(publishers), func(b *testing.B) {
+			s := start(b, b.TempDir(), hub.Limits{History: 1000, HistoryBytes: 64 << 20})
+			m := hub.Message{Data: json.RawMessage(`{"message":"` + strings.Repeat("x", 100) + `"}`)}
+			var publishing sync.WaitGroup
+			each := b.N/publishers + 1
+			b.ResetTimer()
+			for range publishers {
+				publishing.Go(func() {
+					for range each {
+						if _, _, err := s.Publish(b.Context(), m); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			publishing.Wait()
+			b.ReportMetric(float64(each*publishers)/b.Elapsed().Seconds(), "messages/s")
+			b.ReportMetric(float64(s.Size()), "file-bytes")
+		})
+	}
+}
+
+// A start with 100,000 messages of 100 bytes in 100 topics.
+func BenchmarkStart(b *testing.B) {
+	s := start(b, b.TempDir(), hub.Limits{History: 1000, HistoryBytes: 64 << 20})
+	var messages []hub.Message
+	for i := range 1000 {
+		messages = append(messages, hub.Message{Topic: fmt.Sprint("t/", i%100), Data: json.RawMessage(`{"message":"` + strings.Repeat("x", 86) + `"}`)})
+	}
+	for range 100 {
+		if _, _, err := s.Publish(b.Context(), messages...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if kept := s.events.Stats().Kept; kept != 100_000 {
+		b.Fatalf("%d messages are kept", kept)
+	}
+	s.close()
+	b.ResetTimer()
+	for b.Loop() {
+		s.open()
+		b.StopTimer()
+		s.close()
+		b.StartTimer()
+	}
+}

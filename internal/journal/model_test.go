@@ -1,0 +1,260 @@
+package journal
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gin-sse/internal/hub"
+)
+
+var (
+	seed   = flag.Uint64("model.seed", 0, "run the model test with this seed alone")
+	rounds = flag.Int("model.rounds", 4, "random runs of the model test")
+)
+
+// model is what a journal should do, as simple as it can be.
+type model struct {
+	t      *testing.T
+	r      *rand.Rand
+	s      *server
+	exact  bool // the model knows what is dropped: HISTORY_BYTES plays no part
+	topics int
+	all    []hub.Message            // ever stored
+	kept   map[string][]hub.Message // for each topic
+	gone   map[string]uint64        // the last dropped message of each topic
+	ended  map[string]bool
+	keys   map[string]hub.Message
+}
+
+func (m *model) last() uint64 {
+	if len(m.all) == 0 {
+		return 0
+	}
+	return m.all[len(m.all)-1].Number
+}
+
+// publish publishes up to four messages together.
+func (m *model) publish() {
+	var messages []hub.Message
+	for range 1 + m.r.IntN(4) {
+		topic := fmt.Sprintf("t/%d", m.r.IntN(m.topics))
+		if m.r.IntN(5) == 0 {
+			topic = ""
+		}
+		message := hub.Message{Topic: topic, Data: json.RawMessage(strconv.Itoa(m.r.Int()))}
+		if topic != "" && m.r.IntN(12) == 0 {
+			message.End = true
+			if m.r.IntN(2) == 0 {
+				message.Data = nil
+			}
+		}
+		if m.r.IntN(3) == 0 {
+			message.Key = strconv.Itoa(m.r.IntN(50))
+			if before, used := m.keys[message.Key]; used && m.r.IntN(4) > 0 {
+				message = before
+				message.Number = 0
+			}
+		}
+		messages = append(messages, message)
+	}
+	kept, id, err := m.s.Publish(m.t.Context(), messages...)
+	wantID := ""
+	for i, message := range messages {
+		before, used := m.keys[message.Key]
+		same := used && before.Topic == message.Topic && before.End == message.End && string(before.Data) == string(message.Data)
+		var want error
+		switch {
+		case used && !same:
+			want = hub.ErrKeyReused
+		case !used && m.ended[message.Topic]:
+			want = hub.ErrEnded
+		}
+		if want != nil {
+			if !errors.Is(err, want) || kept != i {
+				m.t.Fatalf("%d kept, %v; want %d, %v", kept, err, i, want)
+			}
+			break
+		}
+		if i >= kept {
+			m.t.Fatalf("%d of %d kept: %v", kept, len(messages), err)
+		}
+		if used {
+			wantID = m.s.events.ID(before.Number)
+			continue
+		}
+		message.Number = m.last() + 1
+		wantID = m.s.events.ID(message.Number)
+		m.all = append(m.all, message)
+		if message.Key != "" {
+			m.keys[message.Key] = message
+		}
+		m.ended[message.Topic] = message.End
+		if message.Data != nil {
+			m.kept[message.Topic] = append(m.kept[message.Topic], message)
+		}
+		m.trim()
+	}
+	if id != wantID {
+		m.t.Fatalf("the id is %q, want %q", id, wantID)
+	}
+}
+
+// trim drops what HISTORY does not allow.
+func (m *model) trim() {
+	for topic, list := range m.kept {
+		for ; len(list) > m.s.limits.History; list = list[1:] {
+			m.gone[topic] = list[0].Number
+		}
+		m.kept[topic] = list
+	}
+}
+
+// fail lets the disk fail, or work but report a failure, while something is published.
+func (m *model) fail() {
+	m.s.strike.Store(int32(fails + m.r.IntN(2)))
+	message := hub.Message{Topic: "t/0", Data: json.RawMessage(`"lost"`), Key: "lost"}
+	for range 1 + m.r.IntN(3) {
+		kept, _, err := m.s.Publish(m.t.Context(), message)
+		if errors.Is(err, hub.ErrEnded) {
+			break
+		}
+		if kept != 0 || !errors.Is(err, errStrike) || !errors.Is(m.s.Ready(), errStrike) {
+			m.t.Fatalf("while the disk fails, %d are kept: %v; ready: %v", kept, err, m.s.Ready())
+		}
+		message.Key = ""
+	}
+	m.s.strike.Store(0)
+	time.Sleep(probeWait)
+	synctest.Wait()
+	if err := m.s.Ready(); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// restart starts again, in order or after a crash, with the same limits or others.
+func (m *model) restart() {
+	if crash := m.r.IntN(2) == 0; crash {
+		copied := m.t.TempDir() // what is in the file now is what a crash leaves
+		content, err := os.ReadFile(filepath.Join(m.s.dir, "gin-sse.db"))
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(copied, "gin-sse.db"), content, 0o600); err != nil {
+			m.t.Fatal(err)
+		}
+		m.s.dir = copied
+	} else if m.r.IntN(2) == 0 { // after a crash, a longer history may still have what a shorter one had dropped
+		m.s.limits.History = m.r.IntN(8)
+	}
+	m.s.restart()
+	m.trim()
+}
+
+// resume compares what a client with an old id gets with what it should get.
+func (m *model) resume() {
+	var names []string
+	for range 1 + m.r.IntN(3) {
+		names = append(names, fmt.Sprintf("t/%d", m.r.IntN(m.topics)))
+	}
+	switch m.r.IntN(4) {
+	case 0:
+		names = []string{"*"}
+	case 1:
+		names = nil
+	}
+	follows := func(topic string) bool {
+		switch {
+		case names == nil:
+			return topic == ""
+		case names[0] == "*":
+			return topic != ""
+		}
+		return slices.Contains(names, topic)
+	}
+	after := uint64(m.r.IntN(int(m.last()) + 1))
+	var want []string
+	lost := false
+	for _, message := range m.all {
+		if message.Number > after && follows(message.Topic) && message.Data != nil {
+			if slices.ContainsFunc(m.kept[message.Topic], func(k hub.Message) bool { return k.Number == message.Number }) {
+				want = append(want, string(message.Data))
+			} else {
+				lost = true
+			}
+		}
+	}
+	var got []string
+	gap := false
+	for _, line := range m.s.read(m.s.events.ID(after), names...) {
+		switch {
+		case strings.HasPrefix(line, "gap"):
+			gap = true
+		case line != "end" && line != "ended":
+			got = append(got, line)
+		}
+	}
+	if m.exact && (!slices.Equal(got, want) || gap != lost) {
+		m.t.Fatalf("after %d of %q come %v, gap %t; want %v, %t", after, names, got, gap, want, lost)
+	}
+	if !slices.Equal(got, want) && !gap { // without the exact model, nothing is lost without a gap
+		m.t.Fatalf("after %d of %q come %v without a gap; want %v", after, names, got, want)
+	}
+	for _, line := range got {
+		if !slices.Contains(want, line) {
+			m.t.Fatalf("after %d of %q comes %s; want %v", after, names, line, want)
+		}
+	}
+}
+
+func TestRandomUseAndRestartsAgreeWithASimpleModel(t *testing.T) {
+	t.Parallel()
+	if *seed != 0 {
+		runModel(t, *seed)
+		return
+	}
+	for range *rounds {
+		runModel(t, rand.Uint64())
+	}
+}
+
+func runModel(t *testing.T, seed uint64) {
+	defer func() {
+		if t.Failed() {
+			t.Logf("seed %d", seed)
+		}
+	}()
+	synctest.Test(t, func(t *testing.T) { useAtRandom(t, rand.New(rand.NewPCG(seed, 0))) })
+}
+
+func useAtRandom(t *testing.T, r *rand.Rand) {
+	m := &model{t: t, r: r, exact: r.IntN(3) > 0, topics: 5, kept: map[string][]hub.Message{}, gone: map[string]uint64{}, ended: map[string]bool{}, keys: map[string]hub.Message{}}
+	limits := hub.Limits{History: r.IntN(8), HistoryBytes: 1 << 40}
+	if !m.exact {
+		m.topics, limits.HistoryBytes = 400, 2000
+	}
+	m.s = start(t, t.TempDir(), limits)
+	defer m.s.close()
+	for range 200 {
+		switch op := r.IntN(20); {
+		case op < 12:
+			m.publish()
+		case op < 17:
+			m.resume()
+		case op < 18:
+			m.fail()
+		default:
+			m.restart()
+		}
+	}
+}
