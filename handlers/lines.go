@@ -19,7 +19,7 @@ import (
 )
 
 // readAhead is how many bytes of an upload are read at once. The lines among them are published together.
-const readAhead = 16 << 10
+const readAhead = 32 << 10
 
 // publishLines sends each line of the body as an event as soon as it arrives. The request may last, and be silent,
 // for as long as the publisher likes. If m ends the topic, the topic ends when the body does. With a key, each line
