@@ -4,12 +4,14 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,8 +23,8 @@ import (
 )
 
 const (
-	maxBatch      = 512     // messages that one transaction takes, unless a single call has more
-	maxBatchBytes = 1 << 20 // bytes of messages that one transaction takes, unless a single call has more
+	maxBatch      = 128     // messages after which a transaction takes no more calls; a call has at most as many
+	maxBatchBytes = 1 << 20 // bytes of messages after which it takes no more calls
 
 	probeWait = time.Second     // between two attempts to write while the disk fails
 	slow      = 5 * time.Second // after which a publisher need not wait any longer
@@ -73,6 +75,19 @@ type call struct {
 // A key that was used in the last two minutes stores nothing and stands for the original id, unless 100,000 other keys
 // were used since. If it was used for another message, the error is hub.ErrKeyReused. An empty key means no key.
 func (j *Journal) Publish(ctx context.Context, messages ...hub.Message) (kept int, id string, err error) {
+	for some := range slices.Chunk(messages, maxBatch) { // a large transaction makes a large file
+		n, last, err := j.publish(ctx, some)
+		if kept += n; n > 0 {
+			id = last
+		}
+		if err != nil {
+			return kept, id, err
+		}
+	}
+	return kept, id, nil
+}
+
+func (j *Journal) publish(ctx context.Context, messages []hub.Message) (kept int, id string, err error) {
 	c := &call{answer: make(chan struct{})}
 	var invalid error
 	for _, m := range messages {
@@ -97,10 +112,7 @@ func (j *Journal) Publish(ctx context.Context, messages ...hub.Message) (kept in
 	}
 	select {
 	case <-c.answer:
-		if c.err == nil {
-			c.err = invalid
-		}
-		return c.kept, c.id, c.err
+		return c.kept, c.id, cmp.Or(c.err, invalid)
 	case <-ctx.Done():
 		return 0, "", context.Cause(ctx)
 	case <-timeout.C:

@@ -20,7 +20,8 @@ import (
 
 const (
 	lockWait = 2 * time.Second // for another process to let go of the directory: in a rolling restart, it is stopping
-	roomy    = 1 << 20         // a file of this size is never too large
+	roomy    = 256 << 10       // a file of this size is never too large
+	growth   = 128 << 10       // bytes by which the file grows; bbolt's own 16 MB are many times what a small history needs
 )
 
 // file returns the path of the file in a directory, and temporary that of a file that is to replace it.
@@ -77,17 +78,13 @@ func (j *Journal) open(dir string) (err error) {
 			return fmt.Errorf("DATA_DIR=%q cannot be written: %w; choose a directory with room that this user may write", dir, cause(err))
 		}
 	}
-	kept, err := j.load()
-	if err != nil {
+	if err := j.load(); err != nil {
 		return err
 	}
 	if err := os.Remove(temporary(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; choose a directory that this user may write", dir, err)
 	}
-	if err := j.shrink(kept); err != nil {
-		return err
-	}
-	return nil
+	return j.shrink()
 }
 
 func inUse(dir string) error {
@@ -156,8 +153,8 @@ func options() *bolt.Options {
 	return &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType, NoStatistics: true}
 }
 
-// load opens the file, checks it and restores the hub and the keys from it. It returns how many bytes it keeps.
-func (j *Journal) load() (kept int64, err error) {
+// load opens the file, checks it and restores the hub and the keys from it.
+func (j *Journal) load() (err error) {
 	dir := j.dir.Name()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // the file is mapped into memory, and may be on a bad disk
 	defer func() {
@@ -169,39 +166,39 @@ func (j *Journal) load() (kept int64, err error) {
 	if err := inspect(file(dir)); err != nil {
 		var path *fs.PathError
 		if errors.As(err, &path) {
-			return 0, fmt.Errorf("DATA_DIR=%q: %s cannot be read: %w; make it readable and writable for this user", dir, file(dir), path.Err)
+			return fmt.Errorf("DATA_DIR=%q: %s cannot be read: %w; make it readable and writable for this user", dir, file(dir), path.Err)
 		}
-		return 0, damaged(dir, err)
+		return damaged(dir, err)
 	}
 	j.db, err = bolt.Open(file(dir), 0o600, options())
 	var path *fs.PathError
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
-		return 0, inUse(dir)
+		return inUse(dir)
 	case errors.As(err, &path):
-		return 0, fmt.Errorf("DATA_DIR=%q: %s cannot be written: %w; make it writable for this user", dir, file(dir), path.Err)
+		return fmt.Errorf("DATA_DIR=%q: %s cannot be written: %w; make it writable for this user", dir, file(dir), path.Err)
 	case err != nil:
-		return 0, damaged(dir, err)
+		return damaged(dir, err)
 	}
-	err = j.db.View(func(tx *bolt.Tx) error {
+	j.db.AllocSize = growth
+	return j.db.View(func(tx *bolt.Tx) error {
 		if main := tx.Bucket(mainBucket); main == nil {
 			return damaged(dir, "it has no data of gin-sse")
 		} else if found := main.Get(versionKey); string(found) != version {
 			return fmt.Errorf("DATA_DIR=%q: %s has the format %.20q, and this gin-sse knows %q: start the newer version of gin-sse that wrote it, or move the file away to start without it", dir, file(dir), found, version)
 		}
-		if kept, err = j.restore(tx); err != nil {
+		if err := j.restore(tx); err != nil {
 			return damaged(dir, err)
 		}
 		return nil
 	})
-	return kept, err
 }
 
 // restore checks all records and hands them to the hub.
-func (j *Journal) restore(tx *bolt.Tx) (size int64, err error) {
+func (j *Journal) restore(tx *bolt.Tx) error {
 	r, err := open(tx)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	var (
 		count, sum uint64
@@ -216,7 +213,6 @@ func (j *Journal) restore(tx *bolt.Tx) (size int64, err error) {
 		err = tx.Bucket(name).ForEach(func(key, value []byte) error {
 			count++
 			sum += r.hash(name, key, value)
-			size += int64(len(key) + len(value) + 16)
 			return decode(key, value)
 		})
 	}
@@ -237,9 +233,9 @@ func (j *Journal) restore(tx *bolt.Tx) (size int64, err error) {
 	})
 	switch {
 	case err != nil:
-		return 0, err
+		return err
 	case count != r.state.count || sum != r.state.sum:
-		return 0, errors.New("its records are not those that were written")
+		return errors.New("its records are not those that were written")
 	}
 	err = j.events.Restore(r.state.epoch, r.state.last, noted, func(yield func(hub.Message) bool) {
 		for _, m := range messages {
@@ -249,7 +245,7 @@ func (j *Journal) restore(tx *bolt.Tx) (size int64, err error) {
 		}
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	j.last = r.state.last
 	j.changes = j.events.Changes()
@@ -266,14 +262,19 @@ func (j *Journal) restore(tx *bolt.Tx) (size int64, err error) {
 		}
 		j.keys.Add(u)
 	}
-	return size, nil
+	return nil
 }
 
 // shrink replaces a file that has grown far beyond what it keeps by a copy without free pages. If there is no room for
 // the copy, the file stays as it is.
-func (j *Journal) shrink(kept int64) error {
+func (j *Journal) shrink() error {
 	dir := j.dir.Name()
-	if size := j.Size(); size <= max(roomy, 2*kept) {
+	if j.Size() <= roomy {
+		return nil
+	}
+	// HISTORY may be smaller than before the restart. Without room to note that, the next transaction does.
+	_ = j.db.Update(func(tx *bolt.Tx) error { return j.write(tx, batch{last: j.last}, 0) })
+	if kept := j.kept(); j.Size() <= 3*kept {
 		return nil
 	}
 	copied, err := bolt.Open(temporary(dir), 0o600, options())
@@ -296,5 +297,20 @@ func (j *Journal) shrink(kept int64) error {
 	if j.db, err = bolt.Open(file(dir), 0o600, options()); err != nil {
 		return fmt.Errorf("DATA_DIR=%q: open %s again: %w", dir, file(dir), err)
 	}
+	j.db.AllocSize = growth
 	return nil
+}
+
+// kept returns how many bytes the records have.
+func (j *Journal) kept() (size int64) {
+	_ = j.db.View(func(tx *bolt.Tx) error { // reading what was read before does not fail
+		for _, name := range [][]byte{messagesBucket, keysBucket, historiesBucket} {
+			_ = tx.Bucket(name).ForEach(func(key, value []byte) error {
+				size += int64(len(key) + len(value))
+				return nil
+			})
+		}
+		return nil
+	})
+	return size
 }

@@ -1,0 +1,46 @@
+package journal
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"gin-sse/internal/hub"
+)
+
+func TestTheFileIsAtMostFourTimesWhatItKeeps(t *testing.T) {
+	t.Parallel()
+	for _, together := range []int{50, 500} {
+		s := start(t, t.TempDir(), hub.Limits{History: 1000, HistoryBytes: 64 << 20})
+		messages := slices.Repeat([]hub.Message{message("t", `"`+strings.Repeat("x", 100)+`"`)}, together)
+		for range 10_000 / together {
+			if kept, _, err := s.Publish(t.Context(), messages...); err != nil || kept != together {
+				t.Fatalf("%d kept, %v", kept, err)
+			}
+		}
+		kept := 1000 * int64(len(encodeMessage(messages[0]))+8)
+		if size := s.Size(); size > 4*kept {
+			t.Errorf("%d messages at a time make a file of %d bytes, which keeps %d", together, size, kept)
+		}
+	}
+}
+
+func TestAStartShrinksTheFile(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir(), hub.Limits{History: 1000, HistoryBytes: 64 << 20})
+	messages := slices.Repeat([]hub.Message{message("t", `"`+strings.Repeat("x", 1000)+`"`)}, 1000)
+	if _, _, err := s.Publish(t.Context(), messages...); err != nil {
+		t.Fatal(err)
+	}
+	large := s.Size()
+	s.limits.History = 10
+	s.restart()
+	if size := s.Size(); large < 1<<20 || size > roomy {
+		t.Errorf("the file has %d bytes after %d", size, large)
+	}
+	s.publish(message("t", "1"))
+	s.restart()
+	if got := s.read("earliest", "t"); len(got) != 10 || got[9] != "1" {
+		t.Errorf("then there is %.100q", got)
+	}
+}
