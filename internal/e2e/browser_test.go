@@ -293,7 +293,8 @@ func (c *chromium) openFor(b *browser, url string) (window, error) {
 	return w, w.navigate(url)
 }
 
-// private returns the same browser with cookies of its own, if it is Chromium. The others share theirs.
+// private returns the same browser with cookies of its own, if it is Chromium. In the others, all ports of localhost share
+// them, so tests that run at the same time must name theirs differently or use another host.
 func (b *browser) private() *browser {
 	b.t.Helper()
 	c, ok := b.driver.(*chromium)

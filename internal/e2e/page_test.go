@@ -269,7 +269,7 @@ func TestAnotherSiteImportsTheModuleAndSendsItsCookies(t *testing.T) {
 		there.change(func() { there.allowed = here.url })
 		page := b.open(there.url + "/elsewhere")
 		page.until("document.title === 'elsewhere'")
-		page.run("document.cookie = 'access_token=secret'")
+		page.run("document.cookie = 'stage=secret'")
 		page.navigate(here.url + "/elsewhere?here")
 		page.until("location.search === '?here' && document.readyState === 'complete'")
 		page.run(fmt.Sprintf(`window.got = []; import('%[1]s/lib/shared-event-source.js').then(({ SharedEventSource }) => {

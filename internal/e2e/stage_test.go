@@ -164,7 +164,7 @@ func (s *stage) stream(w http.ResponseWriter, r *http.Request) {
 
 	s.change(func() {
 		s.open, s.opened = s.open+1, s.opened+1
-		if cookie, err := r.Cookie("access_token"); err == nil {
+		if cookie, err := r.Cookie("stage"); err == nil {
 			s.cookie = cookie.Value
 		}
 	})
