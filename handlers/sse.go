@@ -33,7 +33,7 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		}
 
 		// Subscribe before the client sees an answer, so that it gets everything that is published from then on.
-		subscriber, err := events.Subscribe(topics, after)
+		subscriber, err := events.Subscribe(c.Request.Context(), topics, after)
 		if errors.Is(err, hub.ErrEnded) {
 			c.Status(http.StatusNoContent) // at which an EventSource stops for good
 			return

@@ -165,7 +165,7 @@ func TestNoFiguresAreComputedWhileNobodyLooks(t *testing.T) {
 
 func subscribe(t *testing.T, events *hub.Hub) *hub.Subscriber {
 	t.Helper()
-	subscriber, err := events.Subscribe(hub.Topics{}, "")
+	subscriber, err := events.Subscribe(t.Context(), hub.Topics{}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,9 +22,8 @@ const (
 	batchSequence = "Nats-Batch-Sequence"
 	batchCommit   = "Nats-Batch-Commit"
 
-	maxBatch   = 500 // messages; NATS accepts 1,000
-	batchLevel = 2   // the level of JetStream's API that has batches
-	levelKey   = "_nats.level"
+	maxBatch   = 500     // messages; NATS accepts 1,000
+	batchLevel = 2       // the level of JetStream's API that has batches
 	batchesOff = 10174   // JetStream's code for a stream that takes no batches
 	perMessage = 1 << 10 // bytes that the headers of a message may take, with room to spare
 )
@@ -33,8 +32,7 @@ const (
 // one at a time.
 func (r *Replica) allowBatches(ctx context.Context, stream jetstream.Stream) jetstream.Stream {
 	config := stream.CachedInfo().Config
-	level, _ := strconv.Atoi(config.Metadata[levelKey]) // versions before 2.11 have none
-	if !config.AllowAtomicPublish && level >= batchLevel && !r.refused {
+	if !config.AllowAtomicPublish && level(stream) >= batchLevel && !r.refused {
 		ctx, cancel := context.WithTimeout(ctx, answerWait)
 		defer cancel()
 		config.AllowAtomicPublish = true

@@ -19,6 +19,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 
 	"gin-sse/internal/hub"
 )
@@ -54,23 +55,25 @@ type Replica struct {
 	nc      *nats.Conn // both are set by Follow, before problem changes
 	js      jetstream.JetStream
 
-	// These belong to Follow.
-	created time.Time             // when the stream that is followed was made
-	epoch   marker                // the epoch of that stream
-	at      uint64                // the number of the last message that came
-	stamp   time.Time             // when that message was stored, if it is known
-	looked  jetstream.StreamState // what the last look found in the stream
-	oldest  string                // the subject of the stream's first message then, or empty
-	behind  time.Time             // since when the stream ends before the last message that came
-	refused bool                  // the stream could not be made to take batches
-	ahead   []uint64              // the numbers of the messages to come, if some are missing between them
+	id      string          // names this replica's fences
+	wanted  <-chan struct{} // has a value when the hub wants keys
+	created time.Time       // when the stream that is followed was made
+	behind  time.Time       // since when the stream ends before the last message that came
+	refused bool            // the stream could not be made to take batches
+	own     []*nats.Subscription
+
+	following sync.Mutex
+	follows   map[string]*follow // by key
+	epoch     marker             // the epoch of the stream
+	at        uint64             // the number of the newest message that came
+	stamp     time.Time          // when that message was stored, if it is known
 
 	mu       sync.Mutex
-	problem  string          // why the stream is not followed, or empty
-	told     map[string]bool // problems that were logged since all was well
-	lost     func()          // ends following when the connection is lost
-	batches  bool            // the stream takes batches
-	stopping context.Context // ends when the replica is to stop
+	problem  string                  // why the stream is not followed, or empty
+	told     map[string]bool         // problems that were logged since all was well
+	lost     context.CancelCauseFunc // ends the session
+	batches  bool                    // the stream takes batches
+	stopping context.Context         // ends when the replica is to stop
 	stop     context.CancelFunc
 }
 
@@ -92,7 +95,10 @@ func ValidURL(servers string) bool {
 // New returns a replica that hands the stream's messages to events, once Follow is called. Call Close when the
 // replica is no longer needed.
 func New(cfg Config, events *hub.Hub) *Replica {
-	r := &Replica{cfg: cfg, events: events, started: time.Now(), told: map[string]bool{}, lost: func() {}, problem: "NATS was not reached yet"}
+	r := &Replica{
+		cfg: cfg, events: events, started: time.Now(), id: nuid.Next(), wanted: events.OnDemand(), follows: map[string]*follow{},
+		told: map[string]bool{}, lost: func(error) {}, problem: "NATS was not reached yet",
+	}
 	r.stopping, r.stop = context.WithCancel(context.Background())
 	return r
 }
@@ -120,7 +126,12 @@ func (r *Replica) connect(ctx context.Context) error {
 				r.tell("NATS cannot be reached: " + cause(err))
 			}
 		}),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { r.tell("NATS: " + cause(err)) }),
+		nats.ErrorHandler(func(_ *nats.Conn, live *nats.Subscription, err error) {
+			r.tell("NATS: " + cause(err))
+			if live != nil || errors.Is(err, nats.ErrPermissionViolation) { // messages did not come
+				r.interrupt(err)
+			}
+		}),
 	}
 	if r.cfg.Credentials != "" {
 		options = append(options, nats.UserCredentials(r.cfg.Credentials))
@@ -168,8 +179,15 @@ func (r *Replica) Ready() error {
 	return nil
 }
 
-// following reports whether the replica has all that is in the stream, as far as it knows.
-func (r *Replica) following() bool {
+// interrupt ends the session.
+func (r *Replica) interrupt(why error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost(why)
+}
+
+// isFollowing reports whether the replica has all that is in the stream, as far as it knows.
+func (r *Replica) isFollowing() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.problem == ""
@@ -185,8 +203,8 @@ func (r *Replica) connected(nc *nats.Conn) {
 func (r *Replica) disconnected(_ *nats.Conn, err error) {
 	r.mu.Lock()
 	r.problem = "the connection to NATS is lost"
-	r.lost()
 	r.mu.Unlock()
+	r.interrupt(context.Canceled)
 	r.tell("NATS: the connection is lost: " + cause(err))
 }
 

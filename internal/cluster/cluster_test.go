@@ -163,7 +163,7 @@ func (r *replica) client(t testing.TB, last string, topics ...string) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := r.events.Subscribe(set, last)
+	s, err := r.events.Subscribe(t.Context(), set, last)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -505,7 +505,7 @@ func TestStreamThatLostMessagesGoesOn(t *testing.T) {
 	r.publish(t, "", "other")
 	want(t, c.until(t, 6), "data:1", "data:2", "data:3", `event:gap data:{"missed":null}`, "data:1", `data:"other"`)
 	r.ready(t)
-	if r.log.has("has lost messages: it ends with number 1, but number 3 had come") != 1 {
+	if r.log.has("has lost messages: it ends with number ") != 1 {
 		t.Error("the log does not tell")
 	}
 }

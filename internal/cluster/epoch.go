@@ -17,11 +17,15 @@ import (
 // itself, on a subject for epochs alone. NATS stores it only if no other replica was faster, so that all agree
 // on one epoch.
 
-// marker is the newest message that names an epoch.
+// marker is the newest message that names an epoch. As the first message of the stream, it is also what is missing when
+// somebody has removed messages from the beginning.
 type marker struct {
 	epoch  string
 	number uint64 // 0 if there is none
+	floor  uint64 // messages up to this number may have been removed
 }
+
+const floorHeader = "Floor"
 
 // epochNow reads the epoch from the stream.
 func (r *Replica) epochNow(ctx context.Context, created time.Time) (marker, error) {
@@ -32,13 +36,22 @@ func (r *Replica) epochNow(ctx context.Context, created time.Time) (marker, erro
 	case err != nil:
 		return marker{}, fmt.Errorf("read its epoch: %w", err)
 	}
-	return marker{epochIn(m.Data, m.Time), m.Sequence}, nil
+	return markerIn(m.Data, m.header, m.Sequence, m.Time), nil
+}
+
+func markerIn(data []byte, header func(string) string, number uint64, stored time.Time) marker {
+	floor, err := strconv.ParseUint(header(floorHeader), 10, 64)
+	if err != nil {
+		floor = 0 // any program may have published it
+	}
+	return marker{epochIn(data, stored), number, min(floor, number)}
 }
 
 // setEpoch publishes a new epoch, unless another replica was faster. It returns the epoch that counts.
-func (r *Replica) setEpoch(ctx context.Context, epoch string, after uint64, created time.Time) (marker, error) {
+func (r *Replica) setEpoch(ctx context.Context, epoch string, after, floor uint64, created time.Time) (marker, error) {
 	message := nats.NewMsg(r.epochSubject())
 	message.Data = []byte(epoch)
+	message.Header.Set(floorHeader, strconv.FormatUint(floor, 10))
 	_, err := r.js.PublishMsg(ctx, message,
 		jetstream.WithExpectStream(r.cfg.Stream),
 		jetstream.WithExpectLastSequencePerSubject(after))

@@ -1,26 +1,25 @@
 package cluster
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
+	"sync"
 	"time"
-	"unicode/utf8"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"gin-sse/internal/hub"
 )
 
 const (
-	heartbeat  = time.Second      // how often an idle stream shows that it is alive
+	// leaderEvery is how often the stream's leader is asked for. If it is lost, the others elect another one no sooner
+	// than after about 3 s. By then a replica must know, because messages of the old leader may not have come.
+	leaderEvery = 500 * time.Millisecond
+	leaderWait  = 1500 * time.Millisecond // for its answer
+
 	checkEvery = 5 * time.Second  // how often the stream is looked at
 	settled    = 15 * time.Second // how long a stream that ends before the last message that came may take to catch up
-	forgotten  = 30 * time.Second // after which NATS deletes the consumer of a replica that is gone
 )
 
 var (
@@ -69,113 +68,281 @@ func (r *Replica) setProblem(problem string) {
 	r.problem = problem
 }
 
+// session is one time of following the stream, until something goes wrong.
+type session struct {
+	*Replica
+	stream     jetstream.Stream
+	inbox      chan *nats.Msg // what comes live, in order
+	fences     chan uint64    // numbers of the fences that came
+	resumed    uint64         // number of the last message that came before the session
+	perSubject int64          // how many messages the stream keeps for each subject
+	leader     string         // the server that leads the stream, or empty
+}
+
 // follow hands messages to the hub until something goes wrong.
 func (r *Replica) follow(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	r.mu.Lock()
 	r.lost = cancel
 	r.mu.Unlock()
+	defer r.events.UnloadAll() // while nothing comes, nothing may overtake what did not come
 
 	stream, err := r.open(ctx)
 	if err != nil {
 		return fmt.Errorf("open it: %w", err)
 	}
-	if err := r.place(ctx, stream); err != nil {
+	if _, err := stream.Info(ctx); err != nil { // after a change, the leader is missing
+		return fmt.Errorf("look at it: %w", err)
+	}
+	s := &session{
+		Replica:    r,
+		stream:     stream,
+		inbox:      make(chan *nats.Msg, maxInbox),
+		fences:     make(chan uint64, 1),
+		resumed:    r.at,
+		perSubject: stream.CachedInfo().Config.MaxMsgsPerSubject,
+		leader:     leader(stream.CachedInfo()),
+	}
+	if err := s.place(ctx); err != nil {
 		return err
 	}
-	target := stream.CachedInfo().State.LastSeq
+	defer s.end()
+	if err := s.begin(); err != nil {
+		return err
+	}
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	for _, part := range []func(context.Context) error{s.listen, s.supply, s.watch} {
+		parts.Go(func() { cancel(part(ctx)) })
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// begin subscribes to what the replica itself has to know.
+func (s *session) begin() error {
+	s.following.Lock()
+	defer s.following.Unlock()
+	for _, f := range s.follows {
+		f.begin()
+	}
+	for _, subject := range []string{s.fenceSubject(), s.epochSubject()} {
+		live, err := s.nc.ChanSubscribe(s.liveSubject(subject), s.inbox)
+		if err != nil {
+			return fmt.Errorf("subscribe: %w", err)
+		}
+		s.own = append(s.own, live)
+	}
+	return nil
+}
+
+// end gives up the session's subscriptions.
+func (s *session) end() {
+	s.following.Lock()
+	defer s.following.Unlock()
+	for _, f := range s.follows {
+		if f.live != nil {
+			s.own = append(s.own, f.live)
+		}
+	}
+	for _, live := range s.own {
+		_ = live.Unsubscribe() // fails only if the connection is closed
+	}
+	s.own = nil
+}
+
+// supply loads the keys that the hub wants, until ctx ends.
+func (s *session) supply(ctx context.Context) error {
+	sweep := time.NewTicker(linger / 10)
+	defer sweep.Stop()
+	keys := s.events.Wanted()
+	s.keep(keys)
 	for {
-		err := r.read(ctx, stream, target)
-		if !errors.Is(err, errHole) {
+		if err := s.load(ctx, keys); err != nil {
 			return err
 		}
-		if err := r.account(ctx, stream); err != nil {
-			return err
+		s.setProblem("")
+		for keys = nil; len(keys) == 0; keys = s.events.Wanted() {
+			select {
+			case <-s.wanted:
+			case <-sweep.C:
+				if err := s.unfollow(); err != nil {
+					return err
+				}
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
 		}
 	}
 }
 
-// read hands messages to the hub until something goes wrong. Once the message with the number target has come,
-// the replica has all that was in the stream at the start.
-func (r *Replica) read(ctx context.Context, stream jetstream.Stream, target uint64) error {
-	// The client library's ordered consumer does the same. But if the stream is deleted and made anew, that
-	// consumer goes on at the same number in the new stream.
-	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
-		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       r.at + 1,
-		AckPolicy:         jetstream.AckNonePolicy,
-		InactiveThreshold: forgotten,
-		MemoryStorage:     true,
-		Replicas:          1,
-	})
-	if err != nil {
-		return fmt.Errorf("create a consumer: %w", err)
-	}
-	if err := r.check(ctx, stream); err != nil {
-		return err
-	}
-	messages, err := consumer.Messages(
-		jetstream.PullMaxMessages(2000),
-		jetstream.PullExpiry(5*heartbeat),
-		jetstream.PullHeartbeat(heartbeat),
-		jetstream.WithMessagesErrOnMissingHeartbeat(true))
-	if err != nil {
-		return fmt.Errorf("ask for messages: %w", err)
-	}
-	defer messages.Stop()
-
-	if r.at >= target || consumer.CachedInfo().NumPending == 0 {
-		r.setProblem("")
-	}
-	var got uint64
-	for {
-		if err := r.bring(ctx, messages, &got, target); err != nil {
-			return err
+// keep forgets the follows of earlier sessions that are not among these keys.
+func (s *session) keep(keys []string) {
+	s.following.Lock()
+	defer s.following.Unlock()
+	wanted := make(map[string]*follow, len(keys))
+	for _, key := range keys {
+		if f := s.follows[key]; f != nil {
+			wanted[key] = f
 		}
-		if err := r.check(ctx, stream); err != nil {
-			return err
+	}
+	s.follows = wanted
+}
+
+// watch looks at the stream until something is wrong with it.
+func (s *session) watch(ctx context.Context) error {
+	soon, later := time.NewTicker(leaderEvery), time.NewTicker(checkEvery)
+	defer soon.Stop()
+	defer later.Stop()
+	for {
+		select {
+		case <-soon.C:
+			if err := s.look(ctx); err != nil {
+				return fmt.Errorf("look at it: %w", err)
+			}
+		case <-later.C:
+			if err := s.check(ctx); err != nil {
+				return fmt.Errorf("look at it: %w", err)
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 }
 
-// place decides where to go on in the stream: after the last message that came or, in another epoch, at
-// the beginning.
-func (r *Replica) place(ctx context.Context, stream jetstream.Stream) error {
-	info := stream.CachedInfo()
-	epoch, err := r.epochNow(ctx, info.Created)
+// look finds out whether the stream is still the same one, with the same leader.
+func (s *session) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaderWait)
+	defer cancel()
+	info, err := s.stream.Info(ctx)
 	if err != nil {
 		return err
 	}
-	if !info.Created.Equal(r.created) {
-		return r.begin(ctx, stream, epoch)
+	at, _ := s.newestCame()
+	switch {
+	case !info.Created.Equal(s.created):
+		return errors.New("it was deleted and made anew")
+	case leader(info) != s.leader:
+		return errors.New("it has another leader")
+	case info.State.LastSeq < at:
+		return errFewer
+	case !s.sendsOn(info.Config):
+		return errors.New("its settings were changed")
 	}
-	if epoch.epoch != r.epoch.epoch && epoch.number > 0 {
-		r.cfg.Log("NATS: the stream %q lost messages, as another replica found; clients are told of a gap", r.cfg.Stream)
-		return r.begin(ctx, stream, epoch)
+	s.events.See(info.State.LastSeq)
+	if limited(info.Config) {
+		s.lose(firstOf(info) - 1)
 	}
-	lost, err := r.hasLost(ctx, info.State.LastSeq)
+	return nil
+}
+
+// check finds out whether messages were replaced or removed.
+func (s *session) check(ctx context.Context) error {
+	same, known, err := s.same(ctx)
+	if err != nil || known && !same {
+		return cmp.Or(err, errReplaced)
+	}
+	now, err := s.epochNow(ctx, s.created)
+	switch {
+	case err != nil:
+		return err
+	case now.number == 0:
+		return errors.New("messages were removed") // the next session marks how many
+	}
+	return s.newMarker(now)
+}
+
+// newMarker takes note of a marker that came.
+func (s *session) newMarker(now marker) error {
+	s.following.Lock()
+	defer s.following.Unlock()
+	switch {
+	case now.number <= s.epoch.number:
+		return nil
+	case now.epoch != s.epoch.epoch:
+		return errNewEpoch
+	}
+	s.epoch.number = now.number
+	s.removed(now.floor)
+	return nil
+}
+
+// lose takes note that messages up to that number were removed from the stream.
+func (s *session) lose(number uint64) {
+	s.following.Lock()
+	defer s.following.Unlock()
+	if number > s.epoch.floor {
+		s.epoch.floor = number
+		s.events.LostAll(number)
+	}
+}
+
+// removed is lose, with a line for the operator. The caller has the lock.
+func (r *Replica) removed(number uint64) {
+	if number <= r.epoch.floor {
+		return
+	}
+	r.epoch.floor = number
+	r.events.LostAll(number)
+	r.cfg.Log("NATS: messages were removed from the stream %q, up to number %d; clients that miss them are told of a gap", r.cfg.Stream, number)
+}
+
+// leader returns the name of the server that leads the stream, or the empty string if there is only one server.
+func leader(info *jetstream.StreamInfo) string {
+	if info.Cluster == nil {
+		return ""
+	}
+	return info.Cluster.Leader
+}
+
+// firstOf returns the number of the stream's first message, or of the next one if it is empty.
+func firstOf(info *jetstream.StreamInfo) uint64 { return max(info.State.FirstSeq, 1) }
+
+// place decides where to go on in the stream: where the last session stopped or, in another epoch, at the beginning.
+func (s *session) place(ctx context.Context) error {
+	info := s.stream.CachedInfo()
+	epoch, err := s.epochNow(ctx, info.Created)
+	if err != nil {
+		return err
+	}
+	if !info.Created.Equal(s.created) {
+		if epoch.number == 0 {
+			if epoch, err = s.setEpoch(ctx, epoch.epoch, 0, firstOf(info)-1, info.Created); err != nil {
+				return err
+			}
+		}
+		return s.beginEpoch(ctx, epoch)
+	}
+	if epoch.epoch != s.epoch.epoch && epoch.number > 0 {
+		s.cfg.Log("NATS: the stream %q lost messages, as another replica found; clients are told of a gap", s.cfg.Stream)
+		return s.beginEpoch(ctx, epoch)
+	}
+	lost, err := s.hasLost(ctx, info.State.LastSeq)
 	switch {
 	case err != nil:
 		return err
 	case lost != "":
-		epoch, err = r.setEpoch(ctx, base36(time.Now()), epoch.number, info.Created)
+		epoch, err = s.setEpoch(ctx, base36(time.Now()), epoch.number, firstOf(info)-1, info.Created)
 		if err != nil {
 			return err
 		}
-		r.cfg.Log("NATS: the stream %q has lost messages: %s; clients are told of a gap", r.cfg.Stream, lost)
-		return r.begin(ctx, stream, epoch)
-	case epoch.epoch != r.epoch.epoch: // the message that named it was removed
-		epoch, err = r.setEpoch(ctx, r.epoch.epoch, 0, info.Created)
+		s.cfg.Log("NATS: the stream %q has lost messages: %s; clients are told of a gap", s.cfg.Stream, lost)
+		return s.beginEpoch(ctx, epoch)
+	case epoch.number == 0: // somebody removed it, and so all that was before it
+		epoch, err = s.setEpoch(ctx, s.epoch.epoch, 0, firstOf(info)-1, info.Created)
 		if err != nil {
 			return err
 		}
-		if epoch.epoch != r.epoch.epoch {
+		if epoch.epoch != s.epoch.epoch {
 			return errNewEpoch
 		}
 	}
-	r.epoch = epoch
-	return r.look(ctx, stream, math.MaxUint64)
+	s.following.Lock()
+	defer s.following.Unlock()
+	s.epoch.number = epoch.number
+	s.removed(epoch.floor)
+	return nil
 }
 
 // hasLost returns what shows that messages that came are no longer in the stream, so that other messages may
@@ -206,191 +373,51 @@ func (r *Replica) hasLost(ctx context.Context, last uint64) (string, error) {
 // same reports whether the last message that came is still in the stream. That is unknown if its number is
 // missing: the stream may have dropped it to make room.
 func (r *Replica) same(ctx context.Context) (same, known bool, err error) {
-	if r.stamp.IsZero() {
+	at, stamp := r.newestCame()
+	if stamp.IsZero() {
 		return false, false, nil
 	}
-	m, err := r.get(ctx, request{Seq: r.at})
+	m, err := r.get(ctx, request{Seq: at})
 	if errors.Is(err, errGone) {
 		return false, false, nil
 	}
 	if err != nil {
 		return false, false, err
 	}
-	return m.Time.Equal(r.stamp), true, nil
+	return m.Time.Equal(stamp), true, nil
 }
 
-// begin tells the hub of a new epoch, in which the stream is loaded from its beginning.
-func (r *Replica) begin(ctx context.Context, stream jetstream.Stream, epoch marker) error {
-	info := stream.CachedInfo()
+// reached notes the newest message that came. The caller has the lock.
+func (r *Replica) reached(number uint64, stored time.Time) {
+	if number > r.at {
+		r.at, r.stamp = number, stored
+	}
+}
+
+// newestCame returns the number of the newest message that came, and when it was stored, if that is known.
+func (r *Replica) newestCame() (number uint64, stored time.Time) {
+	r.following.Lock()
+	defer r.following.Unlock()
+	return r.at, r.stamp
+}
+
+// beginEpoch tells the hub of a new epoch, in which everything is loaded again.
+func (s *session) beginEpoch(ctx context.Context, epoch marker) error {
+	info := s.stream.CachedInfo()
 	seen := info.State.LastSeq
-	if r.created.IsZero() {
-		first, err := r.get(ctx, request{StartTime: &r.started, NextFor: ">"})
+	if s.created.IsZero() {
+		first, err := s.get(ctx, request{StartTime: &s.started, NextFor: ">"})
 		if err != nil && !errors.Is(err, errGone) {
 			return fmt.Errorf("find where the stream was at the start: %w", err)
 		}
-		if err == nil && !first.Time.Before(r.started) {
+		if err == nil && !first.Time.Before(s.started) {
 			seen = first.Sequence - 1
 		}
 	}
-	at := max(info.State.FirstSeq, 1) - 1
-	var a ahead
-	if at > 0 && !limited(info.Config) {
-		var err error
-		if a, err = r.lookAhead(ctx, stream, 0); err != nil {
-			return err
-		}
-		if len(a.lost) > 0 { // the hub is told of these topics; no others have lost messages
-			at = 0
-		}
-	}
-	r.created, r.epoch, r.at, r.stamp, r.behind, r.ahead = info.Created, epoch, at, time.Time{}, time.Time{}, a.numbers
-	r.looked, r.oldest = info.State, ""
-	r.events.Begin(epoch.epoch, at, seen)
-	r.tellLost(a)
+	s.following.Lock()
+	defer s.following.Unlock()
+	s.created, s.epoch, s.at, s.stamp, s.behind = info.Created, epoch, 0, time.Time{}, time.Time{}
+	s.follows, s.resumed = map[string]*follow{}, 0
+	s.events.Begin(epoch.epoch, epoch.floor, seen)
 	return nil
-}
-
-// check returns an error if the stream is another one by now. It makes the hub forget what was removed from it.
-func (r *Replica) check(ctx context.Context, stream jetstream.Stream) error {
-	if err := r.look(ctx, stream, r.at); err != nil { // messages above r.at are on their way
-		return fmt.Errorf("look at it: %w", err)
-	}
-	same, known, err := r.same(ctx)
-	switch {
-	case err != nil:
-		return fmt.Errorf("look at it: %w", err)
-	case known && !same:
-		return errReplaced
-	}
-	return nil
-}
-
-// look finds out from what is in the stream whether somebody removed messages from its beginning, and
-// makes the hub forget those up to number.
-func (r *Replica) look(ctx context.Context, stream jetstream.Stream, number uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, answerWait)
-	defer cancel()
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(cmp.Or(r.oldest, r.cfg.Stream)))
-	if err != nil {
-		return err
-	}
-	now := info.State
-	switch {
-	case !info.Created.Equal(r.created):
-		return errors.New("it was deleted and made anew")
-	case now.LastSeq < r.at:
-		return errFewer
-	case now.LastSeq < r.looked.LastSeq:
-		return nil // the answer of a new leader, which may know of more in a moment
-	}
-	first := max(now.FirstSeq, 1)
-	gone := min(first-1, number)
-	// A full topic drops its oldest message for a newer one, which is no removal.
-	room := info.Config.MaxMsgsPerSubject > 0 && int64(now.Subjects[r.oldest]) >= info.Config.MaxMsgsPerSubject
-	removed := now.Msgs < r.looked.Msgs || now.LastSeq <= r.at && first > now.LastSeq && now.LastSeq > 0 ||
-		first > r.looked.FirstSeq && r.oldest != "" && !room
-	switch {
-	case limited(info.Config):
-		r.events.LostAll(gone)
-	case removed:
-		if r.events.LostAll(gone) > 0 || gone > r.at {
-			r.cfg.Log("NATS: messages were removed from the stream %q, which begins with number %d now; clients that miss them are told of a gap", r.cfg.Stream, first)
-		}
-	default:
-		gone = 0
-	}
-	if gone > r.at {
-		r.at, r.stamp, r.ahead = gone, time.Time{}, nil
-	}
-	if first > r.looked.FirstSeq || r.oldest == "" {
-		r.oldest = ""
-		m, err := r.get(ctx, request{Seq: first})
-		if err != nil && !errors.Is(err, errGone) {
-			return err
-		}
-		if err == nil {
-			r.oldest = m.Subject
-		}
-	}
-	r.looked = now
-	return nil
-}
-
-// bring hands messages to the hub as they come, until it is time for a check.
-func (r *Replica) bring(ctx context.Context, messages jetstream.MessagesContext, got *uint64, target uint64) error {
-	period, end := context.WithTimeout(ctx, checkEvery)
-	defer end()
-	for {
-		message, err := messages.Next(jetstream.NextContext(period))
-		if period.Err() != nil && err != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			return fmt.Errorf("wait for messages: %w", err)
-		}
-		is, err := message.Metadata()
-		if err != nil {
-			return fmt.Errorf("not a message of a stream: %w", err)
-		}
-		if *got++; *got != is.Sequence.Consumer {
-			return errors.New("messages were lost on the way") // they will come again
-		}
-		number := is.Sequence.Stream
-		if !r.next(number) {
-			return errHole
-		}
-		if err := r.hand(message, number, is.Timestamp); err != nil {
-			return err
-		}
-		r.at, r.stamp = number, is.Timestamp
-		if number >= target || is.NumPending == 0 {
-			r.mu.Lock()
-			caughtUp := r.problem == ""
-			r.mu.Unlock()
-			if !caughtUp {
-				r.setProblem("")
-			}
-		}
-	}
-}
-
-// hand gives a message to the hub. Any program may have put it into the stream.
-func (r *Replica) hand(message jetstream.Msg, number uint64, stored time.Time) error {
-	switch subject := message.Subject(); subject {
-	case r.cfg.Stream + "." + endedToken:
-		return nil
-	case r.epochSubject():
-		if number <= r.epoch.number {
-			return nil
-		}
-		if epochIn(message.Data(), stored) != r.epoch.epoch {
-			return errNewEpoch
-		}
-		r.epoch.number = number
-		return nil
-	}
-	topic, is := topicOf(r.cfg.Stream, message.Subject())
-	if !is {
-		r.tell(fmt.Sprintf("NATS: messages in the stream %q whose subjects are no topics are skipped", r.cfg.Stream))
-		return nil
-	}
-	m := hub.Message{Number: number, Topic: topic, Name: message.Headers().Get(nameHeader), Data: message.Data(), End: message.Headers().Get(endHeader) == "true"}
-	if err := hub.CheckName(m.Name); err != nil {
-		r.cfg.Log("NATS: message %d of the stream %q is sent without its name: %v", number, r.cfg.Stream, err)
-		m.Name = ""
-	}
-	if (len(m.Data) > 0 || !m.End) && (!utf8.Valid(m.Data) || !json.Valid(m.Data)) {
-		m.Data = quote(m.Data)
-	}
-	_ = r.events.Append(m) // the data is JSON, and a closed hub has no clients
-	return nil
-}
-
-// quote returns any text as a JSON string.
-func quote(text []byte) []byte {
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(string(text)) // a buffer takes everything
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }

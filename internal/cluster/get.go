@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -17,7 +18,14 @@ type request struct {
 	StartTime *time.Time `json:"start_time,omitempty"`
 	LastFor   string     `json:"last_by_subj,omitempty"`
 	NextFor   string     `json:"next_by_subj,omitempty"` // the first message on this subject, from Seq or StartTime on if one is given
+
+	// For read alone.
+	MultiLast []string `json:"multi_last,omitempty"` // the last message on each of these subjects
+	Batch     int      `json:"batch,omitempty"`      // how many messages
+	MaxBytes  int      `json:"max_bytes,omitempty"`
 }
+
+const maxBytes = 1 << 20 // that one answer may have, unless a single message is larger
 
 // stored is a message of the stream.
 type stored struct {
@@ -69,4 +77,44 @@ func (r *Replica) get(ctx context.Context, what request) (*stored, error) {
 		return nil, errors.New("ask for a message: the answer has none")
 	}
 	return answer.Message, nil
+}
+
+// read reads several messages from any server that has the stream (JetStream's direct get, in batches). It may be behind
+// the leader. pending is how many more there are.
+func (r *Replica) read(ctx context.Context, what request) (messages []received, pending uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	payload, err := json.Marshal(what)
+	if err != nil {
+		return nil, 0, fmt.Errorf("encode request: %w", err)
+	}
+	inbox := r.nc.NewRespInbox()
+	replies, err := r.nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, 0, fmt.Errorf("ask for messages: %w", err)
+	}
+	defer replies.Unsubscribe()
+	if err := r.nc.PublishRequest("$JS.API.DIRECT.GET."+r.cfg.Stream, inbox, payload); err != nil {
+		return nil, 0, fmt.Errorf("ask for messages: %w", err)
+	}
+	for {
+		reply, err := replies.NextMsgWithContext(ctx)
+		if err != nil {
+			return nil, 0, fmt.Errorf("ask for messages: %w", err)
+		}
+		switch status := reply.Header.Get("Status"); {
+		case status == "404":
+			return messages, 0, nil
+		case status == "204":
+			pending, err = strconv.ParseUint(last(reply, "Nats-Num-Pending"), 10, 64)
+			return messages, pending, err
+		case status != "" && len(reply.Data) == 0 && last(reply, jetstream.SequenceHeader) == "":
+			return nil, 0, fmt.Errorf("ask for messages: %s %s", status, reply.Header.Get("Description"))
+		}
+		m, err := receive(reply)
+		if err != nil {
+			return nil, 0, err
+		}
+		messages = append(messages, m)
+	}
 }

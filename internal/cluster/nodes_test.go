@@ -258,7 +258,11 @@ func survives(t *testing.T, url string, nodes int, during func()) []*replica {
 	}
 	for i, c := range clients {
 		if !slices.Equal(c.got, got) {
-			t.Errorf("client %d saw something else than client 0", i)
+			k := 0
+			for k < min(len(got), len(c.got)) && got[k] == c.got[k] {
+				k++
+			}
+			t.Errorf("client %d saw %q, client 0 %q after %d messages", i, c.got[k:min(k+3, len(c.got))], got[k:min(k+3, len(got))], k)
 		}
 	}
 	t.Logf("%d messages", len(got))

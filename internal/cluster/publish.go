@@ -71,7 +71,7 @@ func (r *Replica) advance(ctx context.Context, messages []outgoing, together boo
 	defer cancel()
 	defer context.AfterFunc(r.stopping, func() { time.AfterFunc(stopWait, cancel) })()
 
-	if together && r.following() {
+	if together && r.isFollowing() {
 		if n = r.batchable(ctx, messages); n > 1 {
 			if id, err = r.storeBatch(ctx, messages[:n]); err == nil {
 				return n, id, true, nil
@@ -85,7 +85,7 @@ func (r *Replica) advance(ctx context.Context, messages []outgoing, together boo
 // publish stores one message. It tries until ctx ends.
 func (r *Replica) publish(ctx context.Context, o *outgoing) (id string, isNew bool, err error) {
 	for ended := false; ; {
-		following := r.following()
+		following := r.isFollowing()
 		if err = errNotFollowed; following {
 			if err = nil; !o.tried { // later, this very message may have ended the topic
 				ended, err = r.ended(ctx, o.topic)
@@ -116,9 +116,16 @@ func (r *Replica) publish(ctx context.Context, o *outgoing) (id string, isNew bo
 	}
 }
 
-// ended reports whether the topic has ended, as far as this replica knows.
-func (r *Replica) ended(_ context.Context, topic string) (bool, error) {
-	return r.events.Ended(topic), nil
+// ended reports whether the topic has ended. That may be some milliseconds old.
+func (r *Replica) ended(ctx context.Context, topic string) (bool, error) {
+	if r.events.Covered(topic) {
+		return r.events.Ended(topic), nil
+	}
+	messages, _, err := r.read(ctx, request{MultiLast: []string{subjectOf(r.cfg.Stream, topic)}})
+	if err != nil || len(messages) == 0 {
+		return false, err
+	}
+	return messages[0].Header.Get(endHeader) == "true", nil
 }
 
 // errNotFollowed is why nothing is published while the stream is not followed: the stream may have lost

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -25,7 +26,7 @@ func (r *Replica) find(ctx context.Context) (jetstream.Stream, error) {
 	stream, err := r.js.Stream(ctx, r.cfg.Stream)
 	switch {
 	case err == nil:
-		return r.upgrade(ctx, stream)
+		return r.equip(ctx, stream)
 	case !errors.Is(err, jetstream.ErrStreamNotFound):
 		return nil, err
 	}
@@ -35,10 +36,15 @@ func (r *Replica) find(ctx context.Context) (jetstream.Stream, error) {
 		Storage:           jetstream.FileStorage,
 		Replicas:          r.cfg.Replicas,
 		MaxMsgsPerSubject: r.perTopic(),
+		RePublish:         r.sendOn(),
+		AllowDirect:       true,
+		AllowRollup:       true,
 	})
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNameAlreadyInUse): // another replica was faster
 		return r.js.Stream(ctx, r.cfg.Stream)
+	case err == nil && level(stream) < directLevel:
+		return nil, errOld
 	case err == nil && !r.created.IsZero():
 		r.cfg.Log("NATS: the stream %q was deleted, and is made anew; clients are told of a gap", r.cfg.Stream)
 	case err == nil:
@@ -47,31 +53,65 @@ func (r *Replica) find(ctx context.Context) (jetstream.Stream, error) {
 	return stream, err
 }
 
-// perTopic returns how many messages the stream keeps for each topic. For NATS, 0 would mean any number.
-func (r *Replica) perTopic() int64 { return int64(max(r.cfg.History, 1)) }
+// perTopic returns how many messages the stream keeps for each topic: one more than a replica, so that a replica can
+// tell a topic that has just become full from one that has lost messages.
+func (r *Replica) perTopic() int64 { return int64(r.cfg.History) + 1 }
 
-// upgrade makes a stream accept the messages of all topics, if it does not. Versions without topics made streams
-// with one subject and one limit for all messages, which becomes a limit for each topic.
-func (r *Replica) upgrade(ctx context.Context, stream jetstream.Stream) (jetstream.Stream, error) {
+// sendOn is the stream's setting that makes NATS send on what it has stored.
+func (r *Replica) sendOn() *jetstream.RePublish {
+	return &jetstream.RePublish{Source: ">", Destination: r.liveSubject(">")}
+}
+
+// sendsOn reports whether a stream does all that replicas need.
+func (r *Replica) sendsOn(config jetstream.StreamConfig) bool {
+	return config.RePublish != nil && *config.RePublish == *r.sendOn() && config.AllowDirect && config.AllowRollup
+}
+
+// directLevel is the level of JetStream's API that reads several messages in one request.
+const directLevel = 1
+
+var errOld = errors.New("NATS is too old: replicas need version 2.11 or newer")
+
+// level returns the level of JetStream's API that a server has. Versions before 2.11 have none.
+func level(stream jetstream.Stream) int {
+	n, err := strconv.Atoi(stream.CachedInfo().Config.Metadata["_nats.level"])
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// equip makes an existing stream do what replicas need, if it does not. Versions without topics made streams with one
+// subject and one limit for all messages, which becomes a limit for each topic.
+func (r *Replica) equip(ctx context.Context, stream jetstream.Stream) (jetstream.Stream, error) {
 	config := stream.CachedInfo().Config
 	lacks := missing(r.cfg.Stream, config.Subjects)
-	if len(lacks) == 0 {
+	switch {
+	case level(stream) < directLevel:
+		return nil, errOld
+	case config.RePublish != nil && *config.RePublish != *r.sendOn():
+		return nil, fmt.Errorf("it republishes %q to %q, but replicas need %q to %q", config.RePublish.Source, config.RePublish.Destination, r.sendOn().Source, r.sendOn().Destination)
+	case len(lacks) == 0 && r.sendsOn(config):
 		return stream, nil
 	}
 	had := config.Subjects
 	config.Subjects = append(slices.DeleteFunc(slices.Clone(had), func(subject string) bool {
 		return slices.ContainsFunc(lacks, func(lack string) bool { return covers(lack, subject) })
 	}), lacks...)
-	if config.MaxMsgsPerSubject <= 0 {
+	if config.MaxMsgsPerSubject <= 0 && len(lacks) > 0 {
 		config.MaxMsgs, config.MaxMsgsPerSubject = -1, r.perTopic()
 	}
-	upgraded, err := r.js.UpdateStream(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("it has the subjects %q, needs %q for topics, and cannot be changed: %w", had, config.Subjects, err)
+	if config.MaxMsgsPerSubject == int64(r.cfg.History) { // an earlier version made it
+		config.MaxMsgsPerSubject = r.perTopic()
 	}
-	r.cfg.Log("NATS: the stream %q, which had the subjects %q, takes topics now: it has %q and keeps %d messages for each",
-		r.cfg.Stream, had, config.Subjects, config.MaxMsgsPerSubject)
-	return upgraded, nil
+	config.RePublish, config.AllowDirect, config.AllowRollup = r.sendOn(), true, true
+	equipped, err := r.js.UpdateStream(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("it has the subjects %q, needs %q, republishing to %q, direct access and roll-ups, and cannot be changed: %w", had, config.Subjects, config.RePublish.Destination, err)
+	}
+	r.cfg.Log("NATS: the stream %q was changed for replicas: it has the subjects %q, keeps %d messages for each, and republishes them to %q",
+		r.cfg.Stream, config.Subjects, config.MaxMsgsPerSubject, config.RePublish.Destination)
+	return equipped, nil
 }
 
 // limited reports whether a stream drops messages for another reason than newer messages of the same topic.

@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 
@@ -11,11 +13,36 @@ import (
 // stream sse, the topic a/b.c has the subject sse.a.b:c. A dot separates the parts of a subject as a slash
 // separates those of a topic, so a topic's own dots become colons, which no topic has.
 //
-// These two subjects belong to no topic, because no topic has a dollar sign.
+// These subjects belong to no topic, because no topic has a dollar sign.
 const (
 	epochToken = "$epoch" // its newest message names the epoch, see epoch.go
 	endedToken = "$ended" // takes the keys of messages to topics that have ended, see store
+	fenceToken = "$fence" // takes the marks of all replicas, see fence
 )
+
+// fenceLanes is how many subjects the marks of all replicas have. The stream keeps the newest mark of each, and two
+// replicas in one lane get each other's marks.
+const fenceLanes = 16
+
+func (r *Replica) fenceSubject() string {
+	hash := fnv.New32a()
+	hash.Write([]byte(r.id))
+	return fmt.Sprintf("%s.%s.%d", r.cfg.Stream, fenceToken, hash.Sum32()%fenceLanes)
+}
+
+// liveSubject returns the subject on which NATS sends a stored message on.
+func (r *Replica) liveSubject(subject string) string { return r.cfg.Stream + "-live." + subject }
+
+// subjectOfKey returns the subject of all messages of a hub's key.
+func subjectOfKey(stream, key string) string {
+	switch topic, below := strings.CutSuffix(key, "/"); {
+	case key == "*":
+		return stream + ".>"
+	case below:
+		return subjectOf(stream, topic) + ".>"
+	}
+	return subjectOf(stream, key)
+}
 
 // subjectOf returns the subject of a topic's messages.
 func subjectOf(stream, topic string) string {

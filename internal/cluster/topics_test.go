@@ -186,8 +186,7 @@ func TestTopicEndsWithoutAnEvent(t *testing.T) {
 	n := testnats.Start(t)
 	a, b := join(t, n.ClientURL()).ready(t), join(t, n.ClientURL()).ready(t)
 	c := b.client(t, "", "build")
-	a.send(t, "", message("build", 1))
-	last := a.events.ID(1)
+	last := a.send(t, "", message("build", 1))
 	id := a.send(t, "end", hub.Message{Topic: "build", End: true})
 	if again := a.send(t, "end", hub.Message{Topic: "build", End: true}); again != id {
 		t.Errorf("the id is %q, then %q", id, again)
@@ -205,11 +204,11 @@ func TestTopicEndsWithoutAnEvent(t *testing.T) {
 	}
 }
 
-func TestStreamOfAnOperatorThatTakesTopicsIsLeftAsItIs(t *testing.T) {
+func TestStreamOfAnOperatorKeepsItsLimits(t *testing.T) {
 	t.Parallel()
 	n := testnats.Start(t)
 	_, js := direct(t, n.ClientURL())
-	made, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ops", Subjects: []string{"ops", "ops.>", "news"}, MaxMsgs: 4, Storage: jetstream.MemoryStorage})
+	made, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ops", Subjects: []string{"ops", "ops.>", "news"}, MaxMsgs: 20, Storage: jetstream.MemoryStorage})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,18 +223,24 @@ func TestStreamOfAnOperatorThatTakesTopicsIsLeftAsItIs(t *testing.T) {
 	r.send(t, "", message("quiet", 1))
 	want(t, c.until(t, 1), "data:1")
 	want(t, quiet.until(t, 1), "data:1")
-	for i := range 4 {
-		r.publish(t, "", i+2)
+	var newest string
+	for i := range 40 {
+		newest = r.publish(t, "", i+2)
 	}
-	// Only four are left, so nobody knows what else a topic had.
+	// Only 20 are left, so nobody knows what else a topic had.
 	fresh := join(t, n.ClientURL(), ops).ready(t)
 	want(t, fresh.client(t, first, "quiet", "other").until(t, 1), `event:gap data:{"missed":null}`)
-	want(t, fresh.client(t, first).until(t, 5), `event:gap data:{"missed":null}`, "data:2", "data:3", "data:4", "data:5")
+	back := fresh.client(t, first).upTo(t, newest)
+	want(t, back[:1], `event:gap data:{"missed":null}`)
+	want(t, back[len(back)-10:], "data:32", "data:33", "data:34", "data:35", "data:36", "data:37", "data:38", "data:39", "data:40", "data:41")
 	now, err := js.Stream(t.Context(), "ops")
 	if err != nil {
 		t.Fatal(err)
 	}
 	made.CachedInfo().Config.AllowAtomicPublish = true // for batches
+	made.CachedInfo().Config.AllowDirect = true
+	made.CachedInfo().Config.AllowRollup = true
+	made.CachedInfo().Config.RePublish = now.CachedInfo().Config.RePublish
 	made.CachedInfo().Config.Metadata = now.CachedInfo().Config.Metadata
 	if a, b := fmt.Sprintf("%+v", made.CachedInfo().Config), fmt.Sprintf("%+v", now.CachedInfo().Config); a != b {
 		t.Errorf("it was %s, and is %s", a, b)
@@ -262,10 +267,10 @@ func TestStreamOfAVersionWithoutTopicsIsUpgraded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c := s.CachedInfo().Config; c.MaxMsgs != -1 || c.MaxMsgsPerSubject != 50 || !slices.Equal(c.Subjects, []string{"sse", "sse.>"}) {
+	if c := s.CachedInfo().Config; c.MaxMsgs != -1 || c.MaxMsgsPerSubject != 51 || !slices.Equal(c.Subjects, []string{"sse", "sse.>"}) {
 		t.Errorf("the stream is %+v", c)
 	}
-	if r.log.has("takes topics now") != 1 {
+	if r.log.has("was changed for replicas") != 1 {
 		t.Error("the log does not tell")
 	}
 }
@@ -314,8 +319,8 @@ func TestLostMessagesBeginAnEpochOnEveryReplica(t *testing.T) {
 	n.Options.Port = testport.Free(t) // a port where the replicas do not find it
 	n.Run(t)
 	_, js := direct(t, n.ClientURL())
-	for _, data := range []string{`"other 3"`, `"other 4"`} {
-		if _, err := js.Publish(t.Context(), "sse", []byte(data)); err != nil {
+	for i := range 20 { // so many that the number of the last message from before is among them
+		if _, err := js.Publish(t.Context(), "sse", fmt.Appendf(nil, "other %d", i)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -323,9 +328,12 @@ func TestLostMessagesBeginAnEpochOnEveryReplica(t *testing.T) {
 	n.Options.Port = port
 	n.Run(t)
 
-	after := []string{`event:gap data:{"missed":null}`, "data:1", "data:2", `data:"other 3"`, `data:"other 4"`}
+	after := []string{`event:gap data:{"missed":null}`, "data:1", "data:2"}
+	for i := range 20 {
+		after = append(after, fmt.Sprintf(`data:"other %d"`, i))
+	}
 	for _, c := range []*client{one, two} {
-		want(t, c.until(t, 8), append(slices.Clone(old), after...)...)
+		want(t, c.until(t, 26), append(slices.Clone(old), after...)...)
 	}
 	want(t, quiet.until(t, 3), "data:0", `event:gap data:{"missed":null}`, "data:0")
 	if one.last != two.last || epoch(one.last) == epoch(oldID) {
@@ -333,10 +341,10 @@ func TestLostMessagesBeginAnEpochOnEveryReplica(t *testing.T) {
 	}
 	c := join(t, n.ClientURL()).ready(t)
 	for _, r := range []*replica{a, b, c} {
-		want(t, r.ready(t).client(t, oldID).until(t, 5), after...)
+		want(t, r.ready(t).client(t, oldID).until(t, 23), after...)
 		want(t, r.client(t, one.last).upTo(t, one.last))
 	}
-	if a.log.has("has lost messages: number 4 is another message now")+b.log.has("has lost messages: number 4 is another message now") == 0 {
+	if a.log.has("is another message now")+b.log.has("is another message now") == 0 {
 		t.Error("the log does not tell")
 	}
 
@@ -560,12 +568,13 @@ func TestStreamWithManyTopicsIsLoadedInTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := s.CachedInfo().State.LastSeq
-	begin := time.Now()
 	b := join(t, n.ClientURL(), small).ready(t)
+	begin := time.Now()
+	b.client(t, "", "t/*")
 	t.Logf("%d messages were loaded in %v", last, time.Since(begin))
 	id := a.send(t, "", message("end", 0))
 	for _, r := range []*replica{a, b} {
-		r.client(t, "earliest", "end").upTo(t, id)
+		r.client(t, "earliest", "*").upTo(t, id)
 		if kept := r.events.Stats().Kept; kept != 3*topics+1 {
 			t.Errorf("%d messages are kept, want %d", kept, 3*topics+1)
 		}

@@ -34,7 +34,7 @@ func newCrowd(b *testing.B, h *Hub, sets []Topics) *crowd {
 	var ready sync.WaitGroup
 	ready.Add(len(sets))
 	for _, set := range sets {
-		s, err := h.Subscribe(set, "")
+		s, err := h.Subscribe(b.Context(), set, "")
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -165,7 +165,7 @@ func BenchmarkSubscriberMemory(b *testing.B) {
 					if err != nil {
 						b.Fatal(err)
 					}
-					if all[i], err = h.Subscribe(set, ""); err != nil {
+					if all[i], err = h.Subscribe(b.Context(), set, ""); err != nil {
 						b.Fatal(err)
 					}
 					all[i].head = nil // written soon
@@ -222,7 +222,7 @@ func BenchmarkSubscribe(b *testing.B) {
 				set, _ := ParseTopics([]string{topic})
 				b.ReportAllocs()
 				for b.Loop() {
-					s, err := h.Subscribe(set, after)
+					s, err := h.Subscribe(b.Context(), set, after)
 					if err != nil {
 						b.Fatal(err)
 					}
@@ -259,7 +259,7 @@ func BenchmarkFullSpeed(b *testing.B) {
 	var bytes atomic.Int64
 	var running sync.WaitGroup
 	for range subscribers {
-		s, err := h.Subscribe(Topics{}, "")
+		s, err := h.Subscribe(b.Context(), Topics{}, "")
 		if err != nil {
 			b.Fatal(err)
 		}

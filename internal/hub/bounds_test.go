@@ -176,7 +176,7 @@ func TestATopicDoesNotKeepTheNamesOfAChainThatIsGone(t *testing.T) {
 		for n := range maxTopics - 1 {
 			set = append(set, fmt.Sprintf("%0*d", maxTopic, n))
 		}
-		first, err := h.Subscribe(topics(t, set...), "")
+		first, err := h.Subscribe(t.Context(), topics(t, set...), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -239,7 +239,7 @@ func TestASubscriptionToUnknownTopicsLeavesNothing(t *testing.T) {
 	h := newHub(t, roomy)
 	send(t, h, 1, "a")
 	for i := range 100 {
-		s, err := h.Subscribe(topics(t, fmt.Sprint("x/", i), "a", "*", "y/*"), "e-0")
+		s, err := h.Subscribe(t.Context(), topics(t, fmt.Sprint("x/", i), "a", "*", "y/*"), "e-0")
 		if err != nil {
 			t.Fatal(err)
 		}

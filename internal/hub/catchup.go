@@ -32,10 +32,13 @@ func (s *Subscriber) missed(size int) (frames [][]byte, events int, err error) {
 		events++
 	}
 	switch {
+	case s.chain.missing > 0 && !h.closed:
+		s.attach()
+		return nil, 0, nil
 	case s.epoch == 0 && s.after == "" && h.begins > 0:
-		s.cursor, s.epoch = h.seen, h.begins
+		s.cursor, s.epoch = h.from, h.begins
 		frames = append(frames, start(0, h.id(s.cursor)))
-	case s.epoch < h.begins, s.cursor > h.last && s.overdue():
+	case s.epoch < h.begins, s.cursor > h.highest() && s.overdue():
 		first := s.epoch == 0
 		gap := h.place(s)
 		if first {
@@ -45,7 +48,7 @@ func (s *Subscriber) missed(size int) (frames [][]byte, events int, err error) {
 			add(gap)
 		}
 	}
-	if s.cursor <= h.last {
+	if s.cursor <= h.highest() {
 		s.ahead = time.Time{}
 	}
 
@@ -174,7 +177,7 @@ func (r *reader) lost(cursor uint64) (number uint64, found bool) {
 		case cursor < at && at < r.reach:
 			number, found = max(number, at), true
 		case t.gone < r.limit || r.reach != r.limit || r.told:
-		case t.gone > r.hub.last || t.unknown > r.counted && r.limit-1 > r.counted:
+		case t.unknown > r.counted && r.limit-1 > r.counted:
 			number, found = r.limit-1, true
 			if r.s.chain.end.events == 0 {
 				r.s.pardon = r.hub.histories.losses // otherwise the same gap would come again and again
@@ -192,7 +195,7 @@ func (r *reader) missed(number uint64) (missed int, known bool) {
 	for _, t := range r.histories {
 		n, all := t.between(r.counted, number)
 		missed += n
-		known = known && all && t.gone <= r.hub.last
+		known = known && all
 	}
 	return missed, known
 }

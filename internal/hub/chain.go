@@ -65,6 +65,10 @@ type chain struct {
 	follows     []follow // one for each name of the set
 	subscribers int
 	end         *batch        // the batch to be sent next, with the messages that wait for the pace
+	last        uint64        // subscribers may have been given messages up to this number
+	missing     int           // how many of its keys are not loaded; until then it sends no messages
+	complete    chan struct{} // closed when missing becomes 0
+	late        bool          // while it waits for its keys, a message was loaded that is not above last
 	waiting     bool          // the chain is in Hub.waiting
 	paced       time.Duration // when the chain last sent messages
 	active      time.Duration // when it last sent anything
@@ -127,6 +131,7 @@ func (h *Hub) join(s *Subscriber, topics Topics) {
 				t = &topic{key: strings.Clone(key)} // it may outlive this chain, whose names are much longer
 				h.topics[t.key] = t
 			}
+			h.demand.follow(c, key, len(t.chains) == 0)
 			c.follows[i] = follow{t, len(t.chains)}
 			t.chains = append(t.chains, following{c, i})
 		}
@@ -161,6 +166,7 @@ func (h *Hub) leave(s *Subscriber) {
 		t.chains[len(t.chains)-1] = following{}
 		if t.chains = t.chains[:len(t.chains)-1]; len(t.chains) == 0 {
 			delete(h.topics, t.key)
+			h.demand.leave(t.key, h.now())
 		}
 	}
 	if c.subscribers == 0 {
@@ -172,7 +178,7 @@ func (h *Hub) leave(s *Subscriber) {
 // followers yields the chains whose sets have that topic.
 func (h *Hub) followers(topic string) iter.Seq[*chain] {
 	return func(yield func(*chain) bool) {
-		for key := range keys(topic) {
+		for key := range Keys(topic) {
 			if t := h.topics[key]; t != nil {
 				for _, f := range t.chains {
 					if !yield(f.chain) {
@@ -186,7 +192,7 @@ func (h *Hub) followers(topic string) iter.Seq[*chain] {
 
 // has reports whether the chain's set has that topic.
 func (c *chain) has(topic string) bool {
-	for key := range keys(topic) {
+	for key := range Keys(topic) {
 		for _, f := range c.follows {
 			if f.topic.key == key {
 				return true
@@ -204,7 +210,7 @@ func (h *Hub) add(c *chain, number uint64, frame []byte, own int) {
 	}
 	b := c.end
 	b.events++
-	b.last = number
+	b.last, c.last = number, number
 	if b.events > 1 {
 		b.starts = append(b.starts, begin{number, len(b.data)})
 		b.data = append(b.data, frame...) // the first append copies, because a frame has no spare room

@@ -41,28 +41,27 @@ type history struct {
 
 // histories are the kept messages of all topics. The hub's lock guards them.
 type histories struct {
-	limits  Limits
-	topics  map[string]*history
-	other   *history   // stands for the topics that are not in the map: it has what must be assumed of them
-	all     []*message // of all topics, in the order of their numbers, with lost ones in between
-	kept    int        // how many of them are not lost
-	bytes   int64      // what everything here takes
-	losses  uint64     // counts losses: a subscriber that was told of the first n need not be told of them again
-	empty   *list.List // histories without messages, the longest unchanged one first
-	buried  int64      // bytes of the empty histories
-	last    uint64     // number of the latest message
-	awaited []*history // histories that lost messages with numbers above last
-	record  *record    // what changes, for a log that survives a restart; otherwise nil
+	limits Limits
+	topics map[string]*history
+	floor  uint64     // messages of any topic up to this number may be lost, as the log says
+	other  *history   // stands for the topics that are not in the map: it has what must be assumed of them
+	all    []*message // of all topics, in the order of their numbers, with lost ones in between
+	kept   int        // how many of them are not lost
+	bytes  int64      // what everything here takes
+	losses uint64     // counts losses: a subscriber that was told of the first n need not be told of them again
+	empty  *list.List // histories without messages, the longest unchanged one first
+	buried int64      // bytes of the empty histories
+	record *record    // what changes, for a log that survives a restart; otherwise nil
 }
 
 func newHistories(limits Limits, gone uint64) *histories {
 	return &histories{
 		limits: limits,
 		topics: map[string]*history{},
+		floor:  gone,
 		other:  &history{gone: gone, unknown: gone, losses: 1},
 		losses: 1,
 		empty:  list.New(),
-		last:   gone,
 	}
 }
 
@@ -84,9 +83,8 @@ func (k *histories) open(key string) *history {
 	return t
 }
 
-// add keeps a message, whose number is the highest, and drops what exceeds the limits.
+// add keeps a message, whose number is the highest of its topic, and drops what exceeds the limits.
 func (k *histories) add(m Message, frame []byte) {
-	k.await(m.Number)
 	t := k.open(m.Topic)
 	t.ended = 0
 	if m.End {
@@ -102,11 +100,106 @@ func (k *histories) add(m Message, frame []byte) {
 // keep keeps a message without a look at the limits.
 func (k *histories) keep(t *history, number uint64, frame []byte) {
 	m := &message{number, frame, t}
-	t.messages = append(t.messages, m)
-	k.all = append(k.all, m)
-	k.kept++
-	k.bytes += messageCost + size(frame)
+	t.messages = merge(t.messages, []*message{m})
+	k.all = merge(k.all, []*message{m})
+	k.count(m)
 	k.settle(t)
+}
+
+// count counts a message that is kept from now on.
+func (k *histories) count(m *message) {
+	k.kept++
+	k.bytes += messageCost + size(m.frame)
+}
+
+// merge returns all messages of two lists, each with rising numbers.
+func merge(a, b []*message) []*message {
+	if len(a) == 0 || len(b) == 0 || a[len(a)-1].number < b[0].number {
+		return append(a, b...)
+	}
+	i := len(a)
+	a = append(a, b...)
+	for j, k := len(b), len(a); j > 0; k-- {
+		if i > 0 && a[i-1].number > b[j-1].number {
+			i--
+			a[k-1] = a[i]
+		} else {
+			j--
+			a[k-1] = b[j]
+		}
+	}
+	return a
+}
+
+// has reports whether a message of the topic came before. A lost one did, too.
+func (k *histories) has(topic string, number uint64) bool {
+	t := k.topics[topic]
+	return t != nil && (number <= t.gone || t.has(number))
+}
+
+func (t *history) has(number uint64) bool {
+	rest := after(t.messages, number-1)
+	return len(rest) > 0 && rest[0].number == number
+}
+
+// load keeps what a log has of a topic, and returns the messages that are new. They are still missing in k.all, and the
+// limits may be exceeded.
+func (k *histories) load(kept Kept, frames [][]byte) (added []*message) {
+	t := k.topics[kept.Key]
+	if t == nil { // not open: what must be assumed of forgotten topics does not hold for one that is loaded
+		t = &history{key: strings.Clone(kept.Key), gone: k.floor, unknown: k.floor, losses: k.losses}
+		k.topics[t.key] = t
+	}
+	if kept.Lost > t.gone {
+		for len(t.messages) > 0 && t.messages[0].number <= kept.Lost {
+			k.drop(t)
+		}
+		k.lose(t, kept.Lost)
+		k.topics[t.key] = t // lose may have found nothing to remember
+	}
+	newest := t.newest()
+	for i, m := range kept.Messages {
+		if frames[i] != nil && !t.has(m.Number) {
+			added = append(added, &message{m.Number, frames[i], t})
+			k.count(added[len(added)-1])
+		}
+		if m.Number > max(newest, t.ended) {
+			t.ended = 0
+			if m.End {
+				t.ended = m.Number
+			}
+		}
+	}
+	t.messages = merge(t.messages, added)
+	if t.ended > 0 && t.newest() > 0 {
+		t.ended = min(t.ended, t.newest()) // it ended without an event
+	}
+	k.settle(t)
+	return added
+}
+
+// newest returns the number of the history's last message, kept or lost, or 0.
+func (t *history) newest() uint64 {
+	if n := len(t.messages); n > 0 {
+		return t.messages[n-1].number
+	}
+	return t.gone
+}
+
+// forget drops a history. Its messages do not count as lost.
+func (k *histories) forget(key string) {
+	t := k.topics[key]
+	if t == nil {
+		return
+	}
+	for _, m := range t.messages {
+		k.kept--
+		k.bytes -= messageCost + size(m.frame)
+		m.frame = nil
+	}
+	k.uncount(t)
+	delete(k.topics, key)
+	k.compact()
 }
 
 // trim drops the oldest messages until all histories together are within their limit.
@@ -123,14 +216,7 @@ func size(frame []byte) int64 { return int64(len(frame) + len(frame)/8) }
 // the end itself, for a topic without messages.
 func (k *histories) end(topic string, number uint64) {
 	t := k.open(topic)
-	switch n := len(t.messages); {
-	case n > 0:
-		t.ended = t.messages[n-1].number
-	case t.gone > 0:
-		t.ended = t.gone
-	default:
-		t.ended = number
-	}
+	t.ended = cmp.Or(t.newest(), number)
 	k.settle(t)
 }
 
@@ -156,9 +242,7 @@ func (k *histories) drop(t *history) {
 	k.bytes -= messageCost + size(m.frame)
 	m.frame = nil
 	k.record.drop(m.number)
-	if k.oldest(); len(k.all) > 64 && k.kept < len(k.all)/2 {
-		k.all = slices.DeleteFunc(k.all, func(m *message) bool { return m.frame == nil })
-	}
+	k.compact()
 	if len(t.lost) >= maxLost {
 		t.unknown, t.lost = t.lost[0], t.lost[1:]
 	}
@@ -166,10 +250,17 @@ func (k *histories) drop(t *history) {
 	k.lose(t, m.number)
 }
 
+// compact takes messages that are gone out of k.all, once they are many.
+func (k *histories) compact() {
+	if k.oldest(); len(k.all) > 64 && k.kept < len(k.all)/2 {
+		k.all = slices.DeleteFunc(k.all, func(m *message) bool { return m.frame == nil })
+	}
+}
+
 // lose notes that the topic's messages up to that number are gone.
 func (k *histories) lose(topic *history, number uint64) {
 	k.losses++
-	for key := range keys(topic.key) {
+	for key := range Keys(topic.key) {
 		t := topic
 		if key != topic.key {
 			t = k.open(key)
@@ -184,36 +275,9 @@ func (k *histories) lose(topic *history, number uint64) {
 	}
 }
 
-// dropUpTo loses the messages of a topic up to that number, whether or not they ever came.
-func (k *histories) dropUpTo(topic string, number uint64) {
-	for t := k.of(topic); len(t.messages) > 0 && t.messages[0].number <= number; {
-		k.drop(t)
-	}
-	// A gap has the number of the last lost message, which must not be the number of another topic's message.
-	for i := len(k.all) - len(after(k.all, number)); i > 0 && k.all[i-1].number == number && k.all[i-1].frame != nil; i-- {
-		number--
-	}
-	t := k.open(topic)
-	k.lose(t, number)
-	for key := range keys(topic) {
-		k.awaited = append(k.awaited, k.of(key))
-	}
-	k.await(k.last)
-}
-
-// await takes back that a topic lost this number, as the message turns out to be another topic's.
-func (k *histories) await(number uint64) {
-	k.last = number
-	k.awaited = slices.DeleteFunc(k.awaited, func(t *history) bool {
-		if t.gone == number && t != k.other {
-			t.gone, t.unknown = number-1, min(t.unknown, number-1)
-		}
-		return t.gone <= number
-	})
-}
-
 // dropAllUpTo loses the messages of all topics up to that number, and returns how many there were.
 func (k *histories) dropAllUpTo(number uint64) int {
+	k.floor = max(k.floor, number)
 	before := k.kept
 	for m := k.oldest(); m != nil && m.number <= number; m = k.oldest() {
 		k.drop(m.history)

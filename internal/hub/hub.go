@@ -54,7 +54,7 @@ type Limits struct {
 }
 
 // Hub delivers messages and ticks to its subscribers. Its methods may be called from any number of goroutines,
-// except that a log must call Begin, Append, Lost and LostAll one after the other.
+// except that a log must call Begin, Append and LostAll one after the other.
 type Hub struct {
 	reading   sync.Mutex // locked before mu by a subscriber that reads the histories
 	mu        sync.Mutex
@@ -62,12 +62,14 @@ type Hub struct {
 	epoch     string
 	begins    int    // how often Begin was called
 	last      uint64 // number of the latest message
-	seen      uint64 // number of the last message from before the log's start
+	seen      uint64 // numbers up to this one were given, as far as the log knows
+	from      uint64 // what seen was at the last Begin
 	histories *histories
 	tick      []byte // the latest one, for subscribers that come between two ticks
 	published uint64
 	counted   topicCounts
 	closed    bool
+	demand    *demand // nil if the log hands over every message
 
 	chains      map[Topics]*chain
 	topics      map[string]*topic // by indexKey
@@ -115,10 +117,14 @@ func (h *Hub) Begin(epoch string, last, seen uint64) {
 	}
 	for _, c := range h.chains {
 		h.breakOff(c)
+		c.last, c.late = 0, false
 	}
 	h.begins++
-	h.epoch, h.last, h.seen = epoch, last, seen
+	h.epoch, h.last, h.seen, h.from = epoch, last, seen, seen
 	h.histories = newHistories(h.limits, last)
+	if h.demand != nil {
+		h.unloadAll()
+	}
 }
 
 // Append keeps a message and sends it to all subscribers of its topic, at once or within 40 ms of the message
@@ -137,10 +143,10 @@ func (h *Hub) Append(m Message) error {
 	if h.closed {
 		return ErrClosed
 	}
-	if m.Number <= h.last {
+	if m.Number <= h.last && (h.demand == nil || h.histories.has(m.Topic, m.Number)) {
 		return nil
 	}
-	h.last = m.Number
+	h.last = max(h.last, m.Number)
 	if frame == nil {
 		h.histories.end(m.Topic, m.Number)
 	} else {
@@ -149,7 +155,12 @@ func (h *Hub) Append(m Message) error {
 	}
 	own := len(frame)
 	for c := range h.followers(m.Topic) {
-		if frame != nil {
+		switch {
+		case c.missing > 0:
+			continue // its subscribers will read the histories
+		case m.Number <= c.last: // it came late
+			h.sendNow(c, encodeGap(h.id(c.last), 0, false), 1)
+		case frame != nil:
 			h.add(c, m.Number, frame, own)
 			own = 0
 		}
@@ -160,44 +171,11 @@ func (h *Hub) Append(m Message) error {
 	return nil
 }
 
-// Lost drops the messages of a topic up to that number. If the number is above the last one, messages that have not
-// come yet are lost too, and the topic's subscribers get a gap.
-func (h *Hub) Lost(topic string, number uint64) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed || h.begins == 0 {
-		return
-	}
-	h.histories.dropUpTo(topic, number)
-	if number <= h.last {
-		return
-	}
-	gap := encodeGap(h.id(h.last), 0, false) // older messages of other topics may still come
-	for c := range h.followers(topic) {
-		h.sendNow(c, gap, 1)
-	}
-}
-
-// LostAll is Lost for all topics. It returns how many kept messages it dropped.
+// LostAll drops the kept messages of all topics up to that number, and returns how many it dropped.
 func (h *Hub) LostAll(number uint64) (dropped int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed || h.begins == 0 {
-		return 0
-	}
-	if number <= h.last {
-		return h.histories.dropAllUpTo(number)
-	}
-	dropped = h.histories.kept
-	h.histories = newHistories(h.limits, number)
-	h.last = number
-	gap := encodeGap(h.id(number), 0, false)
-	for _, c := range h.chains {
-		h.flush(c)
-		c.end.first, c.end.last = number, number
-		h.sendNow(c, gap, 1)
-	}
-	return dropped
+	return h.histories.dropAllUpTo(number)
 }
 
 // Tick sends an event to the subscribers of the default topic. The event has no id and is not kept, except that a new
@@ -222,7 +200,7 @@ func (h *Hub) Tick(data any) error {
 
 // beforeKept returns the number just before the oldest message that is kept of the chain's topics.
 func (h *Hub) beforeKept(c *chain) uint64 {
-	before := h.last
+	before := h.highest()
 	for _, f := range c.follows {
 		first := h.histories.of(f.topic.key).first()
 		if isWildcard(f.topic.key) {
@@ -270,9 +248,11 @@ func (h *Hub) id(number uint64) string { return h.epoch + "-" + strconv.FormatUi
 func (h *Hub) number(id string) (number uint64, known bool) {
 	digits, ours := strings.CutPrefix(id, h.epoch+"-")
 	number, err := strconv.ParseUint(digits, 10, 64)
-	highest := max(h.last, h.seen)
-	return number, ours && err == nil && (number <= highest || number-highest <= h.limits.Ahead)
+	return number, ours && err == nil && (number <= h.highest() || number-h.highest() <= h.limits.Ahead)
 }
+
+// highest returns the highest number that the hub knows of.
+func (h *Hub) highest() uint64 { return max(h.last, h.seen) }
 
 // Close ends every subscription: each subscriber gets what was sent before, then ErrClosed.
 // Calling it again does nothing.

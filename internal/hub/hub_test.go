@@ -35,7 +35,7 @@ func topics(t *testing.T, names ...string) Topics {
 
 func subscribe(t *testing.T, h *Hub, after string, names ...string) *Subscriber {
 	t.Helper()
-	s, err := h.Subscribe(topics(t, names...), after)
+	s, err := h.Subscribe(t.Context(), topics(t, names...), after)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func TestEndedTopicsEndTheStream(t *testing.T) {
 	}
 	expect(t, subscribe(t, h, "e-1", "a"), "from 1, 2")
 	for _, after := range []string{"e-2", "e-3"} {
-		if _, err := h.Subscribe(topics(t, "a"), after); !errors.Is(err, ErrEnded) {
+		if _, err := h.Subscribe(t.Context(), topics(t, "a"), after); !errors.Is(err, ErrEnded) {
 			t.Errorf("after %s: %v, want ErrEnded", after, err)
 		}
 	}
@@ -414,7 +414,7 @@ func TestCloseEndsEverySubscriptionAfterWhatWasSent(t *testing.T) {
 		if err := h.Append(Message{Number: 4, Data: json.RawMessage("1")}); !errors.Is(err, ErrClosed) {
 			t.Errorf("a message to a closed hub: %v, want ErrClosed", err)
 		}
-		late, err := h.Subscribe(Topics{}, "")
+		late, err := h.Subscribe(t.Context(), Topics{}, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -600,7 +600,7 @@ func TestManyPublishersAndNewSubscribersSeeOneOrderWithoutLossOrDouble(t *testin
 			after := "e-0"
 			for len(want) > 0 {
 				set, _ := ParseTopics(names)
-				s, err := h.Subscribe(set, after)
+				s, err := h.Subscribe(t.Context(), set, after)
 				if err != nil {
 					t.Error(err)
 					return
@@ -698,7 +698,7 @@ func TestAnEndWithoutAnEventComesAfterTheLastMessage(t *testing.T) {
 		}
 	}
 	// A client that has seen the last message has seen the end.
-	if _, err := h.Subscribe(topics(t, "a"), "e-1"); !errors.Is(err, ErrEnded) {
+	if _, err := h.Subscribe(t.Context(), topics(t, "a"), "e-1"); !errors.Is(err, ErrEnded) {
 		t.Errorf("after the last message: %v, want ErrEnded", err)
 	}
 	expect(t, subscribe(t, h, "", "a"), "from 0, 1")

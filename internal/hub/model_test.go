@@ -143,7 +143,7 @@ func (m *model) subscribe(names []string, after string) {
 			}
 		}
 	}
-	c.s, err = m.h.Subscribe(set, after)
+	c.s, err = m.h.Subscribe(m.t.Context(), set, after)
 	if errors.Is(err, ErrEnded) {
 		if !m.ended(names) || !known {
 			m.t.Errorf("ErrEnded for %q after %q", names, after)

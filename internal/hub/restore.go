@@ -81,7 +81,7 @@ func (h *Hub) Restore(epoch string, last uint64, noted Changes, messages iter.Se
 		}
 		k.add(m, frame)
 	}
-	h.last, k.last = last, last
+	h.last = last
 	return nil
 }
 

@@ -46,22 +46,25 @@ type Subscriber struct {
 // subscriber should have had are lost, an event called gap is in their place. It says how many, or null if that
 // is unknown. After an id of another epoch, the gap comes first, then everything that is kept.
 //
+// If a log hands over messages on demand, Subscribe waits up to 2 s, or until ctx ends, for those of these topics.
+//
 // The error is ErrEnded if all of these topics have ended and after is not before the last end. From a closed hub
 // the subscriber gets what it missed, then ErrClosed.
-func (h *Hub) Subscribe(topics Topics, after string) (*Subscriber, error) {
+func (h *Hub) Subscribe(ctx context.Context, topics Topics, after string) (*Subscriber, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := &Subscriber{hub: h, after: after, ticked: topics != Topics{}}
 	h.join(s, topics)
+	h.await(ctx, s.chain)
 	end := h.end(s.chain)
 	switch {
-	case h.begins == 0:
+	case h.begins == 0, s.chain.missing > 0 && after != "":
 		s.head = start(retry(), "")
 		s.attachNew()
 		return s, nil
 	case after == "" && end == 0:
 		s.epoch = h.begins
-		s.cursor = max(h.last, h.seen)
+		s.cursor = h.highest()
 		s.head = start(retry(), h.id(s.cursor))
 		s.attachNew()
 		return s, nil
@@ -69,7 +72,7 @@ func (h *Hub) Subscribe(topics Topics, after string) (*Subscriber, error) {
 		s.after = earliest
 	}
 	gap := h.place(s)
-	if s.pardon == 0 && end > 0 && end <= s.cursor && s.cursor <= h.last {
+	if s.pardon == 0 && end > 0 && end <= s.cursor && s.cursor <= h.highest() {
 		h.leave(s)
 		return nil, ErrEnded
 	}

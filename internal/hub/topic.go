@@ -77,7 +77,7 @@ func (t Topics) Names() []string { return strings.Split(t.joined, "\n") }
 
 // covers reports whether the pattern matches everything that the name matches.
 func covers(pattern, name string) bool {
-	for key := range keys(name) {
+	for key := range Keys(name) {
 		if key == indexKey(pattern) {
 			return true
 		}
@@ -96,9 +96,9 @@ func indexKey(name string) string {
 
 func isWildcard(key string) bool { return key == "*" || strings.HasSuffix(key, "/") }
 
-// keys yields the keys under which a topic's subscribers are found: its own name, and the indexKey of every
-// wildcard that matches it.
-func keys(topic string) iter.Seq[string] {
+// Keys yields the keys under which a topic's subscribers are found: its own name, and for every wildcard that matches
+// it, the part before the *. The key of * alone is *.
+func Keys(topic string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		if !yield(topic) {
 			return

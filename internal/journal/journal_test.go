@@ -95,7 +95,7 @@ func (s *server) read(after string, names ...string) (data []string) {
 		s.t.Fatal(err)
 	}
 	events := s.events
-	subscriber, err := events.Subscribe(topics, after)
+	subscriber, err := events.Subscribe(context.Background(), topics, after)
 	if errors.Is(err, hub.ErrEnded) {
 		return []string{"ended"}
 	} else if err != nil {

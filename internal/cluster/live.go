@@ -1,0 +1,244 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"gin-sse/internal/hub"
+)
+
+// NATS sends each message that it has stored to whoever subscribes to its subject (JetStream's RePublish). A replica
+// subscribes to the subjects that its clients follow, so it never hears of the others. The stream's leader sends the
+// messages in the order of their numbers, and each one names the message before it on its subject. Nothing makes up for
+// a message that is lost on the way, so a replica loads what it may have missed from the stream: after an interruption,
+// after a change of the leader, and when a message names one before it that did not come.
+
+const (
+	maxInbox  = 16 << 10  // messages that wait for the hub; more than that, and they are loaded from the stream instead
+	maxNewest = 100 << 10 // subjects below a wildcard that are checked one by one
+)
+
+// follow is a key of the hub that is followed.
+type follow struct {
+	subject string
+	live    *nats.Subscription // in this session, or nil
+	loaded  bool               // the hub has all messages, and more come as they are stored
+	upTo    uint64             // the hub has all messages up to this number, even in the next session
+	base    uint64             // what was loaded reached up to this number
+	newest  map[string]uint64  // for each subject, the number of the newest message that came in this session
+	before  uint64             // while not loaded: the highest number of a message that was named, but did not come
+}
+
+// begin prepares the follow for a new session.
+func (f *follow) begin() { f.live, f.loaded, f.base, f.newest, f.before = nil, false, 0, nil, 0 }
+
+// came notes a message, and reports whether it shows that another one did not come.
+func (f *follow) came(m received) (hole bool) {
+	wasLoaded := f.loaded
+	newest := max(f.newest[m.subject], f.base)
+	switch hole = m.previous > newest; {
+	case !f.loaded && hole:
+		f.before = max(f.before, m.previous) // load will know more
+	case f.loaded && hole:
+		f.loaded, f.upTo = false, min(f.upTo, newest)
+	case f.loaded:
+		f.upTo = max(f.upTo, m.number)
+	}
+	if len(f.newest) >= maxNewest {
+		f.base, f.newest = f.upTo, nil
+	}
+	if f.newest == nil {
+		f.newest = make(map[string]uint64, 1)
+	}
+	f.newest[m.subject] = m.number
+	return hole && f.loaded != wasLoaded
+}
+
+// load notes that the hub has all messages up to that number. It reports whether all later ones came, too.
+func (f *follow) load(number uint64) (whole bool) {
+	f.base, f.upTo = number, number
+	if f.before > number { // it is neither in what was loaded
+		return false
+	}
+	for _, newest := range f.newest {
+		f.upTo = max(f.upTo, newest)
+	}
+	f.loaded = true
+	return true
+}
+
+// received is a message of the stream as NATS sends it on.
+type received struct {
+	*nats.Msg
+	subject  string // in the stream
+	number   uint64
+	previous uint64 // number of the message before it on its subject, or 0
+	stored   time.Time
+}
+
+func receive(m *nats.Msg) (got received, err error) {
+	got = received{Msg: m, subject: last(m, jetstream.SubjectHeader)}
+	if got.number, err = strconv.ParseUint(last(m, jetstream.SequenceHeader), 10, 64); err != nil {
+		return got, fmt.Errorf("a message has no number: %w", err)
+	}
+	if got.previous, err = strconv.ParseUint(last(m, jetstream.LastSequenceHeader), 10, 64); err != nil {
+		return got, fmt.Errorf("message %d does not name the one before it: %w", got.number, err)
+	}
+	if got.stored, err = time.Parse(time.RFC3339Nano, last(m, jetstream.TimeStampHeaer)); err != nil {
+		return got, fmt.Errorf("message %d has no time: %w", got.number, err)
+	}
+	return got, nil
+}
+
+// last returns the last value of a header: NATS adds its own after those of the publisher, which may have the same name.
+func last(m *nats.Msg, header string) string {
+	values := m.Header[header]
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}
+
+// listen hands messages to the hub as they come, until ctx ends.
+func (s *session) listen(ctx context.Context) error {
+	for {
+		select {
+		case m := <-s.inbox:
+			got, err := receive(m)
+			if err != nil {
+				return err
+			}
+			if err := s.hand(got); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// hand gives a message that came to the hub.
+func (s *session) hand(m received) error {
+	switch m.subject {
+	case s.fenceSubject():
+		if string(m.Data) == s.id { // otherwise another replica's
+			s.fences <- m.number
+		}
+		return nil
+	case s.epochSubject():
+		return s.newMarker(markerIn(m.Data, m.Header.Get, m.number, m.stored))
+	}
+	message, is := s.message(m)
+	if !is {
+		return nil
+	}
+	var holes []string
+	followed := false
+	s.following.Lock()
+	for key := range hub.Keys(message.Topic) {
+		if f := s.follows[key]; f != nil {
+			followed = true
+			if f.came(m) {
+				holes = append(holes, key)
+			}
+		}
+	}
+	s.reached(m.number, m.stored)
+	s.following.Unlock()
+	if !followed {
+		return nil
+	}
+	for _, key := range holes {
+		if !s.events.Unload(key) { // before this message overtakes the one that is missing
+			if err := s.drop(key); err != nil {
+				return err
+			}
+		}
+	}
+	_ = s.events.Append(message) // the data is JSON, and a closed hub has no clients
+	return nil
+}
+
+// message returns the message as the hub takes it. Any program may have put it into the stream, even on a subject that
+// belongs to no topic.
+func (r *Replica) message(m received) (message hub.Message, is bool) {
+	topic, is := topicOf(r.cfg.Stream, m.subject)
+	if !is {
+		if token, _ := strings.CutPrefix(m.subject, r.cfg.Stream+"."); !strings.HasPrefix(token, "$") {
+			r.tell(fmt.Sprintf("NATS: messages in the stream %q whose subjects are no topics are skipped", r.cfg.Stream))
+		}
+		return message, false
+	}
+	message = hub.Message{Number: m.number, Topic: topic, Name: m.Header.Get(nameHeader), Data: m.Data, End: m.Header.Get(endHeader) == "true"}
+	if err := hub.CheckName(message.Name); err != nil {
+		r.cfg.Log("NATS: message %d of the stream %q is sent without its name: %v", m.number, r.cfg.Stream, err)
+		message.Name = ""
+	}
+	if (len(m.Data) > 0 || !message.End) && (!utf8.Valid(m.Data) || !json.Valid(m.Data)) {
+		message.Data = quote(m.Data)
+	}
+	return message, true
+}
+
+// quote returns any text as a JSON string.
+func quote(text []byte) []byte {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(string(text)) // a buffer takes everything
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// subscribe makes NATS send the messages of a key. It does nothing if NATS does so already.
+func (s *session) subscribe(key string) error {
+	s.following.Lock()
+	defer s.following.Unlock()
+	f := s.follows[key]
+	if f == nil {
+		f = &follow{subject: subjectOfKey(s.cfg.Stream, key)}
+		s.follows[key] = f
+	}
+	if f.live != nil {
+		return nil
+	}
+	var err error
+	f.live, err = s.nc.ChanSubscribe(s.liveSubject(f.subject), s.inbox)
+	return err
+}
+
+// unfollow gives back what keys take that nobody has followed for a while.
+func (s *session) unfollow() error {
+	for _, key := range s.events.Idle(linger) {
+		if !s.events.Forget(key) {
+			continue
+		}
+		if err := s.drop(key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop ends a follow.
+func (s *session) drop(key string) error {
+	s.following.Lock()
+	defer s.following.Unlock()
+	f := s.follows[key]
+	delete(s.follows, key)
+	if f == nil || f.live == nil {
+		return nil
+	}
+	if err := f.live.Unsubscribe(); err != nil {
+		return fmt.Errorf("unsubscribe from %q: %w", f.subject, err)
+	}
+	return nil
+}

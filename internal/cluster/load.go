@@ -1,0 +1,306 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"gin-sse/internal/hub"
+)
+
+const (
+	linger     = 30 * time.Second // for which a key is kept that nobody follows any longer
+	perRequest = 1000             // messages, or topics, that one request asks for; NATS has a limit of 1,024
+	parallel   = 16               // requests under way
+	piece      = 1000             // messages that are handed to the hub at a time
+	staleWait  = 20 * time.Millisecond
+)
+
+// load subscribes to these keys, and hands to the hub what the stream has of them. What it has up to the fence is
+// loaded, and what comes after the fence comes live.
+func (s *session) load(ctx context.Context, keys []string) error {
+	for _, key := range keys {
+		if err := s.subscribe(key); err != nil {
+			return fmt.Errorf("subscribe to the messages of %q: %w", key, err)
+		}
+	}
+	fence, err := s.fence(ctx)
+	if err != nil {
+		return err
+	}
+	if len(keys) == 0 {
+		s.events.Loaded(fence)
+		return nil
+	}
+	for some := range slices.Chunk(keys, perRequest) {
+		jobs, err := s.jobs(ctx, some, fence)
+		if err != nil {
+			return err
+		}
+		if err := s.fetchAll(ctx, jobs, fence); err != nil {
+			return err
+		}
+		s.loaded(some, fence)
+	}
+	return nil
+}
+
+// loaded tells the hub that it has all messages of these keys up to the fence.
+func (s *session) loaded(keys []string, fence uint64) {
+	var holes []string
+	s.following.Lock()
+	for _, key := range keys {
+		if !s.follows[key].load(fence) {
+			holes = append(holes, key)
+		}
+	}
+	s.following.Unlock()
+	s.events.Loaded(fence, keys...)
+	s.following.Lock()
+	for _, key := range keys { // a hole that listen found in between
+		if f := s.follows[key]; f != nil && !f.loaded && !slices.Contains(holes, key) {
+			holes = append(holes, key)
+		}
+	}
+	s.following.Unlock()
+	for _, key := range holes {
+		s.events.Unload(key)
+	}
+}
+
+// fence stores a message in the stream and waits until it comes back. All earlier messages of what is followed have
+// come by then, as far as they come at all. All later ones will, as the leader has got this replica's subscriptions
+// before it got the message.
+func (s *session) fence(ctx context.Context) (number uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	m := nats.NewMsg(s.fenceSubject())
+	m.Data = []byte(s.id)
+	m.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject) // the stream forgets the one before
+	ack, err := s.js.PublishMsg(ctx, m, jetstream.WithExpectStream(s.cfg.Stream), jetstream.WithRetryAttempts(0))
+	if err != nil {
+		return 0, fmt.Errorf("store a mark: %w", err)
+	}
+	for {
+		select {
+		case number := <-s.fences:
+			if number >= ack.Sequence {
+				return number, nil
+			}
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return 0, errors.New("what is stored in it does not come back from NATS in time")
+			}
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// job is what is to be fetched for a key.
+type job struct {
+	key     string
+	subject string
+	from    uint64 // number
+	newest  uint64 // number of the last message on the subject
+}
+
+// jobs returns which of these keys have messages that the hub does not have.
+func (s *session) jobs(ctx context.Context, keys []string, fence uint64) (jobs []job, err error) {
+	s.following.Lock()
+	var subjects []string
+	for _, key := range keys {
+		f := s.follows[key]
+		jobs = append(jobs, job{key: key, subject: f.subject, from: f.upTo + 1})
+		if !strings.HasSuffix(f.subject, ">") {
+			subjects = append(subjects, f.subject)
+		}
+	}
+	s.following.Unlock()
+	newest, err := s.newest(ctx, subjects, fence)
+	if err != nil {
+		return nil, err
+	}
+	for i := range jobs {
+		j := &jobs[i]
+		if j.newest = newest[j.subject]; !strings.HasSuffix(j.subject, ">") {
+			continue
+		}
+		m, err := s.get(ctx, request{LastFor: j.subject})
+		if err != nil && !errors.Is(err, errGone) {
+			return nil, err
+		}
+		if err == nil {
+			j.newest = m.Sequence
+		}
+	}
+	return jobs, nil
+}
+
+// newest returns the numbers of the newest messages on these subjects.
+func (s *session) newest(ctx context.Context, subjects []string, fence uint64) (map[string]uint64, error) {
+	newest := map[string]uint64{}
+	if len(subjects) == 0 {
+		return newest, nil
+	}
+	limit := 4 * maxBytes
+	if len(subjects) == 1 {
+		limit = 0 // a single message may be larger
+	}
+	for {
+		messages, pending, err := s.read(ctx, request{MultiLast: append(slices.Clone(subjects), s.fenceSubject()), MaxBytes: limit})
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range messages {
+			newest[m.subject] = m.number
+		}
+		switch {
+		case pending > 0 && len(subjects) > 1: // the answer would be too large
+			some, err := s.newest(ctx, subjects[:len(subjects)/2], fence)
+			if err != nil {
+				return nil, err
+			}
+			rest, err := s.newest(ctx, subjects[len(subjects)/2:], fence)
+			maps.Copy(rest, some)
+			return rest, err
+		case newest[s.fenceSubject()] >= fence:
+			return newest, nil
+		}
+		if err := wait(ctx, staleWait); err != nil { // the server that was asked is behind
+			return nil, err
+		}
+	}
+}
+
+// fetchAll fetches what these jobs need, and hands it to the hub.
+func (s *session) fetchAll(ctx context.Context, jobs []job, fence uint64) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	todo, pieces := make(chan job), make(chan hub.Kept)
+	var fetching sync.WaitGroup
+	for range min(parallel, len(jobs)) {
+		fetching.Go(func() {
+			for j := range todo {
+				if err := s.fetch(ctx, j, fence, pieces); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	fetching.Go(func() {
+		defer close(todo)
+		for _, j := range jobs {
+			select {
+			case todo <- j:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	go func() {
+		fetching.Wait()
+		close(pieces)
+	}()
+	var all []hub.Kept
+	n := 0
+	for kept := range pieces {
+		all = append(all, kept)
+		if n += len(kept.Messages); n >= piece {
+			if err := s.events.Load(all); err != nil {
+				cancel(err)
+			}
+			all, n = nil, 0
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return s.events.Load(all)
+}
+
+// fetch reads messages up to the fence.
+func (s *session) fetch(ctx context.Context, j job, fence uint64, pieces chan<- hub.Kept) error {
+	hand := func(kept hub.Kept) error {
+		select {
+		case pieces <- kept:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if lost := s.lostBefore(j); lost > 0 {
+		if err := hand(hub.Kept{Key: j.key, Lost: lost}); err != nil {
+			return err
+		}
+	}
+	first, count := map[string]uint64{}, map[string]int64{}
+	for from, done := j.from, j.newest < j.from; !done; {
+		messages, pending, err := s.read(ctx, request{Seq: from, NextFor: j.subject, Batch: perRequest, MaxBytes: maxBytes})
+		if err != nil {
+			return err
+		}
+		kept := map[string][]hub.Message{}
+		for _, m := range messages {
+			if from = m.number + 1; m.number > fence {
+				done = true
+				break
+			}
+			if count[m.subject]++; count[m.subject] == 1 {
+				first[m.subject] = m.number
+			}
+			if message, is := s.message(m); is && slices.Contains(slices.Collect(hub.Keys(message.Topic)), j.key) {
+				kept[message.Topic] = append(kept[message.Topic], message)
+			}
+		}
+		for topic, messages := range kept {
+			if err := hand(hub.Kept{Key: topic, Messages: messages}); err != nil {
+				return err
+			}
+		}
+		done = done || from > j.newest
+		if !done && pending == 0 { // the server that was asked is behind
+			if err := wait(ctx, staleWait); err != nil {
+				return err
+			}
+		}
+	}
+	// A topic drops its oldest message for a newer one once it is full. If it is full now, it may have dropped some.
+	for subject, n := range count {
+		topic, is := topicOf(s.cfg.Stream, subject)
+		if !is || s.perSubject <= 0 || n < s.perSubject {
+			continue
+		}
+		if err := hand(hub.Kept{Key: topic, Lost: first[subject] - 1}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lostBefore returns up to which number messages were removed between this session and the one before, or 0. Of a key
+// that is loaded for the first time, the hub assumes it anyway.
+func (s *session) lostBefore(j job) uint64 {
+	s.following.Lock()
+	defer s.following.Unlock()
+	if j.from == 1 || s.epoch.floor <= s.resumed {
+		return 0
+	}
+	return s.epoch.floor
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
