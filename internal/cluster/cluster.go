@@ -43,6 +43,8 @@ type Config struct {
 	Replicas    int    // how many NATS servers store the stream
 	History     int    // how many messages the stream keeps for each topic
 
+	Linger time.Duration // how long a topic is kept that no client follows any longer; more than 0
+
 	Log func(format string, args ...any) // gets each line that an operator should know
 }
 
@@ -68,13 +70,14 @@ type Replica struct {
 	at        uint64             // the number of the newest message that came
 	stamp     time.Time          // when that message was stored, if it is known
 
-	mu       sync.Mutex
-	problem  string                  // why the stream is not followed, or empty
-	told     map[string]bool         // problems that were logged since all was well
-	lost     context.CancelCauseFunc // ends the session
-	batches  bool                    // the stream takes batches
-	stopping context.Context         // ends when the replica is to stop
-	stop     context.CancelFunc
+	mu         sync.Mutex
+	problem    string                  // why the stream is not followed, or empty
+	told       map[string]bool         // problems that were logged since all was well
+	lost       context.CancelCauseFunc // ends the session
+	reconnects uint64                  // how often the connection was lost before the session
+	batches    bool                    // the stream takes batches
+	stopping   context.Context         // ends when the replica is to stop
+	stop       context.CancelFunc
 }
 
 // ValidURL reports whether servers are addresses of NATS servers, separated by commas.
@@ -173,7 +176,7 @@ func (r *Replica) Ready() error {
 	switch {
 	case r.problem != "":
 		return errors.New(r.problem)
-	case !r.nc.IsConnected():
+	case !r.nc.IsConnected(), r.nc.Stats().Reconnects != r.reconnects: // the session ends in a moment
 		return errors.New("the connection to NATS is lost")
 	}
 	return nil

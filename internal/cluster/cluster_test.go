@@ -88,7 +88,7 @@ func (l *lines) String() string {
 func join(t testing.TB, url string, change ...func(*cluster.Config)) *replica {
 	t.Helper()
 	log := &lines{}
-	cfg := cluster.Config{URL: url, Stream: "sse", Replicas: 1, History: 100_000, Log: log.add}
+	cfg := cluster.Config{URL: url, Stream: "sse", Replicas: 1, History: 100_000, Linger: time.Minute, Log: log.add}
 	for _, change := range change {
 		change(&cfg)
 	}

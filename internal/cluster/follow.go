@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"gin-sse/internal/hub"
 )
 
 const (
@@ -84,7 +86,7 @@ func (r *Replica) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.mu.Lock()
-	r.lost = cancel
+	r.lost, r.reconnects = cancel, r.nc.Stats().Reconnects
 	r.mu.Unlock()
 	defer r.events.UnloadAll() // while nothing comes, nothing may overtake what did not come
 
@@ -154,16 +156,16 @@ func (s *session) end() {
 
 // supply loads the keys that the hub wants, until ctx ends.
 func (s *session) supply(ctx context.Context) error {
-	sweep := time.NewTicker(linger / 10)
+	sweep := time.NewTicker(max(s.cfg.Linger/10, time.Millisecond))
 	defer sweep.Stop()
-	keys := s.events.Wanted()
-	s.keep(keys)
+	needs := s.events.Wanted()
+	s.keep(needs)
 	for {
-		if err := s.load(ctx, keys); err != nil {
+		if err := s.load(ctx, needs); err != nil {
 			return err
 		}
 		s.setProblem("")
-		for keys = nil; len(keys) == 0; keys = s.events.Wanted() {
+		for needs = nil; len(needs) == 0; needs = s.events.Wanted() {
 			select {
 			case <-s.wanted:
 			case <-sweep.C:
@@ -177,17 +179,17 @@ func (s *session) supply(ctx context.Context) error {
 	}
 }
 
-// keep forgets the follows of earlier sessions that are not among these keys.
-func (s *session) keep(keys []string) {
+// keep forgets the follows of earlier sessions that are no longer needed.
+func (s *session) keep(needs []*hub.Need) {
 	s.following.Lock()
 	defer s.following.Unlock()
-	wanted := make(map[string]*follow, len(keys))
-	for _, key := range keys {
-		if f := s.follows[key]; f != nil {
-			wanted[key] = f
+	kept := make(map[string]*follow, len(needs))
+	for _, need := range needs {
+		if f := s.follows[need.Key]; f != nil {
+			kept[need.Key] = f
 		}
 	}
-	s.follows = wanted
+	s.follows = kept
 }
 
 // watch looks at the stream until something is wrong with it.

@@ -63,17 +63,16 @@ func (f *follow) came(m received) (hole bool) {
 	return hole && f.loaded != wasLoaded
 }
 
-// load notes that the hub has all messages up to that number. It reports whether all later ones came, too.
-func (f *follow) load(number uint64) (whole bool) {
+// load notes that the hub has all messages up to that number. The follow is loaded if all later ones came, too.
+func (f *follow) load(number uint64) {
 	f.base, f.upTo = number, number
-	if f.before > number { // it is neither in what was loaded
-		return false
+	if f.before > number {
+		return
 	}
 	for _, newest := range f.newest {
 		f.upTo = max(f.upTo, newest)
 	}
 	f.loaded = true
-	return true
 }
 
 // received is a message of the stream as NATS sends it on.
@@ -198,14 +197,17 @@ func quote(text []byte) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// subscribe makes NATS send the messages of a key. It does nothing if NATS does so already.
-func (s *session) subscribe(key string) error {
+// subscribe makes NATS send the messages of a key, unless it does so already.
+func (s *session) subscribe(need *hub.Need) error {
 	s.following.Lock()
 	defer s.following.Unlock()
-	f := s.follows[key]
+	f := s.follows[need.Key]
 	if f == nil {
-		f = &follow{subject: subjectOfKey(s.cfg.Stream, key)}
-		s.follows[key] = f
+		f = &follow{subject: subjectOfKey(s.cfg.Stream, need.Key)}
+		s.follows[need.Key] = f
+	}
+	if f.loaded = false; !need.Known {
+		f.upTo = 0
 	}
 	if f.live != nil {
 		return nil
@@ -217,7 +219,7 @@ func (s *session) subscribe(key string) error {
 
 // unfollow gives back what keys take that nobody has followed for a while.
 func (s *session) unfollow() error {
-	for _, key := range s.events.Idle(linger) {
+	for _, key := range s.events.Idle(s.cfg.Linger) {
 		if !s.events.Forget(key) {
 			continue
 		}

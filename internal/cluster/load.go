@@ -17,30 +17,26 @@ import (
 )
 
 const (
-	linger     = 30 * time.Second // for which a key is kept that nobody follows any longer
-	perRequest = 1000             // messages, or topics, that one request asks for; NATS has a limit of 1,024
-	parallel   = 16               // requests under way
-	piece      = 1000             // messages that are handed to the hub at a time
+	perRequest = 1000 // messages, or topics, that one request asks for; NATS has a limit of 1,024
+	parallel   = 16   // requests under way
+	piece      = 1000 // messages that are handed to the hub at a time
 	staleWait  = 20 * time.Millisecond
 )
 
-// load subscribes to these keys, and hands to the hub what the stream has of them. What it has up to the fence is
-// loaded, and what comes after the fence comes live.
-func (s *session) load(ctx context.Context, keys []string) error {
-	for _, key := range keys {
-		if err := s.subscribe(key); err != nil {
-			return fmt.Errorf("subscribe to the messages of %q: %w", key, err)
+// load subscribes to what the hub needs, and hands it what the stream has of that. What the stream has up to the fence
+// is loaded, and what comes after the fence comes live.
+func (s *session) load(ctx context.Context, needs []*hub.Need) error {
+	for _, need := range needs {
+		if err := s.subscribe(need); err != nil {
+			return fmt.Errorf("subscribe to the messages of %q: %w", need.Key, err)
 		}
 	}
 	fence, err := s.fence(ctx)
 	if err != nil {
 		return err
 	}
-	if len(keys) == 0 {
-		s.events.Loaded(fence)
-		return nil
-	}
-	for some := range slices.Chunk(keys, perRequest) {
+	s.events.Loaded(fence)
+	for some := range slices.Chunk(needs, perRequest) {
 		jobs, err := s.jobs(ctx, some, fence)
 		if err != nil {
 			return err
@@ -54,25 +50,20 @@ func (s *session) load(ctx context.Context, keys []string) error {
 }
 
 // loaded tells the hub that it has all messages of these keys up to the fence.
-func (s *session) loaded(keys []string, fence uint64) {
-	var holes []string
+func (s *session) loaded(needs []*hub.Need, fence uint64) {
 	s.following.Lock()
-	for _, key := range keys {
-		if !s.follows[key].load(fence) {
-			holes = append(holes, key)
-		}
+	for _, need := range needs {
+		s.follows[need.Key].load(fence)
 	}
 	s.following.Unlock()
-	s.events.Loaded(fence, keys...)
-	s.following.Lock()
-	for _, key := range keys { // a hole that listen found in between
-		if f := s.follows[key]; f != nil && !f.loaded && !slices.Contains(holes, key) {
-			holes = append(holes, key)
+	s.events.Loaded(fence, needs...)
+	for _, need := range needs {
+		s.following.Lock()
+		hole := !s.follows[need.Key].loaded // even one that was found in between
+		s.following.Unlock()
+		if hole {
+			s.events.Unload(need.Key) // a key that nobody follows is dropped later
 		}
-	}
-	s.following.Unlock()
-	for _, key := range holes {
-		s.events.Unload(key)
 	}
 }
 
@@ -112,13 +103,13 @@ type job struct {
 	newest  uint64 // number of the last message on the subject
 }
 
-// jobs returns which of these keys have messages that the hub does not have.
-func (s *session) jobs(ctx context.Context, keys []string, fence uint64) (jobs []job, err error) {
+// jobs returns what is to be fetched for these needs.
+func (s *session) jobs(ctx context.Context, needs []*hub.Need, fence uint64) (jobs []job, err error) {
 	s.following.Lock()
 	var subjects []string
-	for _, key := range keys {
-		f := s.follows[key]
-		jobs = append(jobs, job{key: key, subject: f.subject, from: f.upTo + 1})
+	for _, need := range needs {
+		f := s.follows[need.Key]
+		jobs = append(jobs, job{key: need.Key, subject: f.subject, from: f.upTo + 1})
 		if !strings.HasSuffix(f.subject, ">") {
 			subjects = append(subjects, f.subject)
 		}

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"time"
+
 	"gin-sse/internal/cluster"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/server"
@@ -9,6 +11,10 @@ import (
 // maxAhead is how many messages another replica may be ahead of this one. A client that comes from it has an id
 // that this replica does not know yet.
 const maxAhead = 100_000
+
+// linger is how long a replica keeps a topic that no client follows any longer. A page that is reloaded, or a client
+// that reconnects, then costs NATS nothing.
+const linger = 30 * time.Second
 
 // Server returns the settings of package server.
 func (cfg Config) Server() server.Config {
@@ -28,6 +34,6 @@ func (cfg Config) Hub() hub.Limits {
 func (cfg Config) Cluster(log func(format string, args ...any)) cluster.Config {
 	return cluster.Config{
 		URL: cfg.NATSURL, Credentials: cfg.NATSCreds, Stream: cfg.NATSStream,
-		Replicas: cfg.NATSReplicas, History: cfg.History, Log: log,
+		Replicas: cfg.NATSReplicas, History: cfg.History, Linger: linger, Log: log,
 	}
 }

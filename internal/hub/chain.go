@@ -131,7 +131,7 @@ func (h *Hub) join(s *Subscriber, topics Topics) {
 				t = &topic{key: strings.Clone(key)} // it may outlive this chain, whose names are much longer
 				h.topics[t.key] = t
 			}
-			h.demand.follow(c, key, len(t.chains) == 0)
+			h.demand.join(c, key)
 			c.follows[i] = follow{t, len(t.chains)}
 			t.chains = append(t.chains, following{c, i})
 		}
@@ -166,7 +166,7 @@ func (h *Hub) leave(s *Subscriber) {
 		t.chains[len(t.chains)-1] = following{}
 		if t.chains = t.chains[:len(t.chains)-1]; len(t.chains) == 0 {
 			delete(h.topics, t.key)
-			h.demand.leave(t.key, h.now())
+			h.leaveKey(t.key)
 		}
 	}
 	if c.subscribers == 0 {

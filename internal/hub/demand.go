@@ -19,13 +19,29 @@ import (
 // begun then reaches it even if it asked for no id.
 const loadWait = 2 * time.Second
 
-// demand is which keys are followed and loaded. The hub's lock guards it.
+// Need is a key that is followed. Every time that a key must be loaded, it is another Need.
+type Need struct {
+	Key   string
+	Known bool // the hub still has what was loaded of it before
+	state needState
+	idle  time.Duration // since when nobody follows it, if it is loaded
+}
+
+type needState int
+
+const (
+	wanted needState = iota
+	loading
+	loaded
+	idle // loaded, but no longer followed
+)
+
+// demand is which keys are followed or loaded. The hub's lock guards it.
 type demand struct {
-	changed  chan struct{}            // has a value when wanted has grown
-	wanted   map[string]bool          // followed, neither loaded nor being loaded
-	loaded   map[string]bool          //
-	idle     map[string]time.Duration // loaded but not followed, since when
-	answered bool                     // keys are loaded within a moment, as far as the hub knows
+	changed  chan struct{} // has a value when something is wanted
+	needs    map[string]*Need
+	wanted   []*Need // some may be wanted no longer
+	answered bool    // keys are loaded within a moment, as far as the hub knows
 }
 
 // OnDemand makes the hub expect the messages of followed topics alone. It must be called before the first subscriber
@@ -33,58 +49,63 @@ type demand struct {
 func (h *Hub) OnDemand() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.demand = &demand{
-		changed: make(chan struct{}, 1),
-		wanted:  map[string]bool{},
-		loaded:  map[string]bool{},
-		idle:    map[string]time.Duration{},
-	}
+	h.demand = &demand{changed: make(chan struct{}, 1), needs: map[string]*Need{}}
 	return h.demand.changed
 }
 
-// Wanted returns the keys that are followed, and have not been loaded or returned before.
-func (h *Hub) Wanted() []string {
+// Wanted returns what must be loaded and was not returned before.
+func (h *Hub) Wanted() (needs []*Need) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	keys := make([]string, 0, len(h.demand.wanted))
-	for key := range h.demand.wanted {
-		keys = append(keys, key)
-	}
-	h.demand.wanted = map[string]bool{} // a map never shrinks
-	return keys
-}
-
-// follow notes that a new chain has a key, and whether it is the first one to have it.
-func (d *demand) follow(c *chain, key string, first bool) {
-	switch {
-	case d == nil:
-	case d.loaded[key]:
-		delete(d.idle, key)
-	default:
-		c.lack()
-		if first {
-			d.want(key)
+	for _, n := range h.demand.wanted {
+		if h.demand.needs[n.Key] == n {
+			n.state = loading
+			needs = append(needs, n)
 		}
 	}
+	h.demand.wanted = nil
+	return needs
 }
 
-// leave notes that the last chain that had a key is gone.
-func (d *demand) leave(key string, now time.Duration) {
+// join notes that a new chain follows a key.
+func (d *demand) join(c *chain, key string) {
 	if d == nil {
 		return
 	}
-	delete(d.wanted, key)
-	if d.loaded[key] {
-		d.idle[key] = now
+	n := d.needs[key]
+	if n == nil {
+		n = d.want(key, false)
+	}
+	switch n.state {
+	case idle:
+		n.state = loaded
+	case wanted, loading:
+		c.lack()
 	}
 }
 
-func (d *demand) want(key string) {
-	d.wanted[strings.Clone(key)] = true // the chain's names are much longer
+// leaveKey notes that the last chain that followed a key is gone.
+func (h *Hub) leaveKey(key string) {
+	if h.demand == nil {
+		return
+	}
+	n := h.demand.needs[key]
+	if n.state == loaded {
+		n.state, n.idle = idle, h.now()
+		return
+	}
+	h.forget(key) // what was loaded so far has holes
+}
+
+func (d *demand) want(key string, known bool) *Need {
+	n := &Need{Key: strings.Clone(key), Known: known} // a chain's names are much longer
+	d.needs[n.Key] = n
+	d.wanted = append(d.wanted, n)
 	select {
 	case d.changed <- struct{}{}:
 	default: // it has a value
 	}
+	return n
 }
 
 // Kept is what a log has of a topic. For a topic that was loaded before, that is what came since.
@@ -141,26 +162,20 @@ func (h *Hub) Load(all []Kept) error {
 
 // Loaded says that the histories have all messages of these keys up to that number, and that Append brings all later
 // ones. No later message of another loaded key has been brought before an earlier one of these.
-func (h *Hub) Loaded(number uint64, keys ...string) {
+func (h *Hub) Loaded(number uint64, needs ...*Need) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
 		return
 	}
-	d := h.demand
-	d.answered = true
+	h.demand.answered = true
 	h.seen = max(h.seen, number)
-	for _, key := range keys {
-		if d.loaded[key] {
+	for _, n := range needs {
+		if h.demand.needs[n.Key] != n { // it is no longer followed, or must be loaded again
 			continue
 		}
-		d.loaded[key] = true
-		t := h.topics[key]
-		if t == nil {
-			d.idle[key] = h.now()
-			continue
-		}
-		for _, f := range t.chains {
+		n.state = loaded
+		for _, f := range h.topics[n.Key].chains {
 			c := f.chain
 			if c.missing--; c.missing > 0 {
 				continue
@@ -184,13 +199,18 @@ func (h *Hub) See(number uint64) {
 
 // Unload says that messages of a loaded key may be missing. If the key is followed, Wanted returns it again. If not,
 // the key is forgotten, and Unload returns false.
-func (h *Hub) Unload(key string) bool {
+func (h *Hub) Unload(key string) (followed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.unload(key)
+	n := h.demand.needs[key]
+	if n != nil {
+		h.unload(n)
+	}
+	return h.topics[key] != nil
 }
 
-// UnloadAll is Unload for every key. New subscribers do not wait until a key is loaded, as that may take long.
+// UnloadAll is Unload for every key, and for those that were being loaded. New subscribers do not wait until a key is
+// loaded, as that may take long.
 func (h *Hub) UnloadAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -199,30 +219,30 @@ func (h *Hub) UnloadAll() {
 
 func (h *Hub) unloadAll() {
 	h.demand.answered = false
-	for key := range h.demand.loaded {
-		h.unload(key)
+	needs := make([]*Need, 0, len(h.demand.needs))
+	for _, n := range h.demand.needs {
+		needs = append(needs, n)
 	}
-	for key := range h.topics { // those that were being loaded
-		h.demand.want(key)
+	for _, n := range needs {
+		if n.state == loading {
+			h.demand.want(n.Key, n.Known)
+			continue
+		}
+		h.unload(n)
 	}
 }
 
-func (h *Hub) unload(key string) bool {
-	d := h.demand
-	if !d.loaded[key] {
-		return true
+func (h *Hub) unload(n *Need) {
+	switch n.state {
+	case idle:
+		h.forget(n.Key)
+	case loaded:
+		h.demand.want(n.Key, true)
+		for _, f := range h.topics[n.Key].chains {
+			h.flush(f.chain) // a subscriber that comes while the chain waits must not get these messages from it
+			f.chain.lack()
+		}
 	}
-	if _, idle := d.idle[key]; idle {
-		h.forget(key)
-		return false
-	}
-	delete(d.loaded, key)
-	d.want(key)
-	for _, f := range h.topics[key].chains {
-		h.flush(f.chain) // a subscriber that comes while the chain waits must not get these messages from it
-		f.chain.lack()
-	}
-	return true
 }
 
 // lack makes the chain wait for one more key.
@@ -237,20 +257,20 @@ func (c *chain) lack() {
 func (h *Hub) Idle(long time.Duration) (keys []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for key, since := range h.demand.idle {
-		if h.now()-since >= long {
+	for key, n := range h.demand.needs {
+		if n.state == idle && h.now()-n.idle >= long {
 			keys = append(keys, key)
 		}
 	}
 	return keys
 }
 
-// Forget drops the messages of a key that nobody follows, unless another loaded key has them. It reports whether it
-// did: somebody may follow the key again. They do not count as lost.
+// Forget drops the messages of a loaded key that nobody follows, unless another key has them. They do not count as
+// lost. If somebody follows the key again, Forget does nothing and returns false.
 func (h *Hub) Forget(key string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, idle := h.demand.idle[key]; !idle {
+	if n := h.demand.needs[key]; n == nil || n.state != idle {
 		return false
 	}
 	h.forget(key)
@@ -258,33 +278,36 @@ func (h *Hub) Forget(key string) bool {
 }
 
 func (h *Hub) forget(key string) {
-	d := h.demand
-	delete(d.idle, key)
-	delete(d.loaded, key)
+	delete(h.demand.needs, key)
 	if !isWildcard(key) {
-		if !h.covered(key) {
+		if !h.needs(key) {
 			h.histories.forget(key)
 		}
 		return
 	}
-	h.histories.forget(key)
-	for topic := range h.histories.topics {
-		if !isWildcard(topic) && !h.covered(topic) {
-			h.histories.forget(topic)
+	for other := range h.histories.topics {
+		if !h.needs(other) {
+			h.histories.forget(other)
 		}
 	}
+}
+
+// needs reports whether the messages of a topic, or what is known of a wildcard, are kept for some key.
+func (h *Hub) needs(topic string) bool {
+	for key := range Keys(topic) {
+		if h.demand.needs[key] != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Covered reports whether the hub has all that is kept of a topic.
 func (h *Hub) Covered(topic string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.covered(topic)
-}
-
-func (h *Hub) covered(topic string) bool {
 	for key := range Keys(topic) {
-		if h.demand.loaded[key] {
+		if n := h.demand.needs[key]; n != nil && n.state >= loaded {
 			return true
 		}
 	}

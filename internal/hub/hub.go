@@ -128,7 +128,8 @@ func (h *Hub) Begin(epoch string, last, seen uint64) {
 }
 
 // Append keeps a message and sends it to all subscribers of its topic, at once or within 40 ms of the message
-// before. A message whose number is not above the last one is ignored. A message on a topic that has ended opens the
+// before. A message whose number is not above the last one is ignored; on demand, one that came before or that nobody
+// follows. A message on a topic that has ended opens the
 // topic again. The error is about data that is not JSON, or ErrClosed. Append waits for no subscriber.
 func (h *Hub) Append(m Message) error {
 	var frame []byte
@@ -143,7 +144,7 @@ func (h *Hub) Append(m Message) error {
 	if h.closed {
 		return ErrClosed
 	}
-	if m.Number <= h.last && (h.demand == nil || h.histories.has(m.Topic, m.Number)) {
+	if h.demand == nil && m.Number <= h.last || h.demand != nil && (!h.needs(m.Topic) || h.histories.has(m.Topic, m.Number)) {
 		return nil
 	}
 	h.last = max(h.last, m.Number)
