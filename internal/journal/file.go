@@ -49,9 +49,8 @@ func (j *Journal) create() error {
 	}
 	if err != nil {
 		_ = os.Remove(temporary(dir)) // the next start removes it, too
-		return err
 	}
-	return j.syncDirs()
+	return err
 }
 
 // syncDirs makes sure that the name of the file, and those of the directories above it, outlive a loss of power.
@@ -109,14 +108,10 @@ func (j *Journal) present() error {
 	return nil
 }
 
-// reopen opens the file again after a commit that failed. If that commit failed on its last step, it is in the memory of
-// the system, and perhaps not on the disk. The system may forget it at any time, and the database would not notice: it
-// would write over pages that are in use again. That step wrote one of the first two pages, so they are written once
-// more as they are now.
-func (j *Journal) reopen() error {
-	if err := j.present(); err != nil {
-		return err
-	}
+// settle makes sure that what the file seems to be is on the disk. The last step of a commit writes one of the first two
+// pages. If the process was killed then, or the disk failed, that page may be in the memory of the system alone, from
+// where it could vanish. A sync does not help after a failure, so both pages are written again as they are.
+func (j *Journal) settle() error {
 	f, err := os.OpenFile(file(j.dir.Name()), os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -127,7 +122,16 @@ func (j *Journal) reopen() error {
 			err = f.Sync()
 		}
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
+	return errors.Join(err, f.Close())
+}
+
+// reopen opens the file again after a commit that failed, as what the database has in memory may be another state than
+// that of the file.
+func (j *Journal) reopen() error {
+	if err := j.present(); err != nil {
+		return err
+	}
+	if err := j.settle(); err != nil {
 		return err
 	}
 	if j.db != nil {
@@ -143,8 +147,12 @@ func (j *Journal) shrink() error {
 	if j.Size() <= roomy {
 		return nil
 	}
-	// HISTORY may be smaller than before the restart. Without room to note that, the next transaction does.
-	_ = j.db.Update(func(tx *bolt.Tx) error { return j.write(tx, batch{last: j.last}, 0) })
+	// HISTORY may be smaller than before the restart.
+	if err := j.db.Update(func(tx *bolt.Tx) error { return j.write(tx, batch{last: j.last}, 0) }); err != nil {
+		j.failed = 1
+		j.tell(err)
+		return nil
+	}
 	if kept := j.kept(); j.Size() <= 3*kept {
 		return nil
 	}
@@ -159,9 +167,6 @@ func (j *Journal) shrink() error {
 		_ = os.Remove(temporary(dir)) // the next start removes it, too
 		j.log("the file in DATA_DIR stays larger than it has to be: %v", cause(err))
 		return nil
-	}
-	if err := syncNames(j.dir); err != nil {
-		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; choose a directory that this user may write", dir, cause(err))
 	}
 	_ = j.db.Close() // it has nothing left to write
 	if err := j.openFile(); err != nil {

@@ -79,10 +79,19 @@ func (j *Journal) open(dir string) (err error) {
 	if err := j.load(); err != nil {
 		return err
 	}
-	if err := os.Remove(temporary(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; choose a directory that this user may write", dir, err)
+	if err := j.settle(); err != nil {
+		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; look at the disk", dir, cause(err))
 	}
-	return j.shrink()
+	if err := os.Remove(temporary(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; choose a directory that this user may write", dir, cause(err))
+	}
+	if err := j.shrink(); err != nil {
+		return err
+	}
+	if err := j.syncDirs(); err != nil { // also after a start that was killed before it came here
+		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; look at the disk", dir, cause(err))
+	}
+	return nil
 }
 
 func inUse(dir string) error {
