@@ -321,7 +321,8 @@ func (j *Journal) commit(b batch, more int) error {
 	return err
 }
 
-// guard returns what do returns. A panic of the database is an error, too.
+// guard returns what do returns, without the path of the file: publishers see it. A panic of the database is an error,
+// too.
 func (j *Journal) guard(do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -329,7 +330,7 @@ func (j *Journal) guard(do func() error) (err error) {
 			err = fmt.Errorf("the database in DATA_DIR failed, and the server must be started again: %v", p)
 		}
 	}()
-	return do()
+	return cause(do())
 }
 
 // tell sets why nothing can be stored, and logs when that begins and ends.
