@@ -12,6 +12,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"gin-sse/internal/testnats"
 )
 
 // publishBench posts once; the answer must be 202.
@@ -171,6 +175,60 @@ func BenchmarkStreamOfLinesThroughReplica(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "delivered/s")
 			b.ReportMetric(0, "ns/op")
 		})
+	}
+}
+
+// BenchmarkSyncInterval publishes through a replica to a NATS server that writes to the disk every two minutes, as it does
+// by default, and to one that writes each message before it acknowledges it (sync_interval: always), in turn. One
+// iteration is one message, or one line of a single POST.
+func BenchmarkSyncInterval(b *testing.B) {
+	for _, publishers := range []int{1, 16, 0} {
+		for _, always := range []bool{false, true} {
+			name := map[bool]string{false: "two minutes", true: "always"}[always]
+			kind := fmt.Sprintf("publishers=%d", publishers)
+			if publishers == 0 {
+				kind = "lines"
+			}
+			b.Run(kind+"/"+name, func(b *testing.B) {
+				n := testnats.Start(b, func(o *server.Options) {
+					o.Username, o.Password, o.SyncAlways = "user", "nats-secret", always
+				})
+				replica := startReplica(b, n).ready()
+				client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: max(1, publishers)}}
+				defer client.CloseIdleConnections()
+				b.ResetTimer()
+				if publishers == 0 {
+					request, err := http.NewRequest(http.MethodPost, replica.url+"/sse", strings.NewReader(strings.Repeat(`{"message":"hello"}`+"\n", b.N)))
+					if err != nil {
+						b.Fatal(err)
+					}
+					request.Header.Set("Authorization", "Bearer "+token)
+					request.Header.Set("Content-Type", "application/x-ndjson")
+					response, err := client.Do(request)
+					if err != nil {
+						b.Fatal(err)
+					}
+					defer response.Body.Close()
+					if answer := readAll(b, response.Body); response.StatusCode != http.StatusAccepted {
+						b.Fatalf("status %d: %s", response.StatusCode, answer)
+					}
+				}
+				var publishing sync.WaitGroup
+				for p := range publishers {
+					publishing.Go(func() {
+						for range share(b.N, publishers, p) {
+							if err := publishTo(client, replica.url, []byte(`{"message":"hello"}`)); err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				}
+				publishing.Wait()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
 	}
 }
 

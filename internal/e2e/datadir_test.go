@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -18,6 +19,8 @@ import (
 	"gin-sse/internal/testlog"
 	"gin-sse/internal/testport"
 )
+
+var kills = flag.Int("kills", 2, "how often the tests of DATA_DIR kill the server")
 
 // startKeeping starts a server that keeps its messages in a directory.
 func startKeeping(t *testing.T, dir string, env ...string) *app {
@@ -260,6 +263,52 @@ func tryStart(t *testing.T, env ...string) (*app, string) {
 			t.Fatalf("it neither runs nor exits; it said:\n%s", a.out.String())
 		}
 	}
+}
+
+// Each start makes the file smaller, and is killed on the way.
+func TestStartThatIsKilledLosesNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a := startKeeping(t, dir)
+	for range 600 {
+		a.publish(fmt.Sprintf("%q", strings.Repeat("x", 2000)))
+	}
+	a.publish(`"last"`)
+	a.stop(syscall.SIGKILL)
+	path := filepath.Join(dir, "gin-sse.db")
+	large, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	earliest := func() string {
+		a := startKeeping(t, dir, "HISTORY=10")
+		defer a.stop(syscall.SIGKILL)
+		return shown(t, a.get("/sse?lastEventId=earliest").Body)
+	}
+	want, smaller := earliest(), 0
+	for range 10 * *kills {
+		if err := os.WriteFile(path, large, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := command(t, fmt.Sprint("PORT=", testport.Free(t)), "DATA_DIR="+dir, "HISTORY=10", "GIN_MODE=release")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(rand.N(60 * time.Millisecond))
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // it was killed
+		if info, err := os.Stat(path); err != nil {
+			t.Fatal(err)
+		} else if info.Size() < int64(len(large)) {
+			smaller++
+		}
+		if got := earliest(); got != want || strings.Count(got, "data:") != 11 { // the first one is the position
+			t.Fatalf("after a start that was killed there is\n%s\nwant\n%s", got, want)
+		}
+	}
+	t.Logf("%d of %d starts were killed after they had made the file smaller", smaller, 10**kills)
 }
 
 func TestOfTwoServersThatStartAtOnceInOneDirectoryOneRuns(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -16,14 +15,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/tmaxmax/go-sse"
 	"golang.org/x/sys/unix"
 )
-
-var kills = flag.Int("kills", 2, "how often each test of DATA_DIR kills the server")
 
 func TestKilledServerLosesNothingThatItAcknowledged(t *testing.T) {
 	t.Parallel()
@@ -39,33 +37,30 @@ func TestFullDiskLosesNothingThatWasAcknowledged(t *testing.T) {
 
 func TestFailingDiskLosesNothingThatWasAcknowledged(t *testing.T) {
 	t.Parallel()
-	loseNothing(t, newFailing(t), 100*time.Millisecond, 1000)
+	loseNothing(t, failing{t.TempDir()}, 20*time.Millisecond, 1000)
 }
 
-// disk is where the server keeps its messages.
+// disk is where a server keeps its messages.
 type disk interface {
-	data() string         // the directory
-	set(bad bool) error   // makes writing fail, or work again
-	startsWhileBad() bool // whether a server starts while writing fails
-	reason() string       // what publishers are told meanwhile; empty if writing never fails
+	data() string               // the directory
+	set(a *app, bad bool) error // makes writing fail, or work again
+	reason() string             // what publishers are told meanwhile; empty if writing never fails
 }
 
 // sound is a disk that never fails.
 type sound struct{ dir string }
 
 func (d sound) data() string         { return d.dir }
-func (d sound) set(bool) error       { return nil }
-func (d sound) startsWhileBad() bool { return true }
+func (d sound) set(*app, bool) error { return nil }
 func (d sound) reason() string       { return "" }
 
 // full is a file system that has no room while it is bad.
 type full struct{ dir string }
 
-func (d full) data() string         { return filepath.Join(d.dir, "data") }
-func (d full) startsWhileBad() bool { return true }
-func (d full) reason() string       { return "no space left on device" }
+func (d full) data() string   { return filepath.Join(d.dir, "data") }
+func (d full) reason() string { return "no space left on device" }
 
-func (d full) set(bad bool) error {
+func (d full) set(_ *app, bad bool) error {
 	filler := filepath.Join(d.dir, "filler")
 	if !bad {
 		return os.Remove(filler)
@@ -83,72 +78,23 @@ func (d full) set(bad bool) error {
 	return errors.Join(err, f.Close())
 }
 
-// failing is a file system on a block device that can neither read nor write the blocks of files while it is bad.
-type failing struct {
-	dir    string
-	device *os.File
-}
+// failing is a disk that fails writes beyond some place, in the middle of a transaction or of a page. Only a process
+// that runs while it is made bad notices.
+type failing struct{ dir string }
 
-func (d failing) data() string         { return filepath.Join(d.dir, "data") }
-func (d failing) startsWhileBad() bool { return false }
-func (d failing) reason() string       { return "input/output error" }
+func (d failing) data() string   { return d.dir }
+func (d failing) reason() string { return "file too large" }
 
-// newFailing returns a disk on a loop device, with a file system that goes on after errors.
-func newFailing(t *testing.T) failing {
-	t.Helper()
-	dir := t.TempDir()
-	image := filepath.Join(t.TempDir(), "image")
-	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 256<<20)); err != nil {
-		t.Fatal(err)
-	}
-	run := func(program string, args ...string) string {
-		out, err := exec.Command(program, args...).CombinedOutput()
-		if err != nil {
-			missing(t, "a file system on a loop device", fmt.Sprintf("run it as root, with losetup and mkfs.ext4; %s: %v: %s", program, err, out))
-		}
-		return strings.TrimSpace(string(out))
-	}
-	device := run("losetup", "--find", "--show", image)
-	t.Cleanup(func() {
-		if out, err := exec.Command("losetup", "--detach", device).CombinedOutput(); err != nil {
-			t.Errorf("losetup: %v: %s", err, out)
-		}
-	})
-	run("mkfs.ext4", "-q", "-b", "4096", "-N", "64", "-O", "^has_journal,^resize_inode", device)
-	mount(t, device, dir, "ext4", "errors=continue")
-	f, err := os.Open(device)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := failing{dir, f}
-	t.Cleanup(func() {
-		if err := errors.Join(d.set(false), f.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	// The file system's own blocks and this file take the part of the device that always works. Otherwise the kernel
-	// itself would wait for blocks that it cannot read.
-	if err := errors.Join(os.Mkdir(d.data(), 0o700), os.WriteFile(filepath.Join(dir, "first"), make([]byte, 2*works), 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	unix.Sync()
-	return d
-}
-
-// works is how many bytes of a failing device always work.
-const works = 4 << 20
-
-// set changes the size of the device: what is beyond its end can be neither read nor written.
-func (d failing) set(bad bool) error {
-	info, err := unix.IoctlLoopGetStatus64(int(d.device.Fd()))
-	if err != nil {
-		return err
-	}
-	info.Sizelimit = 0
+func (d failing) set(a *app, bad bool) error {
+	limit := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 	if bad {
-		info.Sizelimit = works
+		info, err := os.Stat(filepath.Join(d.dir, "gin-sse.db"))
+		if err != nil {
+			return err
+		}
+		limit.Cur = rand.Uint64N(uint64(info.Size()) / 2)
 	}
-	return unix.IoctlLoopSetStatus64(int(d.device.Fd()), info)
+	return unix.Prlimit(a.cmd.Process.Pid, unix.RLIMIT_FSIZE, &limit, nil)
 }
 
 // mount mounts a file system until the test ends.
@@ -216,48 +162,34 @@ func loseNothing(t *testing.T, d disk, pause time.Duration, size int) {
 	}()
 
 	set := func(bad bool) {
-		if err := d.set(bad); err != nil {
+		if err := d.set(a, bad); err != nil {
 			t.Fatal(err)
 		}
 	}
+	revive := func() {
+		<-time.After(rand.N(100 * time.Millisecond))
+		a.stop(syscall.SIGKILL)
+		a = start(t, env...)
+	}
 	for n := range *kills {
-		begin := time.Now()
-		last := books.last() + 1
+		begin, last := time.Now(), books.last()
 		for _, client := range clients { // they come back, and get something new
-			client.await(t, last)
-		}
-		revive := func(bad bool) {
-			<-time.After(rand.N(100 * time.Millisecond))
-			a.stopped = true
-			if err := a.cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			<-a.exited
-			if bad && !d.startsWhileBad() {
-				said, code := fails(t, env)
-				if code != 1 || strings.Count(said, "\n") != 1 || !strings.Contains(said, d.reason()) {
-					t.Errorf("while the disk is bad, a start exits with %d and says %q", code, said)
-				}
-				set(false)
-			}
-			a = start(t, env...)
-			if bad && d.startsWhileBad() {
-				<-time.After(time.Second)
-				set(false)
-			}
+			client.await(t, last+1)
 		}
 		if d.reason() == "" {
-			revive(false)
+			revive()
 			continue
 		}
 		took := time.Since(begin)
 		set(true)
 		<-time.After(took)
-		if n%2 == 0 {
-			revive(true)
+		if killedWhileBad := n%2 == 0; killedWhileBad {
+			revive()
+			<-time.After(time.Second)
+			set(false)
 		} else {
 			set(false)
-			revive(false)
+			revive()
 		}
 	}
 	finish()
@@ -525,4 +457,42 @@ func ignore(err, expected error) error {
 		return nil
 	}
 	return err
+}
+
+func TestStartOnAReadOnlyDiskIsRefusedAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	mount(t, "tmpfs", dir, "tmpfs", "size=1m")
+	data := filepath.Join(dir, "data")
+	a := startKeeping(t, data)
+	a.publish(`"one"`)
+	a.stopPolitely(syscall.SIGTERM)
+	if err := os.Mkdir(filepath.Join(dir, "empty"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	refuses(t, dir, data, "gin-sse.db cannot be written: read-only file system; make it writable for this user")
+	refuses(t, dir, filepath.Join(dir, "empty"), "cannot be written: read-only file system; choose a directory")
+	refuses(t, dir, filepath.Join(dir, "missing"), "cannot be made: mkdir ")
+}
+
+func TestStartOnADiskThatFailsWritesIsRefusedAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a := startKeeping(t, dir)
+	a.publish(`"one"`)
+	a.stopPolitely(syscall.SIGTERM)
+	before := snapshot(t, dir)
+	cmd := command(t, fmt.Sprint("PORT=", a.port), "DATA_DIR="+dir)
+	cmd.Args = []string{"sh", "-c", `ulimit -f 0 && exec "$0"`, cmd.Path}
+	cmd.Path = "/bin/sh"
+	out, _ := cmd.CombinedOutput()
+	if want := fmt.Sprintf("gin-sse: DATA_DIR=%q cannot be written: file too large; look at the disk\n", dir); string(out) != want || cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("exit status %d, and it said %q; want %q", cmd.ProcessState.ExitCode(), out, want)
+	}
+	if after := snapshot(t, dir); after != before {
+		t.Errorf("after the start there is\n%s, and before there was\n%s", after, before)
+	}
 }

@@ -49,6 +49,13 @@ func TestADiskThatDoesNotAnswerKeepsPublishersWaitingForFiveSeconds(t *testing.T
 			<-disk
 			return update(do)
 		}
+		var logged atomic.Int32
+		s.log = func(format string, args ...any) {
+			if want := "the disk of DATA_DIR has not answered for 5s; "; !strings.HasPrefix(fmt.Sprintf(format, args...), want) {
+				t.Errorf("it logs "+format, args...)
+			}
+			logged.Add(1)
+		}
 		var publishing sync.WaitGroup
 		begin := time.Now()
 		for n := range 3 { // one is being written, one waits for its turn
@@ -66,8 +73,8 @@ func TestADiskThatDoesNotAnswerKeepsPublishersWaitingForFiveSeconds(t *testing.T
 		if err := s.Ready(); err == nil || err.Error() != "the disk has not answered for 5s" {
 			t.Errorf("it is ready: %v", err)
 		}
-		if got := s.read("earliest", "t"); len(got) != 0 {
-			t.Errorf("subscribers got %q before it was on the disk", got)
+		if got := s.read("earliest", "t"); len(got) != 0 || logged.Load() != 1 {
+			t.Errorf("subscribers got %q before it was on the disk; the log has %d lines", got, logged.Load())
 		}
 		close(disk)
 		synctest.Wait()

@@ -308,6 +308,10 @@ func (j *Journal) commit(b batch, more int) error {
 	j.mu.Lock()
 	j.since = begin
 	j.mu.Unlock()
+	hangs := time.AfterFunc(slow, func() {
+		j.log("the disk of DATA_DIR has not answered for %v; POST /sse answers 503 until it does", slow)
+	})
+	defer hangs.Stop()
 	err := j.guard(func() error {
 		if err := j.present(); err != nil {
 			return err
