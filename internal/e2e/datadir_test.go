@@ -294,7 +294,7 @@ func TestStartThatIsKilledLosesNothing(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		<-time.After(rand.N(60 * time.Millisecond))
+		<-time.After(rand.N(100 * time.Millisecond))
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
