@@ -68,6 +68,14 @@ func TestGoodValuesAreTaken(t *testing.T) {
 	}
 }
 
+func TestMessagesAreKeptOnDiskOrInNATS(t *testing.T) {
+	t.Parallel()
+	_, err := config.Load(map[string]string{"DATA_DIR": "/data", "NATS_URL": "nats://user:password@localhost"})
+	if want := `DATA_DIR="/data" and NATS_URL are both set: NATS keeps the messages then, so leave one of them out`; err == nil || err.Error() != want {
+		t.Errorf("the error is %v, want %s", err, want)
+	}
+}
+
 func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testing.T) {
 	t.Parallel()
 	const (

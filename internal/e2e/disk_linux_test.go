@@ -496,3 +496,53 @@ func TestStartOnADiskThatFailsWritesIsRefusedAndChangesNothing(t *testing.T) {
 		t.Errorf("after the start there is\n%s, and before there was\n%s", after, before)
 	}
 }
+
+func TestFailingDiskIsReportedWhileStreamsGoOn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a := startKeeping(t, dir, "TICK_INTERVAL=50ms")
+	stream := a.get("/sse").Body
+	a.publish(`"one"`)
+	readUntil(t, stream, `data:"one"`)
+	none := unix.Rlimit{Cur: 0, Max: unix.RLIM_INFINITY} // bytes that a file may have
+	if err := unix.Prlimit(a.cmd.Process.Pid, unix.RLIMIT_FSIZE, &none, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		response, err := post(t.Context(), a.url, "key", `"two"`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := readAll(t, response.Body)
+		response.Body.Close()
+		if want := "The event could not be stored: file too large."; response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(text, want) || response.Header.Get("Retry-After") == "" {
+			t.Errorf("POST has status %d and %s, want %q", response.StatusCode, text, want)
+		}
+	}
+	if text := a.awaitStatus("/readyz", http.StatusServiceUnavailable); !strings.Contains(text, "file too large") {
+		t.Errorf("/readyz says %s", text)
+	}
+	if text := a.awaitStatus("/healthz", http.StatusOK); !strings.Contains(text, `"degraded":"file too large"`) {
+		t.Errorf("/healthz says %s", text)
+	}
+	readUntil(t, stream, "Server Time: ")
+	readUntil(t, a.get("/sse?lastEventId=earliest").Body, `data:"one"`)
+
+	if err := (failing{dir}).set(a, false); err != nil {
+		t.Fatal(err)
+	}
+	a.ready()
+	response, err := post(t.Context(), a.url, "key", `"two"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusAccepted {
+		t.Errorf("when the disk works again, POST has status %d", response.StatusCode)
+	}
+	readUntil(t, stream, `data:"two"`)
+	a.out.Wait(t, "messages can be stored in DATA_DIR again")
+	if lines := a.out.Lines("messages cannot be stored in DATA_DIR: file too large; POST /sse answers 503 until they can"); len(lines) != 1 {
+		t.Errorf("the log has %q", lines)
+	}
+}
