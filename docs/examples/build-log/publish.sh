@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # publish.sh NUMBER COMMAND runs a command, and publishes each line that it writes to builds/NUMBER. It ends as the
 # command does, whatever becomes of the push server.
-url=${PUSH_URL:-http://localhost:3000} build=$1 command=("${@:2}")
+url=${PUSH_URL:-http://localhost:3000} build=$1 command=("${2?publish.sh NUMBER COMMAND}" "${@:3}")
 patiently=(--retry 30 --retry-delay 1 --retry-max-time 30 --retry-connrefused --no-show-error)
 
 post() { # says why if it cannot publish
