@@ -239,7 +239,7 @@ func TestABuildsLogSaysHowItEnded(t *testing.T) {
 
 	b.offline.Store(true)
 	p = x.page(b, "no+such+name")
-	p.wantsState("The server answers 400")
+	p.wantsState("The address needs the number of a build")
 }
 
 func TestABuildsLogShowsColoursAndDropsOtherSequencesAndIsNeverMarkup(t *testing.T) {

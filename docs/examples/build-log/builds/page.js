@@ -2,8 +2,7 @@ import { SharedEventSource } from '/lib/shared-event-source.js';
 import { rowOf } from './ansi.js';
 
 const [heading, state, silence, toEnd, log] = document.querySelectorAll('h1, output, small, button, main');
-const build = location.search.slice(1);
-const rows = document.createDocumentFragment(); // that are not shown yet
+const [build, rows] = [location.search.slice(1), document.createDocumentFragment()]; // rows that are not shown yet
 let latest, following = true; // when the latest line came; whether the end is in sight
 
 function add(line) {
@@ -33,7 +32,8 @@ setInterval(() => {
 
 const source = new SharedEventSource(`/sse?topic=builds/${encodeURIComponent(build)}&lastEventId=earliest`);
 source.onopen = () => say(latest ? 'Running' : 'Waiting for the first line');
-source.onerror = ({ status }) => say({ undefined: 'Connection lost', 204: 'Ended without an exit code' }[status] ?? `The server answers ${status}`);
+const errors = { undefined: 'Connection lost', 204: 'Ended without an exit code', 400: 'The address needs the number of a build, such as ?42' };
+source.onerror = ({ status }) => say(errors[status] ?? `The server answers ${status}`);
 source.ongap = ({ data }) => add(`\x1b[;2m[${JSON.parse(data).missed ?? 'Some'} lines are missing]\x1b[m`);
 source.addEventListener('start', ({ data }) => add(`\x1b[;1m$ ${JSON.parse(data).command}\x1b[m`));
 source.onmessage = ({ data }) => {
