@@ -244,8 +244,6 @@ func TestABuildsLogSaysHowItEnded(t *testing.T) {
 
 func TestABuildsLogShowsColoursAndDropsOtherSequencesAndIsNeverMarkup(t *testing.T) {
 	t.Parallel()
-	x := startBuildLogs(t)
-	p := x.page(browse(t), "colours")
 	tests := []struct{ line, want string }{ // want has {text|marks|colours} for each piece of another style
 		{"plain", "plain"},
 		{"\x1b[31mred\x1b[0m and \x1b[1;92mbold\x1b[m", "{red|fg|--fg: var(--c1);} and {bold|bold fg|--fg: var(--c10);}"},
@@ -270,34 +268,41 @@ func TestABuildsLogShowsColoursAndDropsOtherSequencesAndIsNeverMarkup(t *testing
 		{"\xe4\xf6 is Latin-1", "\ufffd\ufffd is Latin-1"},
 		{strings.Repeat("\x1b]", 5000) + "\x07" + strings.Repeat("\x1b[", 5000) + strings.Repeat("\x1b[1;", 3000) + "\x1b[" + strings.Repeat("0;", 5000) + "mx", "x"},
 	}
-	build := x.run("colours", "cat")
-	for _, test := range tests {
-		build.write(test.line)
-	}
-	build.write(strings.Repeat("long ", 30_000)) // longer than an event may be
-	if code := build.end(); code != 0 {
-		t.Fatalf("exit code %d", code)
-	}
-	p.wantsState("Succeeded")
-	p.until(rows + ".endsWith('long \\n')")
-	got := evaluate[[]string](p, `[...document.querySelector('main').children].map((row) => [...row.children].filter((span) => span.textContent).map((span) => {
-		const style = span.getAttribute('style') ?? '';
-		return span.className || style ? '{' + span.textContent + '|' + span.className + '|' + style + '}' : span.textContent;
-	}).join(''))`)
-	if len(got) < 1+len(tests) {
-		t.Fatalf("the page has %d rows", len(got))
-	}
-	for n, test := range tests {
-		if got[n+1] != test.want {
-			t.Errorf("%.100q is shown as\n%q, want\n%q", test.line, got[n+1], test.want)
+	inEachBrowser(t, func(t *testing.T, b *browser) {
+		x := startBuildLogs(t)
+		p := x.page(b, "colours")
+		build := x.run("colours", "cat")
+		for _, test := range tests {
+			build.write(test.line)
 		}
-	}
-	if long := strings.Join(got[1+len(tests):], ""); long != strings.Repeat("long ", 30_000) {
-		t.Errorf("of a long line, the page shows %d characters", len(long))
-	}
-	if n := evaluate[int](p, "document.querySelectorAll('main :not(div, span)').length"); n != 0 {
-		t.Errorf("%d elements are neither rows nor pieces of one", n)
-	}
+		build.write(strings.Repeat("long ", 30_000)) // longer than an event may be
+		if code := build.end(); code != 0 {
+			t.Fatalf("exit code %d", code)
+		}
+		p.wantsState("Succeeded")
+		p.until(rows + ".endsWith('long \\n')")
+		got := evaluate[[]string](p, `[...document.querySelector('main').children].map((row) => [...row.children].filter((span) => span.textContent).map((span) => {
+			const style = span.getAttribute('style') ?? '';
+			return span.className || style ? '{' + span.textContent + '|' + span.className + '|' + style + '}' : span.textContent;
+		}).join(''))`)
+		if len(got) < 1+len(tests) {
+			t.Fatalf("the page has %d rows", len(got))
+		}
+		for n, test := range tests {
+			if got[n+1] != test.want {
+				t.Errorf("%.100q is shown as\n%q, want\n%q", test.line, got[n+1], test.want)
+			}
+		}
+		if long := strings.Join(got[1+len(tests):], ""); long != strings.Repeat("long ", 30_000) {
+			t.Errorf("of a long line, the page shows %d characters", len(long))
+		}
+		if n := evaluate[int](p, "document.querySelectorAll('main :not(div, span)').length"); n != 0 {
+			t.Errorf("%d elements are neither rows nor pieces of one", n)
+		}
+		if ink := evaluate[string](p, "getComputedStyle(document.body).color"); evaluate[string](p, "getComputedStyle(document.querySelector('.fg')).color") == ink {
+			t.Errorf("a colour is shown as %s, as all text is", ink)
+		}
+	})
 }
 
 // atEnd tells whether the last row can be seen.
@@ -525,9 +530,6 @@ func TestABuildsLogFitsEveryScreenAndSchemeAndPassesAxe(t *testing.T) {
 	build := x.start("42", "docs/examples/build-log/build.sh")
 	p.until(rows + ".includes('PASS')")
 	p.picture("build-log")
-	if red, ink := evaluate[string](p, "getComputedStyle(document.querySelector('.fg')).color"), evaluate[string](p, "getComputedStyle(document.body).color"); red == ink {
-		t.Errorf("a colour is shown as %s, as all text is", red)
-	}
 	build.end()
 	p.wantsState("Succeeded after ")
 	p.check("build-log-succeeded", axe)
