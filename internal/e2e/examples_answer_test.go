@@ -218,7 +218,7 @@ func TestAnAnswerGoesOnAfterAReloadInASecondTabAndInAnotherBrowser(t *testing.T)
 
 func TestStopStopsTheModelAndEndsTheTopic(t *testing.T) {
 	t.Parallel()
-	x := startAnswering(t, 1)
+	x := startAnswering(t, 30) // for longer than the test takes
 	b := browse(t)
 	first := x.ask(b)
 	second := b.open(evaluate[string](first, "location.href"))
@@ -277,7 +277,7 @@ func TestNoWordIsLostOrDoubledWhenThePushServerIsKilledTwice(t *testing.T) {
 
 func TestAPageSaysThatItsAnswerIsBrokenOffWhenTheAppWasKilled(t *testing.T) {
 	t.Parallel()
-	x := startAnswering(t, 1)
+	x := startAnswering(t, 30) // for longer than the test takes
 	b := browse(t)
 	b.offline.Store(true)
 	p := x.ask(b)

@@ -92,8 +92,10 @@ func (x *buildLogs) start(number string, args ...string) *build {
 	}
 	r.wait = sync.OnceValue(cmd.Wait)
 	x.t.Cleanup(func() {
-		r.signal(syscall.SIGKILL)
-		_ = r.wait() // it was killed, or its status was looked at
+		if cmd.ProcessState == nil {
+			r.signal(syscall.SIGKILL)
+			_ = r.wait() // it was killed
+		}
 		if x.t.Failed() {
 			x.t.Logf("build %s said:\n%s%s", number, last(r.out.String(), 3000), last(r.errors.String(), 3000))
 		}
