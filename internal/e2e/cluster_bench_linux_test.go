@@ -20,7 +20,7 @@ import (
 
 // publishBench posts once; the answer must be 202.
 func publishBench(b *testing.B, url, body string) {
-	request, err := http.NewRequest(http.MethodPost, url+"/sse", strings.NewReader(body))
+	request, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
 		b.Error(err)
 		return
@@ -64,7 +64,7 @@ func BenchmarkFromOneReplicaToAnother(b *testing.B) {
 	for b.Loop() {
 		<-time.After(50 * time.Millisecond)
 		begin := time.Now()
-		publishBench(b, from.url, `{"message":"hello"}`)
+		publishBench(b, from.url+"/sse", `{"message":"hello"}`)
 		took = append(took, (<-received).Sub(begin))
 	}
 	slices.Sort(took)
@@ -97,7 +97,7 @@ func BenchmarkPublishingThroughTwoReplicas(b *testing.B) {
 	for range 16 {
 		sending.Go(func() {
 			for n := next.Add(1); n <= target; n = next.Add(1) {
-				publishBench(b, replicas[n%2].url, `{"message":"hello"}`)
+				publishBench(b, replicas[n%2].url+"/sse", `{"message":"hello"}`)
 			}
 		})
 	}
@@ -248,7 +248,7 @@ func BenchmarkReplicaBesideClientsOfAnother(b *testing.B) {
 			before, begin := idle.cpu(), busy.cpu()
 			for b.Loop() {
 				<-pace.C
-				publishBench(b, busy.url, `{"message":"hello"}`)
+				publishBench(b, busy.url+"/sse", `{"message":"hello"}`)
 			}
 			pace.Stop()
 			b.ReportMetric(float64((idle.cpu()-before).Microseconds())/float64(b.N), "idle-µs-CPU/message")
