@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 
@@ -96,6 +97,7 @@ type upload struct {
 	parse    func([]byte) (json.RawMessage, error)
 	stopping context.Context // ends when the server stops
 	number   int             // of the latest line
+	rest     []byte          // was read, but belongs to the next line
 }
 
 // arrived waits for a line, and returns the messages of that line and of those that have arrived with it, and the
@@ -138,8 +140,10 @@ func (u *upload) key() string {
 	return fmt.Sprint(u.message.Key, "\t", u.number) // a key of a client's has no tab
 }
 
-// readLine returns the next line with its end. The error is io.EOF if it is the last one.
+// readLine returns the next line with its end. The error is io.EOF if it is the last one. A line of text that is too
+// long is cut, and goes on as the next line: one such line must not end the log of a build.
 func (u *upload) readLine() (line []byte, err error) {
+	line, u.rest = u.rest, nil
 	for !bytes.HasSuffix(line, []byte("\n")) {
 		if _, err := u.body.Peek(1); err != nil {
 			return line, err
@@ -148,9 +152,17 @@ func (u *upload) readLine() (line []byte, err error) {
 		if i := bytes.IndexByte(part, '\n'); i >= 0 {
 			part = part[:i+1]
 		}
+		before := len(line)
 		line = append(line, part...)
 		if int64(len(withoutEnd(line))) > u.max {
-			return nil, errLineTooLong
+			if !u.text {
+				return nil, errLineTooLong
+			}
+			taken := max(before, int(u.max))
+			_, _ = u.body.Discard(taken - before) // never fails: it has them
+			end := wholeCharacters(line[:u.max])
+			u.rest = bytes.Clone(line[end:taken])
+			return line[:end], nil
 		}
 		_, _ = u.body.Discard(len(part)) // never fails: it has them
 	}
@@ -161,6 +173,19 @@ func (u *upload) readLine() (line []byte, err error) {
 func (u *upload) waiting() []byte {
 	waiting, _ := u.body.Peek(u.body.Buffered()) // never fails: it asks for no more than there is
 	return waiting
+}
+
+// wholeCharacters returns how many bytes of text are left without a character that is cut off at its end. It is never 0.
+func wholeCharacters(text []byte) int {
+	for i := len(text) - 1; i > max(0, len(text)-utf8.UTFMax); i-- {
+		if utf8.RuneStart(text[i]) {
+			if utf8.FullRune(text[i:]) {
+				break
+			}
+			return i
+		}
+	}
+	return len(text)
 }
 
 // errLineTooLong says that a line is longer than an event may be.

@@ -3,13 +3,16 @@ package handlers_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -145,5 +148,60 @@ func TestLinesThatArriveTogetherArePublishedTogether(t *testing.T) {
 				t.Errorf("%d %s, and the log got %q; want %d %s and %q", response.StatusCode, answer, log, test.status, test.answer, test.want)
 			}
 		})
+	}
+}
+
+// unhurried is an answer whose request may take any time.
+type unhurried struct{ *httptest.ResponseRecorder }
+
+func (unhurried) SetReadDeadline(time.Time) error { return nil }
+
+func TestALineOfTextIsPublishedWhateverItHas(t *testing.T) {
+	t.Parallel()
+	const replaced = `\ufffd` // what encoding/json writes for a byte that is not UTF-8
+	for name, test := range map[string]struct {
+		body string
+		want []string
+	}{
+		"as long as may be":           {"12345678\n12345678\r\n12345678", []string{"12345678", "12345678", "12345678"}},
+		"too long":                    {"123456789\nnext\n", []string{"12345678", "9", "next"}},
+		"much too long":               {"12345678abcdefgh1234\r\n\nnext", []string{"12345678", "abcdefgh", "1234", "", "next"}},
+		"no end":                      {"12345678abcdefgh", []string{"12345678", "abcdefgh"}},
+		"an umlaut on the cut":        {"1234567äöü\n", []string{"1234567", "äöü"}},
+		"a character on the cut":      {"1234567€\n", []string{"1234567", "€"}},
+		"an emoji on the cut":         {"12345🙂🙂🙂\n", []string{"12345", "🙂🙂", "🙂"}},
+		"an emoji before it":          {"1234🙂🙂", []string{"1234🙂", "🙂"}},
+		"a return on the cut":         {"12345678\rx\n", []string{"12345678", `\rx`}},
+		"not UTF-8":                   {"\xe4\xf6\nnext\n", []string{replaced + replaced, "next"}},
+		"not UTF-8 on the cut":        {"1234567\xe4\xf6\n", []string{"1234567", replaced + replaced}},
+		"no characters at all":        {"\x80\x80\x80\x80\x80\x80\x80\x80\x80\n", []string{strings.Repeat(replaced, 8), replaced}},
+		"only beginnings":             {"\xf0\xf0\xf0\xf0\xf0\xf0\xf0\xf0\xf0", []string{strings.Repeat(replaced, 7), replaced + replaced}},
+		"a character without its end": {"\xf0\x9f\n\x99\x82", []string{replaced + replaced, replaced + replaced}},
+	} {
+		for pieces, body := range map[string]io.Reader{
+			"at once":      strings.NewReader(test.body),
+			"byte by byte": iotest.OneByteReader(strings.NewReader(test.body)),
+		} {
+			var log batches
+			app := gin.New()
+			app.POST("/sse", handlers.Publish(&log, 8))
+			request := httptest.NewRequest(http.MethodPost, "/sse", body)
+			request.Header.Set("Content-Type", "text/plain")
+			request.Header.Set("Idempotency-Key", "k")
+			answer := unhurried{httptest.NewRecorder()}
+			app.ServeHTTP(answer, request)
+			var got, want []string
+			for _, batch := range log {
+				for _, message := range batch {
+					got = append(got, strings.TrimSpace(message))
+				}
+			}
+			for i, text := range test.want {
+				want = append(want, fmt.Sprintf("k\t%d {\"message\":\"%s\"}", i+1, text))
+			}
+			if answer.Code != http.StatusAccepted || !slices.Equal(got, want) {
+				t.Errorf("%s, %s: status %d, and the log got %q, want %q", name, pieces, answer.Code, got, want)
+			}
+		}
 	}
 }

@@ -57,7 +57,7 @@ func TestALineOfNothingButCarriageReturnsIsTooLong(t *testing.T) {
 	app.POST("/sse", handlers.Publish(refusing{errors.New("a message was published")}, 1000))
 	server := httptest.NewServer(app)
 	defer server.Close()
-	answer, err := server.Client().Post(server.URL+"/sse", "text/plain", strings.NewReader(strings.Repeat("\r", 100_000)+"\n"))
+	answer, err := server.Client().Post(server.URL+"/sse", "application/x-ndjson", strings.NewReader(strings.Repeat("\r", 100_000)+"\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

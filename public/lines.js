@@ -115,7 +115,10 @@ export function createLines(sseData) {
       const stored = restore(storage);
       stored.lines?.forEach((line) => show(line, { restored: true }));
       lastId = stored.lastId;
-      return lastId ? `${address}${address.includes('?') ? '&' : '?'}lastEventId=${encodeURIComponent(lastId)}` : address;
+      if (!lastId) return address;
+      const resumed = new URL(address, location.href);
+      resumed.searchParams.set('lastEventId', lastId); // in place of the id that the page was opened with
+      return resumed.href;
     },
 
     // keep stores what the tab shows when the page goes away, for resume.

@@ -38,6 +38,7 @@ type Config struct {
 	TrustedProxies list          `env:"TRUSTED_PROXIES" accepts:"addresses or networks such as 10.0.0.0/8, separated by commas"`
 	TLSCertFile    string        `env:"TLS_CERT_FILE" accepts:"the certificate's PEM file; it goes with TLS_KEY_FILE"`
 	TLSKeyFile     string        `env:"TLS_KEY_FILE" accepts:"the private key's PEM file; it goes with TLS_CERT_FILE"`
+	HTTP2          bool          `env:"HTTP2" envDefault:"true" accepts:"true, or false for HTTP/1.1 alone"`
 	NATSURL        string        `env:"NATS_URL" accepts:"addresses such as nats://localhost:4222 or tls://user:password@nats.example.com, separated by commas" secret:"true"`
 	NATSStream     string        `env:"NATS_STREAM" envDefault:"sse" accepts:"a name of letters, digits, hyphens and underscores"`
 	NATSReplicas   int           `env:"NATS_REPLICAS" envDefault:"1" accepts:"on how many NATS servers each message is stored, 1 to 5"`

@@ -16,7 +16,7 @@ func TestWithoutSettingsEachHasItsDefault(t *testing.T) {
 	t.Parallel()
 	want := config.Config{
 		Port: 3000, TickInterval: time.Second, MaxEventBytes: 64 << 10, History: 1000, HistoryBytes: 64 << 20,
-		NATSStream: "sse", NATSReplicas: 1, GinMode: "debug",
+		HTTP2: true, NATSStream: "sse", NATSReplicas: 1, GinMode: "debug",
 	}
 	empty := map[string]string{}
 	for field := range reflect.TypeFor[config.Config]().Fields() {
@@ -39,7 +39,7 @@ func TestEachSettingIsRead(t *testing.T) {
 	got, err := config.Load(map[string]string{
 		"HOST": "127.0.0.1", "PORT": "65535", "TICK_INTERVAL": "10ms", "PUBLISH_TOKEN": "s3cret!~", "MAX_EVENT_BYTES": "1",
 		"HISTORY": "0", "HISTORY_BYTES": "0", "SUBSCRIBE_KEY": key, "MAX_CLIENTS": "18446744073709551615", "METRICS": "true", "ALLOWED_ORIGINS": "http://localhost:5173, https://example.com,",
-		"TRUSTED_PROXIES": "10.0.0.0/8,::1", "TLS_CERT_FILE": "cert.pem", "TLS_KEY_FILE": "key.pem",
+		"TRUSTED_PROXIES": "10.0.0.0/8,::1", "TLS_CERT_FILE": "cert.pem", "TLS_KEY_FILE": "key.pem", "HTTP2": "false",
 		"NATS_URL": "nats://a:4222,tls://user:password@b", "NATS_STREAM": "a-B_9", "NATS_REPLICAS": "5", "NATS_CREDS": creds,
 		"TZ": ":Europe/Berlin", "GIN_MODE": "release", "UNKNOWN": "x",
 	})
@@ -59,12 +59,20 @@ func TestGoodValuesAreTaken(t *testing.T) {
 	t.Parallel()
 	for _, setting := range []string{
 		"PORT=0", "TICK_INTERVAL=0", "TICK_INTERVAL=1h", "TZ=UTC", "TZ=Asia/Kolkata", "TZ=Local",
-		"ALLOWED_ORIGINS=*", "ALLOWED_ORIGINS=https://[::1]:8443", "TRUSTED_PROXIES=2001:db8::/32", "METRICS=1",
+		"ALLOWED_ORIGINS=*", "ALLOWED_ORIGINS=https://[::1]:8443", "TRUSTED_PROXIES=2001:db8::/32", "METRICS=1", "HTTP2=0",
 	} {
 		name, value, _ := strings.Cut(setting, "=")
 		if _, err := config.Load(map[string]string{name: value}); err != nil {
 			t.Errorf("%s: %v", setting, err)
 		}
+	}
+}
+
+func TestMessagesAreKeptOnDiskOrInNATS(t *testing.T) {
+	t.Parallel()
+	_, err := config.Load(map[string]string{"DATA_DIR": "/data", "NATS_URL": "nats://user:password@localhost"})
+	if want := `DATA_DIR="/data" and NATS_URL are both set: NATS keeps the messages then, so leave one of them out`; err == nil || err.Error() != want {
+		t.Errorf("the error is %v, want %s", err, want)
 	}
 }
 
@@ -77,6 +85,7 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		origins  = "origins such as https://example.com or http://localhost:5173, without a path, separated by commas; or * alone for all"
 		networks = "addresses or networks such as 10.0.0.0/8, separated by commas"
 		metrics  = "true for the page /metrics, or false"
+		http2    = "true, or false for HTTP/1.1 alone"
 		size     = "a number of bytes, 1 or more"
 		messages = "how many messages are kept of each topic, 0 or more"
 		all      = "a number of bytes for the messages kept of all topics together, 0 or more"
@@ -111,6 +120,7 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		{"TRUSTED_PROXIES=10.0.0.0/33", networks},
 		{"TRUSTED_PROXIES=nginx", networks},
 		{"METRICS=yes", metrics},
+		{"HTTP2=off", http2},
 		{"HISTORY=-1", messages},
 		{"HISTORY=1e3", messages},
 		{"HISTORY_BYTES=-1", all},

@@ -18,7 +18,7 @@ const linger = 30 * time.Second
 
 // Server returns the settings of package server.
 func (cfg Config) Server() server.Config {
-	return server.Config{Host: cfg.Host, Port: cfg.Port, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile}
+	return server.Config{Host: cfg.Host, Port: cfg.Port, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile, HTTP2: cfg.HTTP2}
 }
 
 // Hub returns the settings of package hub.

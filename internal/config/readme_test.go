@@ -15,7 +15,7 @@ func TestREADMEListsEverySettingWithItsDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	listed := map[string]string{}
-	row := regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\| (?:`(.*?)` )?\\|")
+	row := regexp.MustCompile("(?m)^\\| `([A-Z0-9_]+)` \\| (?:`(.*?)` )?\\|")
 	for _, match := range row.FindAllStringSubmatch(string(readme), -1) {
 		listed[match[1]] = match[2]
 	}

@@ -22,7 +22,7 @@ func TestASettingWithAMistakeInItsNameIsAWarning(t *testing.T) {
 func TestOtherProgramsVariablesAreNoMistakes(t *testing.T) {
 	t.Parallel()
 	others := map[string]string{}
-	for _, name := range []string{"HOME", "PATH", "USER", "TERM", "LANG", "PWD", "TMPDIR", "HOSTNAME", "HISTSIZE", "HISTFILE", "TS", "PS1", "SHELL", "HISTORY", "TZ", "GOFLAGS", "POD_IP", "METRICS_PORT", "HOST", "PORTS_OPEN", "SSL_CERT_FILE", ""} {
+	for _, name := range []string{"HOME", "PATH", "USER", "TERM", "LANG", "PWD", "TMPDIR", "HOSTNAME", "HISTSIZE", "HISTFILE", "TS", "PS1", "SHELL", "HISTORY", "TZ", "GOFLAGS", "POD_IP", "METRICS_PORT", "HOST", "PORTS_OPEN", "SSL_CERT_FILE", "HTTP_PROXY", ""} {
 		others[name] = "x"
 	}
 	if got := (config.Config{}).Warnings(others); got != "" {

@@ -12,11 +12,15 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"gin-sse/internal/testnats"
 )
 
 // publishBench posts once; the answer must be 202.
 func publishBench(b *testing.B, url, body string) {
-	request, err := http.NewRequest(http.MethodPost, url+"/sse", strings.NewReader(body))
+	request, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
 		b.Error(err)
 		return
@@ -60,7 +64,7 @@ func BenchmarkFromOneReplicaToAnother(b *testing.B) {
 	for b.Loop() {
 		<-time.After(50 * time.Millisecond)
 		begin := time.Now()
-		publishBench(b, from.url, `{"message":"hello"}`)
+		publishBench(b, from.url+"/sse", `{"message":"hello"}`)
 		took = append(took, (<-received).Sub(begin))
 	}
 	slices.Sort(took)
@@ -93,7 +97,7 @@ func BenchmarkPublishingThroughTwoReplicas(b *testing.B) {
 	for range 16 {
 		sending.Go(func() {
 			for n := next.Add(1); n <= target; n = next.Add(1) {
-				publishBench(b, replicas[n%2].url, `{"message":"hello"}`)
+				publishBench(b, replicas[n%2].url+"/sse", `{"message":"hello"}`)
 			}
 		})
 	}
@@ -174,6 +178,60 @@ func BenchmarkStreamOfLinesThroughReplica(b *testing.B) {
 	}
 }
 
+// BenchmarkSyncInterval publishes through a replica to a NATS server that writes to the disk every two minutes, as it does
+// by default, and to one that writes each message before it acknowledges it (sync_interval: always), in turn. One
+// iteration is one message, or one line of a single POST.
+func BenchmarkSyncInterval(b *testing.B) {
+	for _, publishers := range []int{1, 16, 0} {
+		for _, always := range []bool{false, true} {
+			name := map[bool]string{false: "two minutes", true: "always"}[always]
+			kind := fmt.Sprintf("publishers=%d", publishers)
+			if publishers == 0 {
+				kind = "lines"
+			}
+			b.Run(kind+"/"+name, func(b *testing.B) {
+				n := testnats.Start(b, func(o *server.Options) {
+					o.Username, o.Password, o.SyncAlways = "user", "nats-secret", always
+				})
+				replica := startReplica(b, n).ready()
+				client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: max(1, publishers)}}
+				defer client.CloseIdleConnections()
+				b.ResetTimer()
+				if publishers == 0 {
+					request, err := http.NewRequest(http.MethodPost, replica.url+"/sse", strings.NewReader(strings.Repeat(`{"message":"hello"}`+"\n", b.N)))
+					if err != nil {
+						b.Fatal(err)
+					}
+					request.Header.Set("Authorization", "Bearer "+token)
+					request.Header.Set("Content-Type", "application/x-ndjson")
+					response, err := client.Do(request)
+					if err != nil {
+						b.Fatal(err)
+					}
+					defer response.Body.Close()
+					if answer := readAll(b, response.Body); response.StatusCode != http.StatusAccepted {
+						b.Fatalf("status %d: %s", response.StatusCode, answer)
+					}
+				}
+				var publishing sync.WaitGroup
+				for p := range publishers {
+					publishing.Go(func() {
+						for range share(b.N, publishers, p) {
+							if err := publishTo(client, replica.url, []byte(`{"message":"hello"}`)); err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				}
+				publishing.Wait()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+	}
+}
+
 // BenchmarkReplicaBesideClientsOfAnother measures what a replica costs with 50 messages a second while another one has
 // clients. Run it for some hundred messages: -benchtime 500x.
 func BenchmarkReplicaBesideClientsOfAnother(b *testing.B) {
@@ -190,7 +248,7 @@ func BenchmarkReplicaBesideClientsOfAnother(b *testing.B) {
 			before, begin := idle.cpu(), busy.cpu()
 			for b.Loop() {
 				<-pace.C
-				publishBench(b, busy.url, `{"message":"hello"}`)
+				publishBench(b, busy.url+"/sse", `{"message":"hello"}`)
 			}
 			pace.Stop()
 			b.ReportMetric(float64((idle.cpu()-before).Microseconds())/float64(b.N), "idle-µs-CPU/message")

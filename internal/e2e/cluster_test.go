@@ -372,7 +372,7 @@ func TestNATSOfTheCompositionHasAUsableConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if options.ServerName != "nats1" || !options.JetStream || options.StoreDir != "/data" || len(options.Routes) != 3 || options.HTTPPort != 8222 {
+	if options.ServerName != "nats1" || !options.JetStream || !options.SyncAlways || options.StoreDir != "/data" || len(options.Routes) != 3 || options.HTTPPort != 8222 {
 		t.Errorf("it is understood as %+v", options)
 	}
 }

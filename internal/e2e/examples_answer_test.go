@@ -1,11 +1,15 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -93,6 +97,28 @@ func settings(typed string) (env, command []string) {
 		}
 	}
 	return env, command
+}
+
+// use replaces the model of the app by the body of a function that writes, and expects these words of it.
+func (x *answering) use(body, words string) {
+	x.t.Helper()
+	x.killApp()
+	name := filepath.Join(x.root, "docs", "examples", "answer", "answer.mjs")
+	app, err := os.ReadFile(name)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	const head = "async function* model(question, signal) {\n"
+	before, after, found := strings.Cut(string(app), head)
+	_, after, ends := strings.Cut(after, "\n}\n")
+	if !found || !ends {
+		x.t.Fatal("the app has no model")
+	}
+	if err := os.WriteFile(name, []byte(before+head+body+"\n}\n"+after), 0o600); err != nil {
+		x.t.Fatal(err)
+	}
+	x.model = words
+	x.startApp()
 }
 
 func (x *answering) startPush() {
@@ -192,7 +218,7 @@ func TestAnAnswerGoesOnAfterAReloadInASecondTabAndInAnotherBrowser(t *testing.T)
 
 func TestStopStopsTheModelAndEndsTheTopic(t *testing.T) {
 	t.Parallel()
-	x := startAnswering(t, 1)
+	x := startAnswering(t, 30) // for longer than the test takes
 	b := browse(t)
 	first := x.ask(b)
 	second := b.open(evaluate[string](first, "location.href"))
@@ -251,7 +277,7 @@ func TestNoWordIsLostOrDoubledWhenThePushServerIsKilledTwice(t *testing.T) {
 
 func TestAPageSaysThatItsAnswerIsBrokenOffWhenTheAppWasKilled(t *testing.T) {
 	t.Parallel()
-	x := startAnswering(t, 1)
+	x := startAnswering(t, 30) // for longer than the test takes
 	b := browse(t)
 	b.offline.Store(true)
 	p := x.ask(b)
@@ -264,5 +290,204 @@ func TestAPageSaysThatItsAnswerIsBrokenOffWhenTheAppWasKilled(t *testing.T) {
 	p.until(brokenOff)
 	if again := evaluate[string](p, answerText); again != shown || !strings.HasPrefix(x.model, shown) {
 		t.Errorf("the page shows %q after a reload, and %q before", again, shown)
+	}
+}
+
+func TestAnAnswerMayHaveAnyTextAndIsNeverMarkup(t *testing.T) {
+	t.Parallel()
+	x := startAnswering(t, 1)
+	const question = `Ünïcödé & <b>markup</b> 'in' a "question"? $& $' 100 %`
+	x.use(`for (const piece of ['🙂👩‍👧', ' e', '\u0301 שלום ', '', ' <img src=x onerror=alert(1)>', '\u2028\0\r\n', '</main><script>alert(1)</script>', question])
+		for (const unit of piece.split('')) { // an emoji has two of them, which come one after the other
+			yield unit;
+			await sleep(5);
+		}`,
+		"🙂👩‍👧 e\u0301 שלום  <img src=x onerror=alert(1)>\u2028\x00\r\n</main><script>alert(1)</script>"+question)
+	p := browse(t).open(x.url)
+	p.run("document.querySelector('input').value = " + inJavaScript(question) + "; " + askForAnAnswer)
+	x.wantsAll(p)
+	p.until("document.querySelector('h1').textContent === " + inJavaScript(question) + " && document.querySelectorAll('h1 *, main *').length === 0")
+}
+
+func TestAnAnswerFitsEveryScreenAndSchemeAndPassesAxe(t *testing.T) {
+	t.Parallel()
+	axe := axeSource(t)
+	x := startAnswering(t, 1)
+	x.use("yield question + ' ' + 'unbroken'.repeat(50); await sleep(1e6, undefined, { signal });", "")
+	p := browse(t).open(x.url)
+	p.check("answer-empty", axe)
+	p.run(askForAnAnswer)
+	p.until(answerIsShown)
+	p.check("answer-writing", axe)
+	p.run("document.querySelector('footer button').click()")
+	p.until(answerState + " === 'Stopped'")
+	p.check("answer-stopped", axe)
+}
+
+func TestAPageSaysThatTheModelFailedOrStoppedOnItsOwnTerms(t *testing.T) {
+	t.Parallel()
+	x := startAnswering(t, 1)
+	b := browse(t)
+	for body, want := range map[string]string{
+		"yield 'one '; yield 'two'; throw new Error('no more words');": "The model failed: no more words",
+		"throw new Error('not today');":                                "The model failed: not today",
+		"":                                                             "Finished",
+		"for (;;) { yield 'word '; await sleep(20); }":                        "Stopped", // it takes no notice of the signal
+		"while (!signal.aborted) { yield 'word '; await sleep(20); }":         "Stopped", // it ends without an error
+		"for (;;) { yield 'word '; await sleep(20, undefined, { signal }); }": "Stopped",
+		"yield 'word '; await sleep(1e6, undefined, { signal });":             "Stopped",
+	} {
+		x.use(body, "")
+		p := b.open(x.url)
+		p.until("document.querySelector('form') !== null")
+		p.run(askForAnAnswer)
+		if want == "Stopped" {
+			p.until("location.pathname.length > 1 && " + answerText + ".includes('word')")
+			p.run("document.querySelector('footer button').click()")
+		}
+		p.until(fmt.Sprintf("location.pathname.length > 1 && %s === %s && document.querySelector('footer button').hidden", answerState, inJavaScript(want)))
+		p.close()
+	}
+}
+
+func TestAtMost100AnswersAreWrittenAtATimeAndEachPageGetsItsOwn(t *testing.T) {
+	t.Parallel()
+	x := startAnswering(t, 1)
+	x.use("for (;;) try { read('go'); break; } catch { await sleep(20); }\n"+
+		"for (const word of `The answer to ${question} is ${question}. `.repeat(10).match(/\\S+\\s*/g)) yield word;", "")
+	const asked, accepted = 200, 100
+	app := client(t)
+	app.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	ask := func(question int) (*http.Response, error) {
+		return app.PostForm(x.url, url.Values{"question": {fmt.Sprint(question)}})
+	}
+	var pages, refused sync.Map
+	var asking sync.WaitGroup
+	for question := range asked {
+		asking.Go(func() {
+			response, err := ask(question)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			response.Body.Close()
+			switch response.StatusCode {
+			case http.StatusSeeOther:
+				pages.Store(question, response.Header.Get("Location"))
+			case http.StatusServiceUnavailable:
+				refused.Store(question, true)
+			default:
+				t.Errorf("question %d: %s", question, response.Status)
+			}
+		})
+	}
+	asking.Wait()
+	count := func(m *sync.Map) (n int) {
+		m.Range(func(any, any) bool { n++; return true })
+		return n
+	}
+	if count(&pages) != accepted || count(&refused) != asked-accepted {
+		t.Fatalf("%d questions were accepted and %d refused, want %d and %d", count(&pages), count(&refused), accepted, asked-accepted)
+	}
+
+	attributes := regexp.MustCompile(`data-stream="([^"]+)" data-token="([^"]+)"`)
+	read := func(question any, page any) error {
+		response, err := app.Get(x.url + page.(string))
+		if err != nil {
+			return err
+		}
+		html, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		found := attributes.FindSubmatch(html)
+		if err != nil || found == nil {
+			return fmt.Errorf("the page is %q, %w", html, err)
+		}
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, string(found[1])+"&lastEventId=earliest", nil)
+		if err != nil {
+			return err
+		}
+		request.Header.Set("Authorization", "Bearer "+string(found[2]))
+		stream, err := app.Do(request)
+		if err != nil {
+			return err
+		}
+		defer stream.Body.Close()
+		all, err := io.ReadAll(stream.Body) // until the topic ends
+		if err != nil {
+			return err
+		}
+		var got strings.Builder
+		for line := range strings.Lines(string(all)) {
+			var event struct{ Question, Text, End string }
+			if data, ok := strings.CutPrefix(line, "data:"); ok {
+				if err := json.Unmarshal([]byte(data), &event); err != nil {
+					return err
+				}
+				got.WriteString(event.Question + event.Text + event.End)
+			}
+		}
+		want := fmt.Sprint(question, strings.Repeat(fmt.Sprintf("The answer to %v is %[1]v. ", question), 10), "Finished")
+		if got.String() != want {
+			return fmt.Errorf("the stream of question %v has %q, want %q", question, got.String(), want)
+		}
+		return nil
+	}
+	var reading sync.WaitGroup
+	pages.Range(func(question, page any) bool {
+		reading.Go(func() {
+			if err := read(question, page); err != nil {
+				t.Error(err)
+			}
+		})
+		return true
+	})
+	if err := os.WriteFile(filepath.Join(x.root, "docs", "examples", "answer", "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reading.Wait()
+	response, err := ask(0) // there is room again
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusSeeOther {
+		t.Errorf("a later question: %s", response.Status)
+	}
+}
+
+func TestTheAnswerAppRefusesWhatIsNoQuestionOrPageAndGoesOn(t *testing.T) {
+	t.Parallel()
+	x := startAnswering(t, 1)
+	x.use("yield question.length.toString();", "")
+	app := client(t)
+	app.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	for _, test := range []struct {
+		method, path, body string
+		status             int
+	}{
+		{"GET", "/lib/../answer.mjs", "", 200}, // the page
+		{"GET", "/answer.mjs", "", 200},
+		{"GET", "/style.css", "", 200},
+		{"HEAD", "/00000000-0000-0000-0000-000000000000", "", 204}, // nothing writes it
+		{"DELETE", "/00000000-0000-0000-0000-000000000000", "", 204},
+		{"POST", "/", "", 303},
+		{"POST", "/", "%ff=%", 303},
+		{"POST", "/", "question=" + strings.Repeat("x", 200_000), 303}, // is cut
+		{"POST", "/", "question=" + strings.Repeat("x", 3_000_000), 303},
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), test.method, x.url+test.path, strings.NewReader(test.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := app.Do(request)
+		if err != nil {
+			t.Errorf("%s %s: %v", test.method, test.path, err)
+			continue
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil || response.StatusCode != test.status || strings.Contains(string(body), "createServer") {
+			t.Errorf("%s %s: %s, want %d, and %v; %q", test.method, test.path, response.Status, test.status, err, body)
+		}
 	}
 }

@@ -67,12 +67,12 @@ func (s *shop) change(order, status string) {
 	}
 }
 
-// subscribers waits until the push server has so many. It notices a client that has left when it sends to it, or
-// after 15 seconds.
+// subscribers waits until the push server has so many. It notices a client that has left when it sends to it for the
+// second time, or after 30 seconds.
 func (s *shop) subscribers(n int) {
 	s.t.Helper()
 	want := fmt.Sprintf("\ngin_sse_subscribers %d\n", n)
-	for deadline := time.Now().Add(patience); !strings.Contains(readAll(s.t, s.push.get("/metrics").Body), want); {
+	for deadline := time.Now().Add(3 * patience); !strings.Contains(readAll(s.t, s.push.get("/metrics").Body), want); {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("the push server does not get to %q", want)
 		}
@@ -226,6 +226,40 @@ func TestOrdersGoesOnAfterTheRestartOfAPushServerThatForgotEverything(t *testing
 	for _, page := range []*tab{alice, other} {
 		page.until(order("Pocket watch (1002): shipped"))
 	}
+}
+
+func TestOrdersComesAliveOnceThePushServerIsThere(t *testing.T) {
+	t.Parallel()
+	b := browse(t)
+	b.offline.Store(true)
+	s := startShop(t)
+	s.push.stop(syscall.SIGKILL)
+	alice := b.private().open(s.url)
+	alice.signIn("alice", "tea party")
+	alice.until(order("Tea set (1001): received"))
+	alice.until("document.querySelector('#connection').textContent === 'Connecting'")
+	start(t, "PORT="+s.push.port, "SUBSCRIBE_KEY="+subscribeKey, "PUBLISH_TOKEN=secret", "ALLOWED_ORIGINS="+s.url)
+	alice.until(live)
+	s.change("1001", "shipped")
+	alice.until(order("Tea set (1001): shipped"))
+}
+
+func TestOrdersFitsEveryScreenAndSchemeAndPassesAxe(t *testing.T) {
+	t.Parallel()
+	axe := axeSource(t)
+	b := browse(t)
+	b.offline.Store(true) // a 401 is written to the console
+	s := startShop(t)
+	alice := b.private().open(s.url)
+	alice.signIn("alice", "can we fix it")
+	alice.until("location.hash === '#wrong' && document.querySelector('#sign-in:not([hidden])') !== null")
+	alice.check("orders-wrong", axe)
+	alice.signIn("alice", "tea party")
+	alice.until(live)
+	s.change("1001", "with_the_courier_"+strings.Repeat("x", 200))
+	s.change("1002", "Ünïcödé 🙂 <b>markup</b>")
+	alice.until(order("Pocket watch (1002): Ünïcödé 🙂 <b>markup</b>"))
+	alice.check("orders-long", axe)
 }
 
 func TestOrdersRefusesWhoeverIsNotItsCustomerOrStaff(t *testing.T) {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,19 +77,16 @@ func TestExamplesHaveAtMost120LinesWithoutTheirStyle(t *testing.T) {
 	}
 	for _, readme := range folders {
 		folder, lines := filepath.Dir(readme), 0
-		files, err := os.ReadDir(folder)
+		err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || slices.Contains([]string{".md", ".css", ".png", ".txt"}, filepath.Ext(path)) {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			lines += bytes.Count(text, []byte("\n"))
+			return err
+		})
 		if err != nil {
 			t.Fatal(err)
-		}
-		for _, file := range files {
-			if slices.Contains([]string{".md", ".css", ".png", ".txt"}, filepath.Ext(file.Name())) {
-				continue
-			}
-			text, err := os.ReadFile(filepath.Join(folder, file.Name()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			lines += bytes.Count(text, []byte("\n"))
 		}
 		if lines == 0 || lines > 120 {
 			t.Errorf("%s has %d lines", filepath.Base(folder), lines)

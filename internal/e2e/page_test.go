@@ -85,7 +85,8 @@ func TestPageShowsWhatItShowedAfterAReloadAndAVisitElsewhere(t *testing.T) {
 		s := newStage(t)
 		b.offline.Store(true) // a stream may be cut off while its page goes
 		other := b.open(s.url)
-		page := b.open(s.url + "/?topic=a")
+		address := s.url + "/?topic=a&lastEventId=earliest"
+		page := b.open(address)
 		page.until(state("live"))
 		s.send(`{"message":"one"}`, `{"message":"two"}`)
 		page.until(shows(2))
@@ -107,7 +108,7 @@ func TestPageShowsWhatItShowedAfterAReloadAndAVisitElsewhere(t *testing.T) {
 		page.navigate(s.url + "/elsewhere")
 		page.until("document.title === 'elsewhere'")
 		s.send(`{"message":"four"}`)
-		page.navigate(s.url + "/?topic=a")
+		page.navigate(address)
 		page.until(shows(4))
 		for _, tab := range []*tab{page, other} { // the other tab is on another topic, and has seen all of this stage's
 			tab.until(shows(4))

@@ -159,6 +159,28 @@ func TestAnAddressWithAnIdResumesThereAndTheOtherTabsGoOn(t *testing.T) {
 	})
 }
 
+func TestATabThatWantsAllThatIsKeptTakesTheConnectionOnceAndTheOtherTabsGoOn(t *testing.T) {
+	t.Parallel()
+	inEachBrowser(t, func(t *testing.T, b *browser) {
+		s := newStage(t)
+		first := b.open(s.url + "/tab?url=/sse?lastEventId=earliest")
+		s.send("1", "2", "3", "4")
+		first.until("got.length === 4")
+		second := b.open(s.url + "/tab?url=/sse?lastEventId=earliest")
+		for n := 5; n <= 20; n++ { // while the connection changes hands
+			s.send(fmt.Sprint(n))
+			second.until(fmt.Sprintf("got.length >= %d", n))
+		}
+		for _, tab := range []*tab{first, second} {
+			tab.until("got.length >= 20 && " + isOpen)
+			tab.wants(t, 1, 20)
+		}
+		if opened := s.get(&s.opened); opened != 2 {
+			t.Errorf("the tabs opened %d streams one after the other, want 2", opened)
+		}
+	})
+}
+
 func TestEveryTabIsToldOnceWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	inEachBrowser(t, func(t *testing.T, b *browser) {

@@ -149,6 +149,9 @@ func (s *stage) stream(w http.ResponseWriter, r *http.Request) {
 	if at, err := strconv.Atoi(strings.TrimPrefix(after, "e-")); after != "" && err == nil {
 		sent = at
 	}
+	if after == "earliest" {
+		sent = s.lost
+	}
 	head := fmt.Sprintf("retry:300\nid:e-%d\nevent:position\ndata:\n\n", max(sent, s.lost))
 	if s.lost > sent {
 		head += fmt.Sprintf("id:e-%d\nevent:gap\ndata:{\"missed\":%d}\n\n", s.lost, s.lost-sent)

@@ -70,10 +70,10 @@ func TestAnIdOfAReplicaThatIsAheadIsWaitedFor(t *testing.T) {
 		expect(t, other, "from 1, 2, 3, 4, 5")
 		expect(t, soon, "4, 5")
 		expect(t, never, "")
-		time.Sleep(patience)
+		time.Sleep(patience - pace + 1) // since it subscribed, but before the second comment
 		tick(t, h, 1)
-		expect(t, soon, "tick")
-		expect(t, never, "tick, gap 0 null, 1, 2, 3, 4, 5")
+		expect(t, soon, "comment, tick")
+		expect(t, never, "comment, gap 0 null, 1, 2, 3, 4, 5")
 		send(t, h, 6, "")
 		expect(t, never, "6")
 	})

@@ -11,8 +11,10 @@ const (
 	// maxPiece is how many bytes a subscriber is handed at once, unless a single event is larger.
 	maxPiece = 16 << 10
 
-	// patience is how long a subscriber waits for this replica to get as far as another one.
-	patience = 5 * time.Second
+	// patience is how long a subscriber waits for this replica to get as far as another one. When NATS loses the leader
+	// of the stream, one replica may take more than 5 s longer than another one to go on. A subscriber
+	// that does not wait that long gets a gap that it does not have, and all that is kept once more.
+	patience = 30 * time.Second
 
 	// earliest asks for everything that is kept.
 	earliest = "earliest"

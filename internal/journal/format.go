@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -154,7 +155,7 @@ func decodeHistory(key, value []byte) (t hub.History, err error) {
 type records struct {
 	tx    *bolt.Tx
 	state state
-	bytes []byte // for hashing
+	plain []byte // for hashing
 }
 
 // open reads the state that a transaction begins with. After a commit that failed on its last step, that may be the
@@ -173,14 +174,12 @@ func open(tx *bolt.Tx) (*records, error) {
 
 // hash is different for each record.
 func (r *records) hash(bucket, key, value []byte) uint64 {
-	r.bytes = append(append(append(r.bytes[:0], bucket[0]), key...), value...)
-	return xxhash.Sum64(r.bytes)
+	r.plain = append(append(append(r.plain[:0], bucket[0]), key...), value...)
+	return xxhash.Sum64(r.plain)
 }
 
-func (r *records) put(bucket, key, value []byte) error {
-	if err := r.delete(bucket, key); err != nil {
-		return err
-	}
+// add adds a record that is not there yet.
+func (r *records) add(bucket, key, value []byte) error {
 	r.state.count++
 	r.state.sum += r.hash(bucket, key, value)
 	b := r.tx.Bucket(bucket)
@@ -190,31 +189,36 @@ func (r *records) put(bucket, key, value []byte) error {
 
 // delete deletes a record if it is there.
 func (r *records) delete(bucket, key []byte) error {
-	b := r.tx.Bucket(bucket)
-	value := b.Get(key)
-	if value == nil {
+	c := r.tx.Bucket(bucket).Cursor()
+	found, value := c.Seek(key)
+	if !bytes.Equal(found, key) {
 		return nil
 	}
-	r.state.count--
-	r.state.sum -= r.hash(bucket, key, value)
-	return b.Delete(key)
+	return r.remove(c, bucket, found, value)
 }
 
 // deleteRange deletes the records of a bucket whose numbers are from first to last.
 func (r *records) deleteRange(bucket []byte, first, last uint64) error {
 	c := r.tx.Bucket(bucket).Cursor()
 	for {
-		key, _ := c.Seek(encodeNumber(first))
+		key, value := c.Seek(encodeNumber(first))
 		if key == nil {
 			return nil
 		}
 		if number, err := decodeNumber(key); err != nil || number > last {
 			return err
 		}
-		if err := r.delete(bucket, append([]byte(nil), key...)); err != nil {
+		if err := r.remove(c, bucket, key, value); err != nil {
 			return err
 		}
 	}
+}
+
+// remove deletes the record at the cursor.
+func (r *records) remove(c *bolt.Cursor, bucket, key, value []byte) error {
+	r.state.count--
+	r.state.sum -= r.hash(bucket, key, value)
+	return c.Delete()
 }
 
 func (r *records) save() error { return r.tx.Bucket(mainBucket).Put(stateKey, r.state.encode()) }

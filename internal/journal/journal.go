@@ -43,15 +43,17 @@ type Journal struct {
 	metrics metrics
 
 	// These belong to the goroutine run, once there is one.
-	dir     *os.File // locked
-	db      *bolt.DB
-	last    uint64 // number of the last message that was acknowledged
-	keys    *idempotency.Keys
-	changes hub.Changes                      // to be noted in the next transaction
-	failed  int                              // bytes of the batch that could not be written
-	broken  bool                             // no transaction can be begun any more
-	update  func(func(*bolt.Tx) error) error // runs a transaction; tests let it fail
-	closed  bool                             // the hub is
+	dir      *os.File    // locked
+	db       *bolt.DB    // nil if it could not be opened again
+	opened   os.FileInfo // of the file of db
+	pageSize int         // of db
+	last     uint64      // number of the last message that was acknowledged
+	keys     *idempotency.Keys
+	changes  hub.Changes                      // to be noted in the next transaction
+	failed   int                              // bytes of the batch that could not be written
+	broken   bool                             // no transaction can be begun any more
+	update   func(func(*bolt.Tx) error) error // runs a transaction; tests let it fail
+	closed   bool                             // the hub is
 
 	mu      sync.Mutex
 	problem error     // why nothing can be stored, or nil
@@ -284,9 +286,15 @@ func (j *Journal) store(b batch) error {
 	return nil
 }
 
-// probe finds out whether a batch as large as the one that failed can be stored by now.
+// probe finds out whether a batch as large as the one that failed can be stored by now. It leaves that much room in the
+// file.
 func (j *Journal) probe() {
-	err := j.commit(batch{last: j.last}, min(j.failed, maxBatchBytes))
+	err := j.guard(j.reopen)
+	for _, more := range []int{0, min(j.failed, maxBatchBytes), 0} {
+		if err == nil {
+			err = j.commit(batch{last: j.last}, more)
+		}
+	}
 	if err == nil {
 		j.failed = 0
 	}
@@ -294,23 +302,39 @@ func (j *Journal) probe() {
 }
 
 // commit writes a batch, and what the hub has dropped since the last one. It also writes so many bytes that mean
-// nothing, which the next commit removes. A panic of the database is an error, too.
-func (j *Journal) commit(b batch, more int) (err error) {
+// nothing, which the next commit removes.
+func (j *Journal) commit(b batch, more int) error {
 	begin := time.Now()
 	j.mu.Lock()
 	j.since = begin
 	j.mu.Unlock()
+	hangs := time.AfterFunc(slow, func() {
+		j.log("the disk of DATA_DIR has not answered for %v; POST /sse answers 503 until it does", slow)
+	})
+	defer hangs.Stop()
+	err := j.guard(func() error {
+		if err := j.present(); err != nil {
+			return err
+		}
+		return j.update(func(tx *bolt.Tx) error { return j.write(tx, b, more) })
+	})
+	j.mu.Lock()
+	j.since = time.Time{}
+	j.mu.Unlock()
+	j.metrics.commit(time.Since(begin), b.bytes, err)
+	return err
+}
+
+// guard returns what do returns, without the path of the file: publishers see it. A panic of the database is an error,
+// too.
+func (j *Journal) guard(do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			j.broken = true
 			err = fmt.Errorf("the database in DATA_DIR failed, and the server must be started again: %v", p)
 		}
-		j.mu.Lock()
-		j.since = time.Time{}
-		j.mu.Unlock()
-		j.metrics.commit(time.Since(begin), b.bytes, err)
 	}()
-	return j.update(func(tx *bolt.Tx) error { return j.write(tx, b, more) })
+	return cause(do())
 }
 
 // tell sets why nothing can be stored, and logs when that begins and ends.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -30,6 +31,7 @@ type server struct {
 const (
 	fails        = iota + 1 // nothing is written
 	failsTooLate            // all is written, and reported as failed
+	forgets                 // the same, and then the system forgets the last page, which is not on the disk
 )
 
 var errStrike = errors.New("the disk is on strike")
@@ -50,16 +52,38 @@ func (s *server) open() {
 		s.events.Close()
 		s.t.Fatal(err)
 	}
-	update := s.db.Update
+	update := s.update
 	s.update = func(do func(*bolt.Tx) error) error {
 		strike := s.strike.Load()
 		if strike == fails {
 			return errStrike
 		}
+		if strike == forgets {
+			defer s.forget()()
+		}
 		if err := update(do); err != nil || strike == 0 {
 			return err
 		}
 		return errStrike
+	}
+}
+
+// forget returns a function that undoes the last step of a commit: it writes one of the first two pages.
+func (s *server) forget() func() {
+	f, err := os.OpenFile(file(s.dir), os.O_RDWR, 0)
+	if err != nil {
+		s.t.Error(err)
+		return func() {}
+	}
+	pages := make([]byte, 2*s.pageSize)
+	if _, err := f.ReadAt(pages, 0); err != nil {
+		s.t.Error(err)
+	}
+	return func() {
+		_, err := f.WriteAt(pages, 0)
+		if err := errors.Join(err, f.Close()); err != nil {
+			s.t.Error(err)
+		}
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,21 +92,26 @@ func (m *model) publish() {
 			wantID = m.s.events.ID(before.Number)
 			continue
 		}
-		message.Number = m.last() + 1
-		wantID = m.s.events.ID(message.Number)
-		m.all = append(m.all, message)
-		if message.Key != "" {
-			m.keys[message.Key] = message
-		}
-		m.ended[message.Topic] = message.End
-		if message.Data != nil {
-			m.kept[message.Topic] = append(m.kept[message.Topic], message)
-		}
-		m.trim()
+		wantID = m.s.events.ID(m.stored(message))
 	}
 	if id != wantID {
 		m.t.Fatalf("the id is %q, want %q", id, wantID)
 	}
+}
+
+// stored notes a message that is stored, and returns its number.
+func (m *model) stored(message hub.Message) uint64 {
+	message.Number = m.last() + 1
+	m.all = append(m.all, message)
+	if message.Key != "" {
+		m.keys[message.Key] = message
+	}
+	m.ended[message.Topic] = message.End
+	if message.Data != nil {
+		m.kept[message.Topic] = append(m.kept[message.Topic], message)
+	}
+	m.trim()
+	return message.Number
 }
 
 // trim drops what HISTORY does not allow.
@@ -122,8 +126,9 @@ func (m *model) trim() {
 
 // fail lets the disk fail, or work but report a failure, while something is published.
 func (m *model) fail() {
-	m.s.strike.Store(int32(fails + m.r.IntN(2)))
-	message := hub.Message{Topic: "t/0", Data: json.RawMessage(`"lost"`), Key: "lost"}
+	m.s.strike.Store(int32(fails + m.r.IntN(3)))
+	key := fmt.Sprint("lost ", m.r.Int())
+	message := hub.Message{Topic: "t/0", Data: json.RawMessage(strconv.Itoa(m.r.Int())), Key: key}
 	for range 1 + m.r.IntN(3) {
 		kept, _, err := m.s.Publish(m.t.Context(), message)
 		if errors.Is(err, hub.ErrEnded) {
@@ -135,6 +140,14 @@ func (m *model) fail() {
 		message.Key = ""
 	}
 	m.s.strike.Store(0)
+	if m.r.IntN(3) == 0 {
+		m.crash()
+		message.Key = key
+		if m.s.last > m.last() { // it was stored all the same
+			m.stored(message)
+		}
+		return
+	}
 	time.Sleep(probeWait)
 	synctest.Wait()
 	if err := m.s.Ready(); err != nil {
@@ -144,21 +157,29 @@ func (m *model) fail() {
 
 // restart starts again, in order or after a crash, with the same limits or others.
 func (m *model) restart() {
-	if crash := m.r.IntN(2) == 0; crash {
-		copied := m.t.TempDir() // what is in the file now is what a crash leaves
-		content, err := os.ReadFile(filepath.Join(m.s.dir, "gin-sse.db"))
-		if err != nil {
-			m.t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(copied, "gin-sse.db"), content, 0o600); err != nil {
-			m.t.Fatal(err)
-		}
-		m.s.dir = copied
-	} else if m.r.IntN(2) == 0 { // after a crash, a longer history may still have what a shorter one had dropped
+	if m.r.IntN(2) == 0 {
+		m.crash()
+		return
+	}
+	if m.r.IntN(2) == 0 { // after a crash, a longer history may still have what a shorter one had dropped
 		m.s.limits.History = m.r.IntN(8)
 	}
 	m.s.restart()
 	m.trim()
+}
+
+// crash starts again with what is in the file now.
+func (m *model) crash() {
+	copied := m.t.TempDir()
+	content, err := os.ReadFile(file(m.s.dir))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if err := os.WriteFile(file(copied), content, 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+	m.s.dir = copied
+	m.s.restart()
 }
 
 // resume compares what a client with an old id gets with what it should get.

@@ -1,14 +1,11 @@
 package journal
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -18,15 +15,9 @@ import (
 	"gin-sse/internal/idempotency"
 )
 
-const (
-	lockWait = 2 * time.Second // for another process to let go of the directory: in a rolling restart, it is stopping
-	roomy    = 256 << 10       // a file of this size is never too large
-	growth   = 128 << 10       // bytes by which the file grows; bbolt's own 16 MB are many times what a small history needs
-)
-
-// file returns the path of the file in a directory, and temporary that of a file that is to replace it.
-func file(dir string) string      { return filepath.Join(dir, "gin-sse.db") }
-func temporary(dir string) string { return filepath.Join(dir, "gin-sse.db.new") }
+// lockWait is how long a start waits for another process to let go of the directory: in a rolling restart, that one is
+// stopping.
+const lockWait = 2 * time.Second
 
 // Open opens the journal in a directory and restores the hub from it, before the hub has subscribers. It makes the
 // directory and the file if they are missing. It passes to log what an operator should know later. Call Close when the
@@ -46,7 +37,7 @@ func Open(dir string, events *hub.Hub, log func(format string, args ...any)) (*J
 		j.release()
 		return nil, err
 	}
-	j.update = j.db.Update
+	j.update = func(do func(*bolt.Tx) error) error { return j.db.Update(do) }
 	go j.run()
 	return j, nil
 }
@@ -62,6 +53,13 @@ func (j *Journal) release() {
 }
 
 func (j *Journal) open(dir string) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // the file is mapped into memory, and may be on a bad disk
+	defer func() {
+		if p := recover(); p != nil {
+			j.broken = true
+			err = damaged(dir, p)
+		}
+	}()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("DATA_DIR=%q cannot be made: %w; choose a directory that this user may write", dir, err)
 	}
@@ -81,10 +79,19 @@ func (j *Journal) open(dir string) (err error) {
 	if err := j.load(); err != nil {
 		return err
 	}
-	if err := os.Remove(temporary(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; choose a directory that this user may write", dir, err)
+	if err := j.settle(); err != nil {
+		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; look at the disk", dir, cause(err))
 	}
-	return j.shrink()
+	if err := os.Remove(temporary(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; choose a directory that this user may write", dir, cause(err))
+	}
+	if err := j.shrink(); err != nil {
+		return err
+	}
+	if err := j.syncDirs(); err != nil { // also after a start that was killed before it came here
+		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; look at the disk", dir, cause(err))
+	}
+	return nil
 }
 
 func inUse(dir string) error {
@@ -104,65 +111,9 @@ func cause(err error) error {
 	return err
 }
 
-// create makes an empty file. A crash leaves no file or a whole one.
-func (j *Journal) create() error {
+// load checks the file, opens it and restores the hub and the keys from it.
+func (j *Journal) load() error {
 	dir := j.dir.Name()
-	if err := os.Remove(temporary(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	db, err := bolt.Open(temporary(dir), 0o600, options())
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{mainBucket, messagesBucket, keysBucket, historiesBucket} {
-			if _, err := tx.CreateBucket(name); err != nil {
-				return err
-			}
-		}
-		if err := tx.Bucket(mainBucket).Put(versionKey, []byte(version)); err != nil {
-			return err
-		}
-		r := &records{tx: tx, state: state{epoch: strings.ToLower(rand.Text()[:8])}}
-		return r.save()
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		return errors.Join(err, os.Remove(temporary(dir)))
-	}
-	return j.replace()
-}
-
-// replace puts the temporary file in the place of the file, and makes sure that this outlives a loss of power.
-func (j *Journal) replace() error {
-	dir := j.dir.Name()
-	if err := os.Rename(temporary(dir), file(dir)); err != nil {
-		return err
-	}
-	if err := j.dir.Sync(); err != nil {
-		return err
-	}
-	parent, err := os.Open(filepath.Dir(filepath.Clean(dir))) // the directory itself may be new
-	if err != nil {
-		return nil // it is not ours to read, so it was there before
-	}
-	defer parent.Close()
-	return parent.Sync()
-}
-
-func options() *bolt.Options {
-	return &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType, NoStatistics: true}
-}
-
-// load opens the file, checks it and restores the hub and the keys from it.
-func (j *Journal) load() (err error) {
-	dir := j.dir.Name()
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // the file is mapped into memory, and may be on a bad disk
-	defer func() {
-		if p := recover(); p != nil {
-			j.broken = true
-			err = damaged(dir, p)
-		}
-	}()
 	if err := inspect(file(dir)); err != nil {
 		var path *fs.PathError
 		if errors.As(err, &path) {
@@ -170,7 +121,7 @@ func (j *Journal) load() (err error) {
 		}
 		return damaged(dir, err)
 	}
-	j.db, err = bolt.Open(file(dir), 0o600, options())
+	err := j.openFile()
 	var path *fs.PathError
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
@@ -180,7 +131,6 @@ func (j *Journal) load() (err error) {
 	case err != nil:
 		return damaged(dir, err)
 	}
-	j.db.AllocSize = growth
 	return j.db.View(func(tx *bolt.Tx) error {
 		if main := tx.Bucket(mainBucket); main == nil {
 			return damaged(dir, "it has no data of gin-sse")
@@ -263,54 +213,4 @@ func (j *Journal) restore(tx *bolt.Tx) error {
 		j.keys.Add(u)
 	}
 	return nil
-}
-
-// shrink replaces a file that has grown far beyond what it keeps by a copy without free pages. If there is no room for
-// the copy, the file stays as it is.
-func (j *Journal) shrink() error {
-	dir := j.dir.Name()
-	if j.Size() <= roomy {
-		return nil
-	}
-	// HISTORY may be smaller than before the restart. Without room to note that, the next transaction does.
-	_ = j.db.Update(func(tx *bolt.Tx) error { return j.write(tx, batch{last: j.last}, 0) })
-	if kept := j.kept(); j.Size() <= 3*kept {
-		return nil
-	}
-	copied, err := bolt.Open(temporary(dir), 0o600, options())
-	if err == nil {
-		err = bolt.Compact(copied, j.db, 16<<20)
-		err = errors.Join(err, copied.Close())
-	}
-	if err != nil {
-		_ = os.Remove(temporary(dir))
-		j.log("the file in DATA_DIR stays larger than it has to be: %v", cause(err))
-		return nil
-	}
-	if err := j.db.Close(); err != nil {
-		return fmt.Errorf("DATA_DIR=%q: close the file: %w", dir, err)
-	}
-	j.db = nil
-	if err := j.replace(); err != nil {
-		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; choose a directory that this user may write", dir, cause(err))
-	}
-	if j.db, err = bolt.Open(file(dir), 0o600, options()); err != nil {
-		return fmt.Errorf("DATA_DIR=%q: open %s again: %w", dir, file(dir), err)
-	}
-	j.db.AllocSize = growth
-	return nil
-}
-
-// kept returns how many bytes the records have.
-func (j *Journal) kept() (size int64) {
-	_ = j.db.View(func(tx *bolt.Tx) error { // reading what was read before does not fail
-		for _, name := range [][]byte{messagesBucket, keysBucket, historiesBucket} {
-			_ = tx.Bucket(name).ForEach(func(key, value []byte) error {
-				size += int64(len(key) + len(value))
-				return nil
-			})
-		}
-		return nil
-	})
-	return size
 }

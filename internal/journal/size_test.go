@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"flag"
 	"slices"
 	"strings"
 	"testing"
@@ -8,12 +9,14 @@ import (
 	"gin-sse/internal/hub"
 )
 
+var sizeMessages = flag.Int("size.messages", 10_000, "messages that go through the history in the test of the file's size")
+
 func TestTheFileIsAtMostFourTimesWhatItKeeps(t *testing.T) {
 	t.Parallel()
 	for _, together := range []int{50, 500} {
 		s := start(t, t.TempDir(), hub.Limits{History: 1000, HistoryBytes: 64 << 20})
 		messages := slices.Repeat([]hub.Message{message("t", `"`+strings.Repeat("x", 100)+`"`)}, together)
-		for range 10_000 / together {
+		for range *sizeMessages / together {
 			if kept, _, err := s.Publish(t.Context(), messages...); err != nil || kept != together {
 				t.Fatalf("%d kept, %v", kept, err)
 			}
@@ -22,6 +25,7 @@ func TestTheFileIsAtMostFourTimesWhatItKeeps(t *testing.T) {
 		if size := s.Size(); size > 4*kept {
 			t.Errorf("%d messages at a time make a file of %d bytes, which keeps %d", together, size, kept)
 		}
+		t.Logf("%d messages, %d at a time, make a file of %d bytes, which keeps %d", *sizeMessages, together, s.Size(), kept)
 	}
 }
 

@@ -30,12 +30,12 @@ func (j *Journal) write(tx *bolt.Tx, b batch, more int) error {
 		return err
 	}
 	for _, m := range b.messages {
-		if err := r.put(messagesBucket, encodeNumber(m.Number), encodeMessage(m)); err != nil {
+		if err := r.add(messagesBucket, encodeNumber(m.Number), encodeMessage(m)); err != nil {
 			return err
 		}
 	}
 	for _, use := range b.uses {
-		if err := r.put(keysBucket, encodeNumber(use.Number), encodeUse(use)); err != nil {
+		if err := r.add(keysBucket, encodeNumber(use.Number), encodeUse(use)); err != nil {
 			return err
 		}
 	}
@@ -52,12 +52,13 @@ func (r *records) note(j *Journal) error {
 	}
 	for _, t := range j.changes.Histories {
 		key := historyKey(t.Key)
-		if t.Gone == 0 && t.Ended == 0 {
-			if err := r.delete(historiesBucket, key); err != nil {
+		if err := r.delete(historiesBucket, key); err != nil {
+			return err
+		}
+		if t.Gone > 0 || t.Ended > 0 {
+			if err := r.add(historiesBucket, key, encodeHistory(t)); err != nil {
 				return err
 			}
-		} else if err := r.put(historiesBucket, key, encodeHistory(t)); err != nil {
-			return err
 		}
 	}
 	r.state.noted, r.state.floor = j.changes.Last, j.changes.Floor

@@ -22,11 +22,12 @@ import (
 // stopTimeout is how long a stop waits for clients that are slow to receive the rest of their answers.
 const stopTimeout = 1500 * time.Millisecond
 
-// Config is where the server listens.
+// Config is where the server listens, and what it speaks there.
 type Config struct {
 	Host              string // empty for all addresses
 	Port              uint16 // 0 for any free one
 	CertFile, KeyFile string // PEM; both or neither
+	HTTP2             bool   // beside HTTP/1.1
 }
 
 // Run serves until ctx ends, and then stops gracefully: it accepts no more connections, calls onStop, which must
@@ -38,11 +39,11 @@ func Run(ctx context.Context, cfg Config, handler http.Handler, out io.Writer, o
 		return err
 	}
 	fmt.Fprintf(out, "Server running on %s\n", address(cfg, port.Addr().(*net.TCPAddr).Port))
-	return serve(ctx, port, handler, onStop)
+	return serve(ctx, port, cfg, handler, onStop)
 }
 
 // serve is Run with a port that is open.
-func serve(ctx context.Context, port net.Listener, handler http.Handler, onStop func()) error {
+func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Handler, onStop func()) error {
 	streams, silent := stream.NewGroup(), newSilent()
 	server := &http.Server{
 		Handler:        handler,
@@ -65,8 +66,8 @@ func serve(ctx context.Context, port net.Listener, handler http.Handler, onStop 
 		ConnState:   silent.track,
 	}
 	server.Protocols.SetHTTP1(true)
-	server.Protocols.SetHTTP2(true)            // over TLS
-	server.Protocols.SetUnencryptedHTTP2(true) // h2c, for proxies that are told to speak it
+	server.Protocols.SetHTTP2(cfg.HTTP2)            // over TLS
+	server.Protocols.SetUnencryptedHTTP2(cfg.HTTP2) // h2c, for proxies that are told to speak it
 	told := make(chan struct{})
 	server.RegisterOnShutdown(func() {
 		defer close(told)
@@ -96,7 +97,10 @@ func serve(ctx context.Context, port net.Listener, handler http.Handler, onStop 
 
 // listen opens the port, with TLS if there is a certificate for it.
 func listen(ctx context.Context, cfg Config) (net.Listener, error) {
-	encryption := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	encryption := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	if cfg.HTTP2 {
+		encryption.NextProtos = []string{"h2", "http/1.1"}
+	}
 	if cfg.CertFile != "" {
 		certificate, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
 		if err != nil {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -81,7 +83,7 @@ func serving(t *testing.T, handler http.Handler, onStop func()) (port pipes, sto
 	port = newPipes()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- serve(ctx, port, handler, onStop) }()
+	go func() { ended <- serve(ctx, port, Config{HTTP2: true}, handler, onStop) }()
 	return port, func() time.Duration {
 		begin := time.Now()
 		cancel()
@@ -166,7 +168,7 @@ func TestConnectionThatIsAcceptedDuringTheStopDoesNotDelayIt(t *testing.T) {
 		ended := make(chan error, 1)
 		var late net.Conn
 		go func() {
-			ended <- serve(ctx, port, streams(), func() {
+			ended <- serve(ctx, port, Config{HTTP2: true}, streams(), func() {
 				late = port.dial()
 				close(port.closed)
 			})
@@ -248,7 +250,7 @@ func TestSilentStreamStaysOpenForAnyTime(t *testing.T) {
 				app.NoRoute(func(c *gin.Context) {
 					c.Status(http.StatusOK)
 					_ = stream.Detach(c, func(_ context.Context, c *gin.Context) {
-						for _, silence := range []time.Duration{0, 14 * time.Second, time.Minute, 24 * time.Hour} {
+						for _, silence := range []time.Duration{time.Minute, 0, 14 * time.Second, 24 * time.Hour} {
 							time.Sleep(silence)
 							_, _ = c.Writer.WriteString("more")
 							c.Writer.Flush()
@@ -270,6 +272,76 @@ func TestSilentStreamStaysOpenForAnyTime(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestUnreadHTTP2StreamIsCutOffAndItsNeighbourOnTheConnectionGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cut := make(chan time.Duration, 1)
+		mux := http.NewServeMux()
+		mux.Handle("/", streams())
+		app := gin.New()
+		app.GET("/much", func(c *gin.Context) {
+			_ = stream.Detach(c, func(ctx context.Context, c *gin.Context) {
+				begin := time.Now()
+				for err := error(nil); err == nil; {
+					_, err = c.Writer.Write(make([]byte, 64<<10))
+					c.Writer.Flush()
+				}
+				cut <- time.Since(begin)
+			})
+		})
+		mux.Handle("/much", app)
+		port, stop := serving(t, mux, func() {})
+		client := client(port, (*http.Protocols).SetUnencryptedHTTP2)
+		defer client.CloseIdleConnections()
+		unread, err := client.Get("http://localhost/much")
+		if err != nil {
+			t.Fatal(err)
+		}
+		neighbour, err := client.Get("http://localhost/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case took := <-cut:
+			if took < 10*time.Second || took > 14*time.Second {
+				t.Errorf("the stream is cut off after %v", took)
+			}
+		case <-time.After(time.Minute):
+			t.Error("the stream is not cut off")
+			unread.Body.Close()
+		}
+		if _, err := io.ReadAll(unread.Body); err == nil {
+			t.Error("its client takes it for a proper end")
+		}
+		ended := make(chan string, 1)
+		go func() {
+			text, err := io.ReadAll(neighbour.Body)
+			ended <- fmt.Sprintf("%s %v", text, err)
+		}()
+		stop()
+		if got := <-ended; got != "hello, and good-bye <nil>" {
+			t.Errorf("its neighbour ended with %q", got)
+		}
+	})
+}
+
+// A client whose machine is gone answers no PING. Without ticks, nothing but that tells.
+func TestHTTP2ClientThatVanishesIsCutOffWithItsStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		port, stop := serving(t, streams(), func() {})
+		conn := port.dial()
+		begin := time.Now()
+		// SETTINGS, and HEADERS of GET http:///, which end the request
+		go func() {
+			_, _ = io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x03\x01\x05\x00\x00\x00\x01\x82\x86\x84")
+		}()
+		if sent, _ := io.ReadAll(conn); !bytes.Contains(sent, []byte("hello")) || time.Since(begin) > 35*time.Second {
+			t.Errorf("it is cut off after %v, and %q", time.Since(begin), sent)
+		}
+		conn.Close()
+		stop()
+	})
 }
 
 // run runs a server until the test ends, and returns its address.
@@ -402,6 +474,44 @@ func TestTLSIsVersion12OrNewer(t *testing.T) {
 		}
 		if err == nil {
 			conn.Close()
+		}
+	}
+}
+
+func TestHTTP2CanBeTurnedOff(t *testing.T) {
+	t.Parallel()
+	cert, key, pool := testcert.Write(t)
+	for _, test := range []struct {
+		http2     bool
+		encrypted []string // what a browser chooses first
+		clear     string   // the answer to the beginning of h2c
+	}{
+		{true, []string{"h2", "HTTP/2.0"}, "\x00\x00"},
+		{false, []string{"http/1.1", "HTTP/1.1"}, "HTTP/1.1 "},
+	} {
+		echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) })
+		url := run(t, Config{Host: "127.0.0.1", CertFile: cert, KeyFile: key, HTTP2: test.http2}, echo)
+		browser := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "localhost"}}
+		response, err := (&http.Client{Transport: browser}).Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		browser.CloseIdleConnections()
+		if got := []string{response.TLS.NegotiatedProtocol, string(body)}; err != nil || !slices.Equal(got, test.encrypted) {
+			t.Errorf("HTTP2 is %t: over TLS %q and error %v, want %q", test.http2, got, err, test.encrypted)
+		}
+
+		_, address, _ := strings.Cut(run(t, Config{Host: "127.0.0.1", HTTP2: test.http2}, echo), "://")
+		proxy, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer proxy.Close()
+		fmt.Fprint(proxy, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+		answer := make([]byte, len(test.clear))
+		if _, err := io.ReadFull(proxy, answer); err != nil || string(answer) != test.clear {
+			t.Errorf("HTTP2 is %t: without TLS %q and error %v, want %q", test.http2, answer, err, test.clear)
 		}
 	}
 }

@@ -1,6 +1,10 @@
 package stream
 
-import "time"
+import (
+	"net/http"
+	"sync"
+	"time"
+)
 
 const (
 	// writeTimeout is how long a client has to take piece bytes before it is cut off. Extend may give it a third more.
@@ -10,11 +14,8 @@ const (
 
 // Deadline cuts off a client that reads too slowly, or not at all. It belongs to the goroutine that writes.
 type Deadline struct {
-	Conn interface { // a net.Conn or an http.ResponseController
-		SetReadDeadline(time.Time) error
-		SetWriteDeadline(time.Time) error
-	}
-	at time.Time
+	Conn interface{ SetWriteDeadline(time.Time) error } // such as a net.Conn or an http.ResponseController
+	at   time.Time
 }
 
 // Write writes p in pieces, with a deadline for each.
@@ -45,4 +46,48 @@ func (d *Deadline) Extend() error {
 func (d *Deadline) clear() {
 	d.at = time.Time{}
 	_ = d.Conn.SetWriteDeadline(d.at) // the next write reports a connection that is gone
+}
+
+// alarm is the Conn of a Deadline on HTTP/2, with a timer of its own. To set and to clear net/http's deadline for each
+// event would double what the event costs, because either is a message to the goroutine of the connection.
+type alarm struct {
+	stream *http.ResponseController
+	timer  *time.Timer
+
+	mu   sync.Mutex
+	over bool // stream must not be used any more
+}
+
+// newAlarm returns an alarm that is set for the head of the answer.
+func newAlarm(stream *http.ResponseController) *alarm {
+	a := &alarm{stream: stream}
+	a.timer = time.AfterFunc(writeTimeout, a.ring)
+	return a
+}
+
+// SetWriteDeadline sets the alarm, or turns it off if at is zero.
+func (a *alarm) SetWriteDeadline(at time.Time) error {
+	if at.IsZero() {
+		a.timer.Stop()
+	} else {
+		a.timer.Reset(time.Until(at))
+	}
+	return nil
+}
+
+// ring resets the stream, which ends the write that is stuck.
+func (a *alarm) ring() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.over {
+		_ = a.stream.SetWriteDeadline(time.Now()) // an error changes nothing: the stream is over
+	}
+}
+
+// end turns the alarm off for good.
+func (a *alarm) end() {
+	a.timer.Stop()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.over = true
 }

@@ -63,17 +63,20 @@ func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) erro
 
 // inPlace is Detach for HTTP/2, where many streams share a connection and net/http has to keep it.
 func inPlace(c *gin.Context, group *Group, send func(ctx context.Context, c *gin.Context)) error {
-	w := &sharedWriter{ResponseWriter: c.Writer, deadline: Deadline{Conn: http.NewResponseController(c.Writer)}}
-	// Clear the read deadline of the request, which would otherwise end the stream.
-	if err := errors.Join(w.deadline.Conn.SetReadDeadline(time.Time{}), w.deadline.Extend()); err != nil {
+	conn := http.NewResponseController(c.Writer)
+	// Clear the deadlines of the request, which would otherwise end the stream.
+	if err := errors.Join(conn.SetReadDeadline(time.Time{}), conn.SetWriteDeadline(time.Time{})); err != nil {
 		return fail(c, http.StatusInternalServerError, "This server cannot stream.", fmt.Errorf("set the deadlines of a stream through a %T, which may lack the method Unwrap: %w", c.Writer, err))
 	}
+	alarm := newAlarm(conn)
+	defer alarm.end()
+	w := &sharedWriter{ResponseWriter: innermost(c.Writer), deadline: Deadline{Conn: alarm}}
 	ctx, cancel := context.WithCancel(c.Request.Context())
 	defer cancel()
 	defer context.AfterFunc(group.stopping, cancel)()
 	w.Flush()
 	send(ctx, &gin.Context{Writer: w})
-	_ = w.deadline.Extend() // the end of the answer needs a deadline too, and may come long after the last event
+	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout)) // net/http sends the end of the answer after the handler has returned
 	return nil
 }
 

@@ -553,8 +553,10 @@ func (noHijack) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return nil, nil, errors.New("this writer keeps its connection")
 }
 
-// unwrapping has the method.
+// unwrapping has the method. Streams do without its Write, so it may set deadlines there that would end a silent stream.
 type unwrapping struct{ gin.ResponseWriter }
+
+func (unwrapping) Write([]byte) (int, error) { return 0, errors.New("this is no writer for streams") }
 
 func (w unwrapping) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 

@@ -211,11 +211,17 @@ var errHijacked = errors.New("the connection has been taken over already")
 type sharedWriter struct {
 	gin.ResponseWriter
 	deadline Deadline
+	told     bool // Write has returned an error
 }
 
-// Write writes p in pieces, with a deadline for each.
+// Write writes p in pieces, with a deadline for each. After an error it panics, as the Write of writer does.
 func (w *sharedWriter) Write(p []byte) (int, error) {
-	return w.deadline.Write(p, w.ResponseWriter.Write)
+	if w.told {
+		panic(http.ErrAbortHandler)
+	}
+	n, err := w.deadline.Write(p, w.ResponseWriter.Write)
+	w.told = err != nil
+	return n, err
 }
 
 // WriteString is Write for a string.
@@ -225,4 +231,23 @@ func (w *sharedWriter) WriteString(s string) (int, error) { return w.Write([]byt
 func (w *sharedWriter) Flush() {
 	w.ResponseWriter.Flush()
 	w.deadline.clear()
+}
+
+// CloseNotify returns nil, as that of writer does. net/http would start a goroutine for it.
+func (w *sharedWriter) CloseNotify() <-chan bool { return nil }
+
+// innermost returns Gin's own writer. The writers around it belong to middleware. As on HTTP/1.x, a stream goes past them:
+// one that sets a deadline for each write would end a silent stream.
+func innermost(w gin.ResponseWriter) gin.ResponseWriter {
+	for {
+		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		inner, ok := outer.Unwrap().(gin.ResponseWriter)
+		if !ok {
+			return w
+		}
+		w = inner
+	}
 }

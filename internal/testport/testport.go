@@ -8,20 +8,26 @@ import (
 	"testing"
 )
 
-// Free returns a TCP port that nothing listens on. Systems give connections, and listeners on port 0,
-// ports above 32767. This one is below, so no connection of another test takes it before a server starts
-// on it, or while that server is restarted.
+// Free returns a TCP port that nothing listens on.
 func Free(t testing.TB) int {
 	t.Helper()
-	var err error
+	port, err := Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// Find is Free outside of tests. Systems give connections, and listeners on port 0, ports above 32767. This one is
+// below, so no connection of another test takes it before a server starts on it, or while that server is restarted.
+func Find() (port int, err error) {
 	for range 100 {
-		port := 16_000 + rand.IntN(16_000)
+		port = 16_000 + rand.IntN(16_000)
 		var listener net.Listener
 		if listener, err = net.Listen("tcp", fmt.Sprint(":", port)); err == nil {
 			listener.Close()
-			return port
+			return port, nil
 		}
 	}
-	t.Fatalf("no port is free: %v", err)
-	return 0
+	return 0, fmt.Errorf("no port is free: %w", err)
 }

@@ -11,14 +11,13 @@ const final = [204, 400, 401, 403]; // answers that another attempt would not ch
 //   lastId          the id to resume after
 //   renew()         optional: asked after a 401, see docs/browser.md
 //   onevent(event)  { type, data, id, origin }
-//   onid(id)        the id to resume from has changed
 //   onopen()
 //   onlost(lost)    { status, since, final }: the stream, or an attempt to open it, failed. since is when the
 //                   last byte came. Unless final is true, the next attempt follows by itself
 //
 // It returns { check, close }. check connects now instead of waiting for the next attempt, and replaces a
 // connection that died unnoticed, because the machine slept or the tab was in the background.
-export function connect({ url, init, lastId, renew, onevent, onid, onopen, onlost }) {
+export function connect({ url, init, lastId, renew, onevent, onopen, onlost }) {
   let pause = 3_000; // ms, until the server says otherwise
   let failures = 0; // in a row
   let renewed = false; // since a stream was last open: if that did not help, it would not help again
@@ -73,7 +72,7 @@ export function connect({ url, init, lastId, renew, onevent, onid, onopen, onlos
       const parse = createParser({
         lastId,
         onevent: (event) => signal.aborted || onevent({ ...event, origin }),
-        onid: (id) => signal.aborted || onid((lastId = id)),
+        onid: (id) => signal.aborted || (lastId = id),
         onretry: (ms) => (pause = ms),
       });
       const [reader, decoder] = [response.body.getReader(), new TextDecoder()];

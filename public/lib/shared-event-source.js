@@ -5,7 +5,7 @@ import { share } from './tabs.js';
 
 // The version of the messages between tabs. Raise it with every change to them: tabs of different versions do not
 // share a connection.
-const version = 1;
+const version = 2;
 
 export class SharedEventSource extends EventTarget {
   static CONNECTING = 0;

@@ -10,8 +10,10 @@ const answerTimeout = 8_000;
 // after the last message that it has itself. By the ids (EPOCH-NUMBER) a tab knows which messages it
 // has already.
 //
-// A tab is in line if it has every message that the leader has, so that what the leader passes on leaves no hole.
-// A tab that was away is not in line. It takes the lock from the leader, once, and resumes where it stopped.
+// A tab follows the leader once the leader's stream has come by the tab's own last message: what comes after that
+// leaves no hole. Each stream says first where it begins (its position), so most tabs can follow a new leader at once,
+// and skip what they have. A tab that was away, or asks for older messages, finds that the stream has begun too late
+// for it. It steals the lock, resumes where it stopped, and the others follow it.
 //
 // Without locks (a page over plain HTTP from another host) each tab that can be seen has a connection
 // of its own, and gives it up while it is hidden.
@@ -22,7 +24,6 @@ const answerTimeout = 8_000;
 //
 // It returns { lastId, check, close }.
 export function share({ name, lastId, open, onevent, onstate }) {
-  const me = Math.random();
   let state = { readyState: CONNECTING, failures: 0 };
   let alone = !navigator.locks;
   let request; // for the lock; undefined while this tab is away
@@ -30,15 +31,15 @@ export function share({ name, lastId, open, onevent, onstate }) {
   let channel;
   let connection; // while this tab leads
 
-  let leader;
+  let leader; // a random number, another one each time that a tab begins to lead
   let term = 0; // grows with each leader, so that a former one that does not know yet is not heard
-  let inLine = false;
-  let takeovers = 0; // how often in a row this tab took the lock to get in line
-  let retake;
+  let following = false;
+  let takeover; // the timer after which this tab steals the lock to get what it needs
+  let takeovers = 0; // how often it has done so in vain
   let asked = 0; // when the leader was asked for a sign of life, if it has not answered yet
 
   let tick; // the latest event without an id
-  let handover = false; // another tab leads now, and its connection begins with the latest tick again
+  let handover = false; // a new leader's stream begins with the latest tick again
 
   function enter() {
     if (request || (alone && document.hidden)) return;
@@ -53,16 +54,15 @@ export function share({ name, lastId, open, onevent, onstate }) {
     }
     channel.onmessage = ({ data }) => request && hear(data);
     take();
-    say('hello');
+    say('hello', { hurry: !document.hidden });
   }
 
   function leave() {
     request?.abort();
     request = undefined;
-    clearTimeout(retake);
     stop();
     channel?.close();
-    inLine = false;
+    following = false;
     asked = 0;
     if (!life.signal.aborted) change({ ...state, readyState: CONNECTING });
   }
@@ -71,11 +71,16 @@ export function share({ name, lastId, open, onevent, onstate }) {
     connection?.close();
     connection = undefined;
     release?.();
+    cancelTakeover();
+  }
+
+  function cancelTakeover() {
+    clearTimeout(takeover);
+    takeover = undefined;
   }
 
   // take waits for the lock, or steals it from the tab that has it.
   function take({ steal = false } = {}) {
-    clearTimeout(retake);
     request?.abort();
     const mine = (request = new AbortController());
     const hold = () => {
@@ -98,21 +103,13 @@ export function share({ name, lastId, open, onevent, onstate }) {
   }
 
   function lead() {
-    handover = leader !== undefined && leader !== me;
-    leader = me;
-    term = Math.max(term + 1, Date.now()); // all tabs have the same clock
-    inLine = true;
-    asked = 0;
+    begin({ leader: Math.random(), term: Math.max(term + 1, Date.now()) }); // all tabs have the same clock
+    following = true;
     connection = open({
       lastId,
       onevent(event) {
-        if (event.type === 'position') return; // it only says where the stream begins
         say('event', { event });
         accept(event);
-      },
-      onid(id) {
-        lastId ||= id; // a tab that has no message yet resumes there
-        say('id', { id });
       },
       onopen: () => change({ readyState: OPEN, failures: 0 }),
       onlost: ({ final, ...lost }) => change({ readyState: final ? CLOSED : CONNECTING, failures: state.failures + 1, ...lost }),
@@ -120,53 +117,79 @@ export function share({ name, lastId, open, onevent, onstate }) {
     say('lead', { lastId, state, tick });
   }
 
-  function say(kind, more) {
-    if (!alone && request) channel.postMessage({ kind, from: me, term, ...more });
+  // begin begins the term of a leader, this tab or another one.
+  function begin(next) {
+    stop(); // if this tab led, the other one has stolen the lock
+    ({ leader, term } = next);
+    handover = true;
+    asked = 0;
+    if (following) takeovers ||= 1; // so give the new stream time to come by
+    following = false;
   }
 
-  function hear({ kind, from, ...said }) {
+  function say(kind, more) {
+    if (!alone && request) channel.postMessage({ kind, leader, term, ...more });
+  }
+
+  function hear({ kind, ...said }) {
     if (kind === 'hello') {
       if (!connection) return;
       if (said.hurry) connection.check();
-      say('lead', { lastId, state, tick });
-    } else if (said.term > term || (said.term === term && !connection)) {
-      if (kind === 'lead') follow(from, said);
-      if (from !== leader) return;
-      asked = 0;
-      if (!inLine) return;
-      if (kind === 'event') accept(said.event);
-      if (kind === 'id') lastId ||= said.id;
-      if (kind === 'state') change(said.state);
+      return say('lead', { lastId, state, tick });
+    }
+    if (kind === 'lead' && said.leader !== leader && said.term >= term) begin(said);
+    if (said.leader !== leader) return;
+    asked = 0;
+    if (kind === 'lead') {
+      follow(said.lastId, said.state.readyState === OPEN);
+      if (following) lastId ||= said.lastId;
+      heed(said.state);
+      if (following && said.tick && !tick) accept(said.tick);
+    } else if (kind === 'state') {
+      heed(said.state);
+    } else {
+      if (said.event.id) follow(said.event.id, true);
+      heed({ readyState: OPEN, failures: 0 });
+      if (following) accept(said.event);
     }
   }
 
-  function follow(from, said) {
-    stop(); // if this tab led, the other one has stolen the lock
-    handover ||= leader !== undefined && leader !== from;
-    leader = from;
-    term = said.term;
-    lastId ||= said.lastId;
-    inLine = said.lastId === lastId || isSeen(said.lastId, lastId);
-    clearTimeout(retake);
-    if (inLine) {
+  // follow is told how far the leader's stream is. A stream that is not open yet may begin early enough for this tab.
+  function follow(id, isOpen) {
+    if (following) return;
+    following = id === lastId || isSeen(id, lastId) || (isOpen && !lastId);
+    if (following) {
       takeovers = 0;
-      change(said.state);
-      if (said.tick && !tick) accept(said.tick);
-    } else {
-      // Tabs that came back together each need the lock for a while. The more there are, the less often each of them tries.
-      retake = setTimeout(take, 500 * (2 ** Math.min(takeovers++, 6) - 1) * (1 + Math.random()), { steal: true });
+      cancelTakeover();
+    } else if (isOpen) {
+      // Other tabs may need the lock too. So wait for a moment, and for longer each time that it was in vain.
+      takeover ??= setTimeout(() => {
+        takeovers++;
+        take({ steal: true });
+      }, 500 * (2 ** Math.min(takeovers, 6) - 0.95) * (1 + Math.random()));
     }
+  }
+
+  // heed adopts the leader's state. A tab that does not follow has no stream yet, and does not end with the leader's.
+  function heed(its) {
+    if (following) change(its);
+    else if (its.readyState !== CLOSED) change({ ...its, readyState: CONNECTING });
   }
 
   function accept(event) {
+    if (event.type === 'position') { // it only says where the stream begins
+      if (!lastId || lastId === 'earliest') lastId = event.id; // a tab that has no message yet resumes there
+      return;
+    }
     if (event.id) {
       if (isSeen(event.id, lastId)) return;
       lastId = event.id;
+      takeovers = 0;
     } else {
       const repeated = handover && event.data === tick?.data;
       tick = event;
-      if (repeated) return;
       handover = false;
+      if (repeated) return;
     }
     onevent(event);
   }

@@ -27,14 +27,15 @@ async function write(id, question) {
   after(() => publish(id, { question }));
   try {
     for await (const word of model(question, stop.signal)) {
+      if (stop.signal.aborted) break; // a model need not notice
       words.push(word);
       after(flush);
     }
   } catch (error) {
-    end = stop.signal.aborted ? 'Stopped' : `The model failed: ${error.message}`;
+    end = `The model failed: ${error.message}`;
   }
-  await published.then(() => publish(id, { end }, '&end=true')).catch(console.error);
-  writing.delete(id);
+  if (stop.signal.aborted) end = 'Stopped';
+  await published.then(() => publish(id, { end }, '&end=true')).catch(console.error).finally(() => writing.delete(id));
 }
 
 // publish returns once the message is kept. It tries again until then, with the same key, so that nothing comes twice.
@@ -64,13 +65,13 @@ async function serve(request, response) {
   if (id && request.method === 'HEAD') return send(writing.has(id) ? 200 : 204);
   if (id && request.method === 'DELETE') return send(204, writing.get(id)?.abort());
   if (file) return send(200, read((lib ? '../../../public/lib' : '.') + file));
-  const answer = id ? `data-stream="${stream(id)}" data-token="${token(id)}"` : '';
-  if (request.method !== 'POST') return send(200, read('index.html').replace('data-answer', answer));
+  const data = id ? `data-stream="${stream(id)}" data-token="${token(id)}"` : '';
+  if (request.method !== 'POST') return send(200, read('index.html').replace('data-answer', data));
+  const form = new URLSearchParams((await request.setEncoding('utf8').take(16).toArray()).join(''));
   if (writing.size >= 100) return send(503, 'Too many answers are being written. Try again in a minute.');
-  const form = (await request.setEncoding('utf8').take(16).toArray()).join('');
-  const created = randomUUID(); // only those who have it can read the answer
-  response.writeHead(303, { Location: `/${created}` }).end();
-  await write(created, new URLSearchParams(form).get('question'));
+  const answer = randomUUID(); // only those who have it can read the answer
+  response.writeHead(303, { Location: `/${answer}` }).end();
+  await write(answer, String(form.get('question')).slice(0, 10_000));
 }
-createServer((request, response) => serve(request, response).catch((error) => response.writeHead(500).end(console.error(error))))
+createServer((request, response) => serve(request, response).catch((error) => response.writeHead(error.code === 'ENOENT' ? 404 : 500).end(console.error(error))))
   .listen(PORT, () => console.log(`Open http://localhost:${PORT}`));

@@ -18,6 +18,7 @@ async function ask() { // the app, whether there will be any more words
 }
 
 if (stream) {
+  question.textContent = '';
   const source = new SharedEventSource(`${stream}&lastEventId=earliest`, { headers: { Authorization: `Bearer ${token}` } });
   source.onopen = () => say('Writing', true);
   source.onerror = ({ status }) => say(`Connection lost (${status ?? 'no answer'})`, true);

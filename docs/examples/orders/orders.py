@@ -7,7 +7,7 @@ PUSH = os.environ.get("PUSH", "http://localhost:3000")  # where they find gin-ss
 PUBLISH_TOKEN, SUBSCRIBE_KEY = os.environ["PUBLISH_TOKEN"].encode(), os.environ["SUBSCRIBE_KEY"].encode()
 LIFETIME = int(os.environ.get("TOKEN_LIFETIME", 60))  # seconds; so short only to show the renewal
 COOKIE = "HttpOnly; SameSite=Strict" + ("; Secure" if SITE.startswith("https:") else "")
-POLICY = f"default-src 'self'; script-src 'self' {PUSH}; connect-src 'self' {PUSH}; frame-ancestors 'none'; base-uri 'none'"
+POLICY = f"default-src 'self'; script-src 'self' {PUSH}; connect-src 'self' {PUSH}; img-src data:; frame-ancestors 'none'; base-uri 'none'"
 FILES = {"/": ("index.html", "text/html"), "/page.js": ("page.js", "text/javascript"), "/style.css": ("style.css", "text/css")}
 
 # A real shop has all this in its database.
@@ -49,7 +49,7 @@ class Shop(BaseHTTPRequestHandler):
 
     def do_POST(self):
         size = self.headers.get("Content-Length", "")
-        form = dict(urllib.parse.parse_qsl(self.rfile.read(int(size)).decode("latin-1"))) if size.isdecimal() and int(size) < 1000 else {}
+        form = dict(urllib.parse.parse_qsl(self.rfile.read(int(size)).decode("utf-8", "replace"))) if size.isdecimal() and int(size) < 1000 else {}
         session, name = self.session()  # nothing else in a request says whose it is
         if self.path == "/change" and hmac.compare_digest(self.headers.get("Authorization", "").encode(), b"Bearer " + PUBLISH_TOKEN):
             try:

@@ -1,8 +1,7 @@
 const find = (selector) => document.querySelector(selector);
-const ask = async () => (await fetch('/orders')).json().catch(() => ({})); // empty unless a customer is signed in
+const ask = () => fetch('/orders').then((answer) => answer.json()).catch(() => ({})); // empty unless a customer is signed in
 const { name, orders, stream } = await ask();
 find(name ? '#sign-out' : '#sign-in').hidden = false;
-
 const tabs = new BroadcastChannel('customer'); // signing in or out in one tab does so in all of them
 tabs.onmessage = ({ data }) => { if (data !== name) location.reload(); };
 tabs.postMessage(name);
@@ -13,10 +12,11 @@ function show({ number, goods, status }) {
 
 if (name) {
   orders.forEach(show);
-  find('h1').textContent = `Orders of ${name}`;
-  const { SharedEventSource } = await import(new URL('/lib/shared-event-source.js', stream));
-  const source = new SharedEventSource(stream, { withCredentials: true, renew: async () => (await fetch('/renew', { method: 'POST' })).ok });
-  source.onmessage = ({ data }) => show(JSON.parse(data));
-  source.onstatechange = () => { find('#connection').textContent = ['Connecting', 'Live', 'Ended: reload the page'][source.readyState]; };
-  source.ongap = async () => (await ask()).orders?.forEach(show); // events are missing, so ask the shop
+  [find('h1').textContent, find('#connection').textContent] = [`Orders of ${name}`, 'Connecting'];
+  import(new URL('/lib/shared-event-source.js', stream)).then(({ SharedEventSource }) => {
+    const source = new SharedEventSource(stream, { withCredentials: true, renew: async () => (await fetch('/renew', { method: 'POST' })).ok });
+    source.onmessage = ({ data }) => show(JSON.parse(data));
+    source.onstatechange = () => { find('#connection').textContent = ['Connecting', 'Live', 'Ended: reload the page'][source.readyState]; };
+    source.ongap = async () => (await ask()).orders?.forEach(show); // events are missing, so ask the shop
+  }, () => setTimeout(() => location.reload(), 5_000)); // until the push server is there
 }

@@ -1,0 +1,530 @@
+// Runs SharedEventSource in the tabs of a simulated browser, on simulated time. Tabs are opened, frozen, stuck and
+// killed at random, and so is the server. No tab may lose or double a message, none may wait forever, and few streams
+// may be opened.
+//
+//   node tabs.mjs FOLDER SEED RUNS    the module is in FOLDER; the runs have the seeds from SEED on
+//
+// A run that fails prints what happened in it, and ends the program.
+
+import { readFileSync } from 'node:fs';
+
+const [folder, seed, runs] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
+const files = ['parser', 'connection', 'tabs', 'shared-event-source'].map((name) => readFileSync(`${folder}/${name}.js`, 'utf8'));
+const module = files.join('\n').replace(/^import .*$/gm, '').replace(/^export /gm, '');
+
+// mulberry32 returns a random generator that a seed determines. Math.random takes no seed.
+function mulberry32(state) {
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+// World has the time, the random numbers, and what all tabs share.
+class World {
+  now = 1_800_000_000_000; // ms
+  started = this.now;
+  tasks = []; // by time
+  happened = [];
+  failures = [];
+  tabs = [];
+  channels = new Set();
+  lock = { queue: [] }; // its holder, and the requests that wait; all tabs want the same lock
+  disturbances = 0; // things that may cost a stream
+
+  constructor(seed) {
+    this.random = mulberry32(seed);
+    this.latency = this.pick([1, 5, 50, 400]); // ms, at most
+    this.locks = this.pick(['granted', 'granted', 'granted', 'granted', 'refused', 'absent', 'no channels']);
+    this.server = new Server(this);
+  }
+
+  pick(list) {
+    return list[Math.floor(this.random() * list.length)];
+  }
+
+  between(low, high) {
+    return low + Math.floor(this.random() * (high - low + 1));
+  }
+
+  note(text) {
+    this.happened.push(`${((this.now - this.started) / 1_000).toFixed(3)} ${text}`);
+  }
+
+  fail(text) {
+    this.note(`FAILED: ${text}`);
+    this.failures.push(text);
+  }
+
+  disturb(text, cost = 1) {
+    this.note(text);
+    this.disturbances += cost;
+  }
+
+  after(ms, run) {
+    const time = this.now + ms;
+    const later = this.tasks.findLastIndex((task) => task.time <= time);
+    this.tasks.splice(later + 1, 0, { time, run });
+  }
+
+  soon(run) {
+    this.after(this.random() * this.latency, run);
+  }
+
+  async pass(ms) {
+    const end = this.now + ms;
+    while (this.tasks.length > 0 && this.tasks[0].time <= end && this.failures.length === 0) {
+      const { time, run } = this.tasks.shift();
+      this.now = time;
+      run();
+      await new Promise(setImmediate); // promises are settled before the next task
+    }
+    this.now = end;
+  }
+}
+
+// Pipe delivers in order. What goes through one pipe may overtake what goes through another.
+class Pipe {
+  last = 0;
+
+  constructor(world) {
+    this.world = world;
+  }
+
+  send(run) {
+    this.last = Math.max(this.last, this.world.now + this.world.random() * this.world.latency);
+    this.world.after(this.last - this.world.now, run);
+  }
+}
+
+// Server does what the real one does for one topic. The numbers in between are those of other topics.
+class Server {
+  epoch = 1;
+  last = 0;
+  published = { 1: [] }; // the numbers of each epoch
+  kept = [];
+  ended = 0; // the number of the message that ended the topic
+  ends = new Set(); // ids of such messages
+  up = true;
+  streams = new Set();
+  opened = 0;
+  ticks = 0;
+
+  constructor(world) {
+    this.world = world;
+    this.history = world.pick([3, 10, 1_000]);
+  }
+
+  id(number) {
+    return `e${this.epoch}-${number}`;
+  }
+
+  publish({ end = false } = {}) {
+    if (this.ended) return;
+    this.last += this.world.between(1, 3);
+    this.published[this.epoch].push(this.last);
+    this.kept = [...this.kept, this.last].slice(-this.history);
+    this.world.note(`the server publishes ${this.id(this.last)}${end ? ', the end' : ''}`);
+    this.send(this.frame(this.last));
+    if (!end) return;
+    this.ended = this.last;
+    this.ends.add(this.id(this.last));
+    this.cut();
+  }
+
+  send(text) {
+    for (const stream of this.streams) stream.write(text);
+  }
+
+  cut() {
+    for (const stream of this.streams) stream.end();
+  }
+
+  // restart forgets all messages, unless they are on disk.
+  restart(disk) {
+    this.cut();
+    if (disk) return;
+    Object.assign(this, { epoch: this.epoch + 1, last: 0, kept: [], ended: 0 });
+    this.published[this.epoch] = [];
+  }
+
+  frame(number) {
+    return `id:${this.id(number)}\ndata:${number}\n\n`;
+  }
+
+  gap(number, missed) {
+    return `id:${this.id(number)}\nevent:gap\ndata:{"missed":${missed}}\n\n`;
+  }
+
+  answer(stream, after) {
+    if (!this.up) return stream.head(503);
+    const [, epoch, number] = /^e(\d+)-(\d+)$/.exec(after) ?? [];
+    const known = Number(epoch) === this.epoch && Number(number) <= this.last;
+    if (known && this.ended && number >= this.ended) return stream.head(204);
+    const begins = known ? Number(number) : after === '' && !this.ended ? this.last : (this.kept[0] ?? this.last + 1) - 1;
+    const lost = known ? this.published[this.epoch].filter((n) => n > begins && !this.kept.includes(n)) : [];
+    let gap = '';
+    if (lost.length > 0) gap = this.gap(lost.at(-1), lost.length);
+    else if (!known && after !== '' && after !== 'earliest') gap = this.gap(begins, null);
+    this.opened++;
+    this.streams.add(stream);
+    stream.head(200);
+    stream.write(`retry:${this.world.between(200, 500)}\nid:${this.id(begins)}\nevent:position\ndata:{}\n\n${gap}`);
+    for (const n of this.kept) if (n > begins) stream.write(this.frame(n));
+    if (this.ticks > 0) stream.write(`data:${this.ticks}\n\n`);
+    if (this.ended) stream.end();
+  }
+}
+
+// Stream is one request and its answer.
+class Stream {
+  pieces = [];
+
+  constructor(tab, url, signal) {
+    const { world } = tab;
+    this.tab = tab;
+    this.url = url.href;
+    this.pipe = new Pipe(world);
+    this.response = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));
+    tab.streams.add(this);
+    signal.addEventListener('abort', () => {
+      this.reject(new Error('aborted'));
+      this.waiting?.reject(new Error('aborted'));
+      this.close();
+    });
+    const after = url.searchParams.get('lastEventId') ?? '';
+    world.note(`${tab.name} asks for what comes after ${after || 'now'}`);
+    world.soon(() => this.closed || !tab.alive || world.server.answer(this, after));
+  }
+
+  // close closes it from the side of the browser.
+  close() {
+    const { world } = this.tab;
+    this.closed = true;
+    world.soon(() => world.server.streams.delete(this));
+  }
+
+  head(status) {
+    const headers = { get: (name) => (name === 'Content-Type' && status === 200 ? 'text/event-stream' : null) };
+    const body = { getReader: () => ({ read: () => this.read() }) };
+    this.arrive(() => this.resolve({ status, headers, body, url: this.url }));
+  }
+
+  write(text) {
+    const at = this.tab.world.between(0, text.length);
+    for (const value of [text.slice(0, at), text.slice(at)]) this.deliver({ value });
+  }
+
+  end() {
+    this.tab.world.server.streams.delete(this);
+    this.deliver({ done: true });
+  }
+
+  deliver(piece) {
+    this.arrive(() => {
+      if (!this.waiting) return this.pieces.push(piece);
+      this.waiting.resolve(piece);
+      this.waiting = undefined;
+    });
+  }
+
+  arrive(run) {
+    if (!this.dead) this.pipe.send(() => this.tab.run(run));
+  }
+
+  async read() {
+    if (this.closed) throw new Error('aborted');
+    return this.pieces.shift() ?? new Promise((resolve, reject) => (this.waiting = { resolve, reject }));
+  }
+}
+
+// Target removes listeners by their signal. Node's own EventTarget forgets to once the garbage collector has run.
+class Target extends EventTarget {
+  addEventListener(type, listener, { signal } = {}) {
+    super.addEventListener(type, (event) => signal?.aborted || listener(event));
+  }
+}
+
+class Tab {
+  alive = true;
+  stuck = false;
+  held = []; // tasks that wait until it is no longer stuck
+  streams = new Set();
+  tick = 0;
+  window = new Target();
+  document = Object.assign(new Target(), { hidden: false, baseURI: 'http://localhost/' });
+
+  constructor(world, after) {
+    this.world = world;
+    this.name = `tab ${world.tabs.push(this)}`;
+    this.toChannel = new Pipe(world);
+    this.fromChannel = new Pipe(world);
+    this.toLock = new Pipe(world);
+    this.fromLock = new Pipe(world);
+    this.earliest = after === 'earliest';
+    this.last = after === 'earliest' ? '' : after; // the id of the last message or gap
+    world.disturb(`${this.name} opens, to get what comes after ${after || 'now'}`);
+    const globals = this.globals();
+    const SharedEventSource = new Function(...Object.keys(globals), `'use strict'; ${module}; return SharedEventSource`)(...Object.values(globals));
+    this.source = new SharedEventSource(`/sse${after && `?lastEventId=${after}`}`);
+    this.source.onmessage = ({ lastEventId, data }) => (lastEventId ? this.receive('message', lastEventId) : this.hearTick(Number(data)));
+    this.source.ongap = ({ lastEventId }) => this.receive('gap', lastEventId);
+    this.source.onopen = () => world.note(`${this.name} is open`);
+    this.source.onerror = ({ status }) => world.note(`${this.name} has an error ${status ?? ''}`);
+  }
+
+  // run does what comes from outside, now or when the tab is no longer stuck.
+  run(task) {
+    if (this.stuck) this.held.push(task);
+    else if (this.alive) task();
+  }
+
+  globals() {
+    const tab = this;
+    const { world } = this;
+    const timer = (run, ms, again) => {
+      const id = {};
+      const wait = () => world.after(ms, () => tab.run(() => {
+        if (id.cleared) return;
+        if (again) wait();
+        run();
+      }));
+      wait();
+      return id;
+    };
+    const clear = (id) => id && (id.cleared = true);
+    class BroadcastChannel {
+      constructor() {
+        if (world.locks === 'no channels') throw new DOMException('blocked', 'SecurityError');
+        world.channels.add(this);
+        this.tab = tab;
+      }
+      postMessage(message) {
+        const data = structuredClone(message);
+        tab.toChannel.send(() => world.channels.forEach((other) => {
+          const hear = () => world.channels.has(other) && other.onmessage({ data });
+          if (other !== this) other.tab.fromChannel.send(() => other.tab.run(hear));
+        }));
+      }
+      close() {
+        world.channels.delete(this);
+      }
+    }
+    return {
+      window: this.window,
+      document: this.document,
+      navigator: world.locks === 'absent' ? {} : { locks: { request: (name, options, hold) => this.request(options, hold) } },
+      BroadcastChannel,
+      Math: { __proto__: Math, random: world.random },
+      Date: { now: () => Math.floor(world.now), parse: Date.parse },
+      setTimeout: (run, ms, ...more) => timer(() => run(...more), ms),
+      setInterval: (run, ms) => timer(run, ms, true),
+      clearTimeout: clear,
+      clearInterval: clear,
+      fetch: (url, { signal }) => new Stream(this, url, signal).response,
+      TextDecoder: class { decode(text) { return text; } },
+    };
+  }
+
+  // request asks for the lock.
+  async request({ signal, steal }, hold) {
+    const { world } = this;
+    const { lock } = world;
+    if (world.locks === 'refused') throw new DOMException('refused', 'SecurityError');
+    return new Promise((resolve, reject) => {
+      const lose = () => reject(new DOMException('stolen', 'AbortError'));
+      const request = {
+        tab: this,
+        grant: () => this.fromLock.send(() => this.run(async () => {
+          resolve(await hold());
+          this.toLock.send(() => lock.holder === request && this.pass());
+        })),
+        lose: () => this.fromLock.send(() => this.run(lose)),
+      };
+      signal?.addEventListener('abort', () => {
+        lose();
+        this.toLock.send(() => (lock.queue = lock.queue.filter((other) => other !== request)));
+      });
+      this.toLock.send(() => {
+        if (!this.alive) return;
+        if (steal) lock.queue.unshift(request);
+        else lock.queue.push(request);
+        if (steal) lock.holder?.lose();
+        if (steal || !lock.holder) this.pass();
+      });
+    });
+  }
+
+  // pass gives the lock to the next tab.
+  pass() {
+    const { lock } = this.world;
+    lock.holder = lock.queue.shift();
+    lock.holder?.grant();
+  }
+
+  receive(kind, id) {
+    const { world, last } = this;
+    const { server } = world;
+    world.note(`${this.name} gets the ${kind} ${id}`);
+    const [, epoch, number] = /^e(\d+)-(\d+)$/.exec(id).map(Number);
+    const [, lastEpoch, lastNumber] = /^e(\d+)-(\d+)$/.exec(last)?.map(Number) ?? [];
+    if (epoch === lastEpoch && number <= lastNumber) world.fail(`${this.name} gets ${id} after ${last}`);
+    this.last = id;
+    if (kind === 'gap') return;
+    let lost = [];
+    if (last && epoch !== lastEpoch) world.fail(`${this.name} gets no gap between ${last} and ${id}`);
+    else if (last) lost = server.published[epoch].filter((n) => n > lastNumber && n < number);
+    else if (this.earliest && epoch === server.epoch) lost = server.kept.filter((n) => n < number);
+    if (lost.length > 0) world.fail(`${this.name} gets ${id} without ${lost} before it`);
+  }
+
+  hearTick(tick) {
+    if (tick < this.tick) this.world.fail(`${this.name} gets the tick ${tick} after ${this.tick}`);
+    this.tick = tick;
+  }
+
+  // vanish ends the tab. Its lock and its streams are free a little later.
+  vanish() {
+    const { world } = this;
+    this.alive = false;
+    for (const channel of world.channels) if (channel.tab === this) channel.close();
+    for (const stream of this.streams) stream.close();
+    this.toLock.send(() => {
+      world.lock.queue = world.lock.queue.filter(({ tab }) => tab !== this);
+      if (world.lock.holder?.tab === this) this.pass();
+    });
+  }
+
+  look(hidden) {
+    this.document.hidden = hidden;
+    this.document.dispatchEvent(new Event('visibilitychange'));
+  }
+
+  goOn() {
+    const { held } = this;
+    Object.assign(this, { stuck: false, held: [] });
+    for (const task of held) this.world.after(0, () => this.run(task));
+  }
+}
+
+async function play(seed) {
+  const world = new World(seed);
+  const { server } = world;
+  const most = world.pick([3, 8, 20]);
+  const alive = () => world.tabs.filter((tab) => tab.alive);
+  const some = (f) => {
+    const tab = world.pick(alive().filter(({ stuck }) => !stuck));
+    if (tab) f(tab);
+  };
+  const within = (ms, f) => world.after(world.between(0, ms), f);
+  const many = (n, ms, f) => {
+    for (let times = world.between(2, n); times > 0; times--) within(ms, f);
+  };
+  const open = () => {
+    const ids = ['', 'earliest', 'e0-7', 'e0-9', server.id(world.between(0, server.last)), ...alive().map(({ source }) => source.lastEventId)];
+    if (alive().length < most) new Tab(world, world.pick([...ids, 'earliest', '']));
+  };
+  const comments = () => {
+    server.send(':\n\n');
+    world.after(15_000, comments);
+  };
+  const acts = [
+    open,
+    () => many(most, world.pick([0, 300, 3_000]), open),
+    () => server.publish(),
+    () => many(30, 2_000, () => server.publish()),
+    () => server.send(`data:${++server.ticks}\n\n`),
+    () => world.random() < 0.1 && server.publish({ end: true }),
+    () => {
+      const disk = world.random() < 0.5;
+      world.disturb(`the server restarts, ${disk ? 'with' : 'without'} its messages`);
+      server.restart(disk);
+    },
+    () => {
+      world.disturb('the server goes');
+      server.up = false;
+      server.cut();
+      within(20_000, () => {
+        world.note('the server is back');
+        server.up = true;
+      });
+    },
+    () => {
+      world.disturb('all streams are cut');
+      server.cut();
+    },
+    () => {
+      world.disturb('all streams die without a word');
+      for (const stream of server.streams) stream.dead = true;
+    },
+    () => some((tab) => {
+      world.disturb(`${tab.name} crashes`);
+      tab.vanish();
+    }),
+    () => some((tab) => {
+      world.disturb(`${tab.name} closes`);
+      tab.source.close();
+      tab.vanish();
+    }),
+    () => some((tab) => {
+      const [target, leave, comeBack] = world.pick([[tab.window, 'pagehide', 'pageshow'], [tab.document, 'freeze', 'resume']]);
+      world.disturb(`${tab.name} is away (${leave})`, 2);
+      target.dispatchEvent(new Event(leave));
+      within(20_000, () => {
+        world.note(`${tab.name} is back (${comeBack})`);
+        tab.run(() => target.dispatchEvent(new Event(comeBack)));
+      });
+    }),
+    () => some((tab) => {
+      world.disturb(`${tab.name} is stuck`, 2);
+      tab.stuck = true;
+      within(30_000, () => {
+        world.note(`${tab.name} goes on`);
+        tab.goOn();
+      });
+    }),
+    () => some((tab) => tab.look(!tab.document.hidden)),
+    () => some((tab) => tab.source.reconnect()),
+  ].filter(() => world.random() < 0.7);
+
+  comments();
+  open();
+  for (let n = world.between(5, 60); n > 0; n--) {
+    world.pick(acts)?.();
+    await world.pass(world.pick([0, 1, 10, 100, 1_000, 10_000]));
+  }
+  world.note('all is left alone');
+  await world.pass(31_000);
+  alive().forEach((tab) => tab.look(false));
+  await world.pass(200_000);
+  const { opened } = server;
+  server.publish();
+  await world.pass(100_000);
+
+  if (server.opened > opened) world.fail(`${server.opened - opened} streams were opened while nothing happened`);
+  const lasting = alive().filter(({ source }) => source.readyState !== 2 || !server.ends.has(source.lastEventId));
+  for (const { name, source, last } of lasting) {
+    const latest = server.published[server.epoch].at(-1);
+    if (source.readyState !== 1) world.fail(`${name} has readyState ${source.readyState}`);
+    else if (latest && last !== server.id(latest)) world.fail(`${name} has ${last || 'nothing'} as its last message`);
+  }
+  const shared = world.locks === 'granted';
+  const streams = shared ? Math.min(1, lasting.length) : lasting.length; // each tab has its own if they share none
+  if (server.streams.size !== streams) world.fail(`${server.streams.size} streams are open, not ${streams}`);
+  if (shared && opened > 2 * world.disturbances) world.fail(`${opened} streams were opened after ${world.disturbances} disturbances`);
+  return world;
+}
+
+let [opened, disturbances] = [0, 0];
+for (let n = seed; n < seed + runs; n++) {
+  const world = await play(n);
+  if (world.failures.length > 0) {
+    console.log(`${world.happened.join('\n')}\nthe seed was ${n}`);
+    process.exit(1);
+  }
+  opened += world.server.opened;
+  disturbances += world.disturbances;
+}
+console.log(`${runs} runs opened ${opened} streams after ${disturbances} disturbances`);

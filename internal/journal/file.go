@@ -1,0 +1,190 @@
+package journal
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+const (
+	roomy  = 256 << 10 // a file of this size is never too large
+	growth = 128 << 10 // bytes by which the file grows; bbolt's own 16 MB are many times what a small history needs
+)
+
+// file returns the path of the file in a directory, and temporary that of a file that is to replace it.
+func file(dir string) string      { return filepath.Join(dir, "gin-sse.db") }
+func temporary(dir string) string { return filepath.Join(dir, "gin-sse.db.new") }
+
+// create makes an empty file. A crash leaves no file or a whole one.
+func (j *Journal) create() error {
+	dir := j.dir.Name()
+	if err := os.Remove(temporary(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	db, err := openDatabase(temporary(dir))
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, name := range [][]byte{mainBucket, messagesBucket, keysBucket, historiesBucket} {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		if err := tx.Bucket(mainBucket).Put(versionKey, []byte(version)); err != nil {
+			return err
+		}
+		r := &records{tx: tx, state: state{epoch: strings.ToLower(rand.Text()[:8])}}
+		return r.save()
+	})
+	if err = errors.Join(err, db.Close()); err == nil {
+		err = os.Rename(temporary(dir), file(dir))
+	}
+	if err != nil {
+		_ = os.Remove(temporary(dir)) // the next start removes it, too
+	}
+	return err
+}
+
+// syncDirs makes sure that the name of the file, and those of the directories above it, outlive a loss of power.
+func (j *Journal) syncDirs() error {
+	if err := syncNames(j.dir); err != nil {
+		return err
+	}
+	for path := filepath.Clean(j.dir.Name()); path != filepath.Dir(path); path = filepath.Dir(path) {
+		parent, err := os.Open(filepath.Dir(path))
+		if err != nil {
+			return nil // it is not ours to read, so the server has not made what is in it
+		}
+		if err := errors.Join(syncNames(parent), parent.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// syncNames writes the names in a directory to the disk. A file system that cannot do that has no need of it.
+func syncNames(dir *os.File) error {
+	if err := dir.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) {
+		return err
+	}
+	return nil
+}
+
+func openDatabase(path string) (*bolt.DB, error) {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType, NoStatistics: true})
+	if err != nil {
+		return nil, err
+	}
+	db.AllocSize = growth
+	return db, nil
+}
+
+// openFile opens the file, which must be there.
+func (j *Journal) openFile() (err error) {
+	path := file(j.dir.Name())
+	if j.db, err = openDatabase(path); err != nil {
+		return err
+	}
+	j.pageSize = j.db.Info().PageSize
+	j.opened, err = os.Stat(path)
+	return err
+}
+
+// present returns an error if the directory no longer has the file that is open. What is written to that one would be
+// gone after the next start.
+func (j *Journal) present() error {
+	found, err := os.Stat(file(j.dir.Name()))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(found, j.opened) {
+		return errors.New("gin-sse.db was removed or replaced: put it back, or start the server again")
+	}
+	return nil
+}
+
+// settle makes sure that what the file seems to be is on the disk. The last step of a commit writes one of the first two
+// pages. If the process was killed then, or the disk failed, that page may be in the memory of the system alone, from
+// where it could vanish. A sync does not help after a failure, so both pages are written again as they are.
+func (j *Journal) settle() error {
+	f, err := os.OpenFile(file(j.dir.Name()), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	pages := make([]byte, 2*j.pageSize)
+	if _, err = f.ReadAt(pages, 0); err == nil {
+		if _, err = f.WriteAt(pages, 0); err == nil {
+			err = f.Sync()
+		}
+	}
+	return errors.Join(err, f.Close())
+}
+
+// reopen opens the file again after a commit that failed, as what the database has in memory may be another state than
+// that of the file.
+func (j *Journal) reopen() error {
+	if err := j.present(); err != nil {
+		return err
+	}
+	if err := j.settle(); err != nil {
+		return err
+	}
+	if j.db != nil {
+		_ = j.db.Close() // it has nothing left to write
+	}
+	return j.openFile()
+}
+
+// shrink replaces a file that has grown far beyond what it keeps by a copy without free pages. If there is no room for
+// the copy, the file stays as it is.
+func (j *Journal) shrink() error {
+	dir := j.dir.Name()
+	if j.Size() <= roomy {
+		return nil
+	}
+	// HISTORY may be smaller than before the restart.
+	if err := j.db.Update(func(tx *bolt.Tx) error { return j.write(tx, batch{last: j.last}, 0) }); err != nil {
+		j.failed = 1
+		j.tell(err)
+		return nil
+	}
+	if kept := j.kept(); j.Size() <= 3*kept {
+		return nil
+	}
+	copied, err := openDatabase(temporary(dir))
+	if err == nil {
+		err = errors.Join(bolt.Compact(copied, j.db, 16<<20), copied.Close())
+	}
+	if err == nil {
+		err = os.Rename(temporary(dir), file(dir))
+	}
+	if err != nil {
+		_ = os.Remove(temporary(dir)) // the next start removes it, too
+		j.log("the file in DATA_DIR stays larger than it has to be: %v", cause(err))
+		return nil
+	}
+	_ = j.db.Close() // it has nothing left to write
+	if err := j.openFile(); err != nil {
+		return fmt.Errorf("DATA_DIR=%q: open %s again: %w", dir, file(dir), cause(err))
+	}
+	return nil
+}
+
+// kept returns how many bytes the records have.
+func (j *Journal) kept() (size int64) {
+	_ = j.db.View(func(tx *bolt.Tx) error { // reading what was read before does not fail
+		for _, name := range [][]byte{messagesBucket, keysBucket, historiesBucket} {
+			_ = tx.Bucket(name).ForEach(func(key, value []byte) error {
+				size += int64(len(key) + len(value))
+				return nil
+			})
+		}
+		return nil
+	})
+	return size
+}
