@@ -217,11 +217,11 @@ func (s *session) watch(ctx context.Context) error {
 func (s *session) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaderWait)
 	defer cancel()
+	at, _ := s.newestCame()
 	info, err := s.stream.Info(ctx)
 	if err != nil {
 		return err
 	}
-	at, _ := s.newestCame()
 	switch {
 	case !info.Created.Equal(s.created):
 		return errors.New("it was deleted and made anew")

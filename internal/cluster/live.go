@@ -33,46 +33,78 @@ type follow struct {
 	live    *nats.Subscription // in this session, or nil
 	loaded  bool               // the hub has all messages, and more come as they are stored
 	upTo    uint64             // the hub has all messages up to this number, even in the next session
-	base    uint64             // what was loaded reached up to this number
-	newest  map[string]uint64  // for each subject, the number of the newest message that came in this session
-	before  uint64             // while not loaded: the highest number of a message that was named, but did not come
+	base    uint64             // the number that stands for the subjects that newest lacks
+	newest  map[string]uint64  // for each subject, the number of the newest message that came or was fetched in this session
+	named   map[string]uint64  // while not loaded: for each subject, the number of the newest message that did not come
 }
 
 // begin prepares the follow for a new session.
-func (f *follow) begin() { f.live, f.loaded, f.base, f.newest, f.before = nil, false, 0, nil, 0 }
+func (f *follow) begin() {
+	f.live, f.loaded, f.base, f.newest, f.named = nil, false, 0, nil, nil
+}
 
 // came notes a message, and reports whether it shows that another one did not come.
 func (f *follow) came(m received) (hole bool) {
-	wasLoaded := f.loaded
-	newest := max(f.newest[m.subject], f.base)
-	switch hole = m.previous > newest; {
-	case !f.loaded && hole:
-		f.before = max(f.before, m.previous) // load will know more
-	case f.loaded && hole:
-		f.loaded, f.upTo = false, min(f.upTo, newest)
+	hole = m.previous > f.newestOf(m.subject)
+	switch {
+	case hole && !f.loaded:
+		if f.named == nil {
+			f.named = make(map[string]uint64, 1)
+		}
+		f.named[m.subject] = m.previous // load will know more
+	case hole:
+		f.loaded, f.upTo = false, min(f.upTo, f.newestOf(m.subject))
 	case f.loaded:
 		f.upTo = max(f.upTo, m.number)
 	}
-	if len(f.newest) >= maxNewest {
+	f.note(m.subject, m.number)
+	return hole
+}
+
+func (f *follow) newestOf(subject string) uint64 {
+	if number, is := f.newest[subject]; is {
+		return number
+	}
+	return f.base
+}
+
+func (f *follow) note(subject string, number uint64) {
+	if f.loaded && len(f.newest) >= maxNewest {
 		f.base, f.newest = f.upTo, nil
 	}
 	if f.newest == nil {
 		f.newest = make(map[string]uint64, 1)
 	}
-	f.newest[m.subject] = m.number
-	return hole && f.loaded != wasLoaded
+	f.newest[subject] = max(f.newest[subject], number)
 }
 
-// load notes that the hub has all messages up to that number. The follow is loaded if all later ones came, too.
-func (f *follow) load(number uint64) {
-	f.base, f.upTo = number, number
-	if f.before > number {
-		return
+// load notes what was fetched: all messages from a number on, as far as the stream had them, up to the fence. For each
+// subject, fetched has the number of the newest one. The follow is loaded if all later ones came. It returns the
+// subjects of which the stream dropped messages before they could be fetched, with the number of the newest such
+// message.
+func (f *follow) load(from, fence uint64, fetched map[string]uint64) (lost map[string]uint64) {
+	lost = map[string]uint64{}
+	f.loaded, f.base, f.upTo = true, from-1, fence
+	for subject, number := range f.named {
+		switch {
+		case number > fence:
+			f.loaded = false
+		case number >= from && number > fetched[subject]:
+			lost[subject] = number
+		}
 	}
-	for _, newest := range f.newest {
-		f.upTo = max(f.upTo, newest)
+	for subject, number := range fetched {
+		f.note(subject, number)
 	}
-	f.loaded = true
+	f.named = nil
+	if !f.loaded {
+		f.upTo = from - 1
+		return lost
+	}
+	for _, number := range f.newest {
+		f.upTo = max(f.upTo, number)
+	}
+	return lost
 }
 
 // received is a message of the stream as NATS sends it on.
@@ -146,7 +178,7 @@ func (s *session) hand(m received) error {
 	for key := range hub.Keys(message.Topic) {
 		if f := s.follows[key]; f != nil {
 			followed = true
-			if f.came(m) {
+			if wasLoaded := f.loaded; f.came(m) && wasLoaded {
 				holes = append(holes, key)
 			}
 		}
@@ -157,11 +189,7 @@ func (s *session) hand(m received) error {
 		return nil
 	}
 	for _, key := range holes {
-		if !s.events.Unload(key) { // before this message overtakes the one that is missing
-			if err := s.drop(key); err != nil {
-				return err
-			}
-		}
+		s.events.Unload(key) // before this message overtakes the one that is missing
 	}
 	_ = s.events.Append(message) // the data is JSON, and a closed hub has no clients
 	return nil
@@ -219,10 +247,7 @@ func (s *session) subscribe(need *hub.Need) error {
 
 // unfollow gives back what keys take that nobody has followed for a while.
 func (s *session) unfollow() error {
-	for _, key := range s.events.Idle(s.cfg.Linger) {
-		if !s.events.Forget(key) {
-			continue
-		}
+	for _, key := range s.events.Forget(s.cfg.Linger) {
 		if err := s.drop(key); err != nil {
 			return err
 		}

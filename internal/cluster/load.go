@@ -44,27 +44,38 @@ func (s *session) load(ctx context.Context, needs []*hub.Need) error {
 		if err := s.fetchAll(ctx, jobs, fence); err != nil {
 			return err
 		}
-		s.loaded(some, fence)
+		if err := s.loaded(some, jobs, fence); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // loaded tells the hub that it has all messages of these keys up to the fence.
-func (s *session) loaded(needs []*hub.Need, fence uint64) {
+func (s *session) loaded(needs []*hub.Need, jobs []job, fence uint64) error {
+	var lost []hub.Kept
 	s.following.Lock()
-	for _, need := range needs {
-		s.follows[need.Key].load(fence)
+	for _, j := range jobs {
+		for subject, number := range s.follows[j.key].load(j.from, fence, j.fetched) {
+			if topic, is := topicOf(s.cfg.Stream, subject); is {
+				lost = append(lost, hub.Kept{Key: topic, Lost: number})
+			}
+		}
 	}
 	s.following.Unlock()
+	if err := s.events.Load(lost); err != nil {
+		return err
+	}
 	s.events.Loaded(fence, needs...)
 	for _, need := range needs {
 		s.following.Lock()
 		hole := !s.follows[need.Key].loaded // even one that was found in between
 		s.following.Unlock()
 		if hole {
-			s.events.Unload(need.Key) // a key that nobody follows is dropped later
+			s.events.Unload(need.Key)
 		}
 	}
+	return nil
 }
 
 // fence stores a message in the stream and waits until it comes back. All earlier messages of what is followed have
@@ -99,8 +110,9 @@ func (s *session) fence(ctx context.Context) (number uint64, err error) {
 type job struct {
 	key     string
 	subject string
-	from    uint64 // number
-	newest  uint64 // number of the last message on the subject
+	from    uint64            // number
+	newest  uint64            // number of the last message on the subject
+	fetched map[string]uint64 // for each subject, the number of the newest message that was fetched
 }
 
 // jobs returns what is to be fetched for these needs.
@@ -109,7 +121,7 @@ func (s *session) jobs(ctx context.Context, needs []*hub.Need, fence uint64) (jo
 	var subjects []string
 	for _, need := range needs {
 		f := s.follows[need.Key]
-		jobs = append(jobs, job{key: need.Key, subject: f.subject, from: f.upTo + 1})
+		jobs = append(jobs, job{key: need.Key, subject: f.subject, from: f.upTo + 1, fetched: map[string]uint64{}})
 		if !strings.HasSuffix(f.subject, ">") {
 			subjects = append(subjects, f.subject)
 		}
@@ -244,6 +256,7 @@ func (s *session) fetch(ctx context.Context, j job, fence uint64, pieces chan<- 
 				done = true
 				break
 			}
+			j.fetched[m.subject] = m.number
 			if count[m.subject]++; count[m.subject] == 1 {
 				first[m.subject] = m.number
 			}

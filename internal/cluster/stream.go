@@ -54,8 +54,8 @@ func (r *Replica) find(ctx context.Context) (jetstream.Stream, error) {
 }
 
 // perTopic returns how many messages the stream keeps for each topic: one more than a replica, so that a replica can
-// tell a topic that has just become full from one that has lost messages.
-func (r *Replica) perTopic() int64 { return int64(r.cfg.History) + 1 }
+// tell a topic that has just become full from one that has lost messages, and one for an end without an event.
+func (r *Replica) perTopic() int64 { return int64(r.cfg.History) + 2 }
 
 // sendOn is the stream's setting that makes NATS send on what it has stored.
 func (r *Replica) sendOn() *jetstream.RePublish {

@@ -40,8 +40,9 @@ const (
 type demand struct {
 	changed  chan struct{} // has a value when something is wanted
 	needs    map[string]*Need
-	wanted   []*Need // some may be wanted no longer
-	answered bool    // keys are loaded within a moment, as far as the hub knows
+	wanted   []*Need         // some may be wanted no longer
+	dropped  map[string]bool // keys, since the last Forget
+	answered bool            // keys are loaded within a moment, as far as the hub knows
 }
 
 // OnDemand makes the hub expect the messages of followed topics alone. It must be called before the first subscriber
@@ -49,7 +50,7 @@ type demand struct {
 func (h *Hub) OnDemand() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.demand = &demand{changed: make(chan struct{}, 1), needs: map[string]*Need{}}
+	h.demand = &demand{changed: make(chan struct{}, 1), needs: map[string]*Need{}, dropped: map[string]bool{}}
 	return h.demand.changed
 }
 
@@ -94,7 +95,7 @@ func (h *Hub) leaveKey(key string) {
 		n.state, n.idle = idle, h.now()
 		return
 	}
-	h.forget(key) // what was loaded so far has holes
+	h.drop(key) // what was loaded so far has holes
 }
 
 func (d *demand) want(key string, known bool) *Need {
@@ -141,7 +142,7 @@ func (h *Hub) Load(all []Kept) error {
 		for _, m := range h.histories.load(kept, frames[i]) {
 			added = append(added, m)
 			for c := range h.followers(kept.Key) {
-				c.late = c.late || m.number <= c.last
+				c.late = c.late || c.missing > 0 && m.number <= c.last
 			}
 		}
 	}
@@ -198,15 +199,13 @@ func (h *Hub) See(number uint64) {
 }
 
 // Unload says that messages of a loaded key may be missing. If the key is followed, Wanted returns it again. If not,
-// the key is forgotten, and Unload returns false.
-func (h *Hub) Unload(key string) (followed bool) {
+// the key is dropped.
+func (h *Hub) Unload(key string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	n := h.demand.needs[key]
-	if n != nil {
+	if n := h.demand.needs[key]; n != nil {
 		h.unload(n)
 	}
-	return h.topics[key] != nil
 }
 
 // UnloadAll is Unload for every key, and for those that were being loaded. New subscribers do not wait until a key is
@@ -235,7 +234,7 @@ func (h *Hub) unloadAll() {
 func (h *Hub) unload(n *Need) {
 	switch n.state {
 	case idle:
-		h.forget(n.Key)
+		h.drop(n.Key)
 	case loaded:
 		h.demand.want(n.Key, true)
 		for _, f := range h.topics[n.Key].chains {
@@ -253,48 +252,50 @@ func (c *chain) lack() {
 	c.missing++
 }
 
-// Idle returns the loaded keys that nobody has followed for so long.
-func (h *Hub) Idle(long time.Duration) (keys []string) {
+// Forget drops the messages of keys that nobody has followed for that long. They do not count as lost. It returns these
+// keys, and those that were dropped for another reason since the last call, unless somebody follows them again.
+func (h *Hub) Forget(idleFor time.Duration) (keys []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for key, n := range h.demand.needs {
-		if n.state == idle && h.now()-n.idle >= long {
+		if n.state == idle && h.now()-n.idle >= idleFor {
+			h.drop(key)
+		}
+	}
+	wildcard := false
+	for key := range h.demand.dropped {
+		wildcard = wildcard || isWildcard(key)
+		if h.demand.needs[key] == nil {
 			keys = append(keys, key)
+		}
+	}
+	h.demand.dropped = map[string]bool{} // a map never shrinks
+	if !wildcard {
+		return keys
+	}
+	for key := range h.histories.topics {
+		if !h.needs(key) {
+			h.histories.forget(key)
 		}
 	}
 	return keys
 }
 
-// Forget drops the messages of a loaded key that nobody follows, unless another key has them. They do not count as
-// lost. If somebody follows the key again, Forget does nothing and returns false.
-func (h *Hub) Forget(key string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if n := h.demand.needs[key]; n == nil || n.state != idle {
-		return false
-	}
-	h.forget(key)
-	return true
-}
-
-func (h *Hub) forget(key string) {
+// drop gives up a key. What is kept of the topics below a wildcard stays until the next Forget.
+func (h *Hub) drop(key string) {
 	delete(h.demand.needs, key)
-	if !isWildcard(key) {
-		if !h.needs(key) {
-			h.histories.forget(key)
-		}
-		return
-	}
-	for other := range h.histories.topics {
-		if !h.needs(other) {
-			h.histories.forget(other)
-		}
+	h.demand.dropped[key] = true
+	if !isWildcard(key) && !h.needs(key) {
+		h.histories.forget(key)
 	}
 }
 
-// needs reports whether the messages of a topic, or what is known of a wildcard, are kept for some key.
-func (h *Hub) needs(topic string) bool {
-	for key := range Keys(topic) {
+// needs reports whether the history with that key, of a topic or a wildcard, is kept for somebody.
+func (h *Hub) needs(key string) bool {
+	if isWildcard(key) {
+		return h.demand.needs[key] != nil
+	}
+	for key := range Keys(key) {
 		if h.demand.needs[key] != nil {
 			return true
 		}

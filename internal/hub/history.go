@@ -52,6 +52,8 @@ type histories struct {
 	empty  *list.List // histories without messages, the longest unchanged one first
 	buried int64      // bytes of the empty histories
 	record *record    // what changes, for a log that survives a restart; otherwise nil
+
+	isKey func(key string) bool // whether what is lost of a wildcard has to be known; nil for all of them
 }
 
 func newHistories(limits Limits, gone uint64) *histories {
@@ -159,7 +161,7 @@ func (k *histories) load(kept Kept, frames [][]byte) (added []*message) {
 	}
 	newest := t.newest()
 	for i, m := range kept.Messages {
-		if frames[i] != nil && !t.has(m.Number) {
+		if frames[i] != nil && !t.has(m.Number) && (m.Number > t.gone || m.Number <= k.floor) {
 			added = append(added, &message{m.Number, frames[i], t})
 			k.count(added[len(added)-1])
 		}
@@ -173,6 +175,9 @@ func (k *histories) load(kept Kept, frames [][]byte) (added []*message) {
 	t.messages = merge(t.messages, added)
 	if t.ended > 0 && t.newest() > 0 {
 		t.ended = min(t.ended, t.newest()) // it ended without an event
+	}
+	if t.gone > 0 {
+		k.lose(t, t.gone) // a wildcard that was not followed when it happened must know of it
 	}
 	k.settle(t)
 	return added
@@ -262,7 +267,11 @@ func (k *histories) lose(topic *history, number uint64) {
 	k.losses++
 	for key := range Keys(topic.key) {
 		t := topic
-		if key != topic.key {
+		switch {
+		case key == topic.key:
+		case k.isKey != nil && !k.isKey(key):
+			continue
+		default:
 			t = k.open(key)
 		}
 		if number > t.gone {
@@ -278,6 +287,10 @@ func (k *histories) lose(topic *history, number uint64) {
 // dropAllUpTo loses the messages of all topics up to that number, and returns how many there were.
 func (k *histories) dropAllUpTo(number uint64) int {
 	k.floor = max(k.floor, number)
+	if k.isKey != nil && number > k.other.gone { // some of them may be of topics that are not here
+		k.losses++
+		k.other.gone, k.other.unknown, k.other.losses = number, number, k.losses
+	}
 	before := k.kept
 	for m := k.oldest(); m != nil && m.number <= number; m = k.oldest() {
 		k.drop(m.history)

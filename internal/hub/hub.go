@@ -123,6 +123,7 @@ func (h *Hub) Begin(epoch string, last, seen uint64) {
 	h.epoch, h.last, h.seen, h.from = epoch, last, seen, seen
 	h.histories = newHistories(h.limits, last)
 	if h.demand != nil {
+		h.histories.isKey = func(key string) bool { return h.demand.needs[key] != nil }
 		h.unloadAll()
 	}
 }
