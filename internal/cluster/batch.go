@@ -29,10 +29,11 @@ const (
 )
 
 // allowBatches makes the stream take batches, if NATS can do that. If it cannot, or must not, messages are published
-// one at a time.
+// one at a time. NATS does not answer a replica that must not, nor for a moment after a cluster has made the stream. So
+// allowBatches is called again after a while, and gives up when a second attempt gets no answer.
 func (r *Replica) allowBatches(ctx context.Context, stream jetstream.Stream) jetstream.Stream {
 	config := stream.CachedInfo().Config
-	if !config.AllowAtomicPublish && level(stream) >= batchLevel && !r.refused {
+	if !config.AllowAtomicPublish && level(stream) >= batchLevel && r.refusals < 2 {
 		ctx, cancel := context.WithTimeout(ctx, answerWait)
 		defer cancel()
 		config.AllowAtomicPublish = true
@@ -40,8 +41,11 @@ func (r *Replica) allowBatches(ctx context.Context, stream jetstream.Stream) jet
 		switch {
 		case err == nil:
 			stream = updated
-		case ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded):
-			r.refused = true // another attempt would fail too, and would take as long
+		case errors.Is(ctx.Err(), context.Canceled):
+		case ctx.Err() != nil && r.refusals == 0:
+			r.refusals = 1
+		default:
+			r.refusals = 2
 			r.cfg.Log("NATS: the stream %q takes no batches, so an upload of many lines is slow: %s", r.cfg.Stream, cause(err))
 		}
 	}

@@ -57,12 +57,12 @@ type Replica struct {
 	nc      *nats.Conn // both are set by Follow, before problem changes
 	js      jetstream.JetStream
 
-	id      string          // names this replica's fences
-	wanted  <-chan struct{} // has a value when the hub wants keys
-	created time.Time       // when the stream that is followed was made
-	behind  time.Time       // since when the stream ends before the last message that came
-	refused bool            // the stream could not be made to take batches
-	own     []*nats.Subscription
+	id       string          // names this replica's fences
+	wanted   <-chan struct{} // has a value when the hub wants keys
+	created  time.Time       // when the stream that is followed was made
+	behind   time.Time       // since when the stream ends before the last message that came
+	refusals int             // how often the stream could not be made to take batches
+	own      []*nats.Subscription
 
 	following sync.Mutex
 	follows   map[string]*follow // by key
@@ -131,7 +131,7 @@ func (r *Replica) connect(ctx context.Context) error {
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, live *nats.Subscription, err error) {
 			r.tell("NATS: " + cause(err))
-			if live != nil || errors.Is(err, nats.ErrPermissionViolation) { // messages did not come
+			if live != nil || strings.Contains(err.Error(), "for Subscription to") { // messages did not come
 				r.interrupt(err)
 			}
 		}),

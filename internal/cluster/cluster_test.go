@@ -545,6 +545,36 @@ func TestReplicaNeedsFewPermissions(t *testing.T) {
 	}
 }
 
+func TestReplicaThatMayNotChangeTheStreamWorksWithoutBatches(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	config := `accounts { A { jetstream: enabled, users: [
+		{user: app, password: secret, permissions { publish: {allow: ">", deny: ["$JS.API.STREAM.CREATE.>", "$JS.API.STREAM.UPDATE.>"]} } },
+		{user: admin, password: secret}] } }`
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	users, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := testnats.Start(t, func(o *server.Options) { o.Accounts, o.Users = users.Accounts, users.Users })
+	host := fmt.Sprint("@127.0.0.1:", n.Options.Port)
+	_, js := direct(t, "nats://admin:secret"+host)
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "sse", Subjects: []string{"sse", "sse.>"}, AllowDirect: true, AllowRollup: true,
+		RePublish: &jetstream.RePublish{Source: ">", Destination: "sse-live.>"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	r := join(t, "nats://app:secret"+host).ready(t)
+	c := r.client(t, "")
+	r.publish(t, "", 1)
+	r.publish(t, "", 2)
+	want(t, c.until(t, 2), "data:1", "data:2")
+	await(t, "a line about batches", func() bool { return r.log.has("takes no batches") == 1 })
+}
+
 func TestNoPasswordIsLogged(t *testing.T) {
 	t.Parallel()
 	n := testnats.Start(t, func(o *server.Options) { o.Username, o.Password = "user", "right-secret" })

@@ -207,6 +207,7 @@ func (s *session) watch(ctx context.Context) error {
 			if err := s.check(ctx); err != nil {
 				return fmt.Errorf("look at it: %w", err)
 			}
+			s.stream = s.allowBatches(ctx, s.stream)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -148,7 +148,7 @@ func (s *session) listen(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if err := s.hand(got); err != nil {
+			if err := s.hand(ctx, got); err != nil {
 				return err
 			}
 		case <-ctx.Done():
@@ -158,11 +158,14 @@ func (s *session) listen(ctx context.Context) error {
 }
 
 // hand gives a message that came to the hub.
-func (s *session) hand(m received) error {
+func (s *session) hand(ctx context.Context, m received) error {
 	switch m.subject {
 	case s.fenceSubject():
 		if string(m.Data) == s.id { // otherwise another replica's
-			s.fences <- m.number
+			select {
+			case s.fences <- m.number:
+			case <-ctx.Done(): // nobody waits for it
+			}
 		}
 		return nil
 	case s.epochSubject():
