@@ -70,14 +70,14 @@ type Replica struct {
 	at        uint64             // the number of the newest message that came
 	stamp     time.Time          // when that message was stored, if it is known
 
-	mu         sync.Mutex
-	problem    string                  // why the stream is not followed, or empty
-	told       map[string]bool         // problems that were logged since all was well
-	lost       context.CancelCauseFunc // ends the session
-	reconnects uint64                  // how often the connection was lost before the session
-	batches    bool                    // the stream takes batches
-	stopping   context.Context         // ends when the replica is to stop
-	stop       context.CancelFunc
+	mu       sync.Mutex
+	problem  string                  // why the stream is not followed, or empty
+	told     map[string]bool         // problems that were logged since all was well
+	lost     context.CancelCauseFunc // ends the session
+	followed uint64                  // the session's connection
+	batches  bool                    // the stream takes batches
+	stopping context.Context         // ends when the replica is to stop
+	stop     context.CancelFunc
 }
 
 // ValidURL reports whether servers are addresses of NATS servers, separated by commas.
@@ -176,11 +176,15 @@ func (r *Replica) Ready() error {
 	switch {
 	case r.problem != "":
 		return errors.New(r.problem)
-	case !r.nc.IsConnected(), r.nc.Stats().Reconnects != r.reconnects: // the session ends in a moment
+	case !r.nc.IsConnected(), r.connections() != r.followed: // the session ends in a moment
 		return errors.New("the connection to NATS is lost")
 	}
 	return nil
 }
+
+// connections returns a number that is another one after each time that the connection to NATS was lost. It is so before
+// the first message comes over the new connection. NATS may be another one by then, or have lost messages.
+func (r *Replica) connections() uint64 { return r.nc.Stats().Reconnects }
 
 // interrupt ends the session.
 func (r *Replica) interrupt(why error) {

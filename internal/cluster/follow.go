@@ -73,6 +73,7 @@ func (r *Replica) setProblem(problem string) {
 // session is one time of following the stream, until something goes wrong.
 type session struct {
 	*Replica
+	connection uint64 // all that the session knows came over this one
 	stream     jetstream.Stream
 	inbox      chan *nats.Msg // what comes live, in order
 	fences     chan uint64    // numbers of the fences that came
@@ -86,7 +87,14 @@ func (r *Replica) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.mu.Lock()
-	r.lost, r.reconnects = cancel, r.nc.Stats().Reconnects
+	r.lost = cancel // from here on, a lost connection ends the session
+	r.mu.Unlock()
+	if !r.nc.IsConnected() {
+		return context.Canceled // it is known to be lost
+	}
+	connection := r.connections()
+	r.mu.Lock()
+	r.followed = connection
 	r.mu.Unlock()
 	defer r.events.UnloadAll() // while nothing comes, nothing may overtake what did not come
 
@@ -99,6 +107,7 @@ func (r *Replica) follow(ctx context.Context) error {
 	}
 	s := &session{
 		Replica:    r,
+		connection: connection,
 		stream:     stream,
 		inbox:      make(chan *nats.Msg, maxInbox),
 		fences:     make(chan uint64, 1),

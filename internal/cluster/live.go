@@ -144,6 +144,9 @@ func (s *session) listen(ctx context.Context) error {
 	for {
 		select {
 		case m := <-s.inbox:
+			if s.connection != s.connections() {
+				return context.Canceled
+			}
 			got, err := receive(m)
 			if err != nil {
 				return err

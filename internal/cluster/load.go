@@ -106,6 +106,15 @@ func (s *session) fence(ctx context.Context) (number uint64, err error) {
 	}
 }
 
+// read is Replica.read over the session's connection.
+func (s *session) read(ctx context.Context, what request) (messages []received, pending uint64, err error) {
+	messages, pending, err = s.Replica.read(ctx, what)
+	if s.connection != s.connections() {
+		return nil, 0, context.Canceled
+	}
+	return messages, pending, err
+}
+
 // job is what is to be fetched for a key.
 type job struct {
 	key     string

@@ -267,7 +267,7 @@ func TestStreamOfAVersionWithoutTopicsIsUpgraded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c := s.CachedInfo().Config; c.MaxMsgs != -1 || c.MaxMsgsPerSubject != 51 || !slices.Equal(c.Subjects, []string{"sse", "sse.>"}) {
+	if c := s.CachedInfo().Config; c.MaxMsgs != -1 || c.MaxMsgsPerSubject != 52 || !slices.Equal(c.Subjects, []string{"sse", "sse.>"}) {
 		t.Errorf("the stream is %+v", c)
 	}
 	if r.log.has("was changed for replicas") != 1 {

@@ -287,13 +287,13 @@ func (k *histories) lose(topic *history, number uint64) {
 // dropAllUpTo loses the messages of all topics up to that number, and returns how many there were.
 func (k *histories) dropAllUpTo(number uint64) int {
 	k.floor = max(k.floor, number)
-	if k.isKey != nil && number > k.other.gone { // some of them may be of topics that are not here
-		k.losses++
-		k.other.gone, k.other.unknown, k.other.losses = number, number, k.losses
-	}
 	before := k.kept
 	for m := k.oldest(); m != nil && m.number <= number; m = k.oldest() {
 		k.drop(m.history)
+	}
+	if k.isKey != nil && number > k.other.gone { // some of them may be of topics that are not here
+		k.losses++
+		k.other.gone, k.other.unknown, k.other.losses = number, number, k.losses
 	}
 	return before - k.kept
 }
