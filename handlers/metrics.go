@@ -26,7 +26,7 @@ func Metrics(events *hub.Hub, more []prometheus.Collector) gin.HandlerFunc {
 		}, func() float64 { return float64(events.Stats().Delivered) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "gin_sse_messages_published_total",
-			Help: "Messages published, to any topic.",
+			Help: "Messages published. With NATS, those to topics that clients of this replica follow.",
 		}, func() float64 { return float64(events.Stats().Published) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "gin_sse_topics",

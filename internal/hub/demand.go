@@ -19,11 +19,15 @@ import (
 // begun then reaches it even if it asked for no id.
 const loadWait = 2 * time.Second
 
+// maxIdle is how many keys that nobody follows are kept. Beyond that, a key goes with its last subscriber.
+const maxIdle = 10_000
+
 // Need is a key that is followed. Every time that a key must be loaded, it is another Need.
 type Need struct {
 	Key   string
 	Known bool // the hub still has what was loaded of it before
 	state needState
+	given bool          // Wanted has returned the key
 	idle  time.Duration // since when nobody follows it, if it is loaded
 }
 
@@ -38,11 +42,13 @@ const (
 
 // demand is which keys are followed or loaded. The hub's lock guards it.
 type demand struct {
-	changed  chan struct{} // has a value when something is wanted
-	needs    map[string]*Need
-	wanted   []*Need         // some may be wanted no longer
-	dropped  map[string]bool // keys, since the last Forget
-	answered bool            // keys are loaded within a moment, as far as the hub knows
+	changed  chan struct{}    // has a value when something is wanted
+	needs    map[string]*Need // by key
+	wanted   map[string]*Need // those that Wanted will return
+	idle     int              // how many are idle
+	dropped  map[string]bool  // keys that Wanted had returned, since the last Forget
+	sweep    bool             // a wildcard was dropped, and topics below it may be left
+	answered bool             // keys are loaded within a moment, as far as the hub knows
 }
 
 // OnDemand makes the hub expect the messages of followed topics alone. It must be called before the first subscriber
@@ -50,7 +56,7 @@ type demand struct {
 func (h *Hub) OnDemand() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.demand = &demand{changed: make(chan struct{}, 1), needs: map[string]*Need{}, dropped: map[string]bool{}}
+	h.demand = &demand{changed: make(chan struct{}, 1), needs: map[string]*Need{}, wanted: map[string]*Need{}, dropped: map[string]bool{}}
 	return h.demand.changed
 }
 
@@ -59,12 +65,10 @@ func (h *Hub) Wanted() (needs []*Need) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, n := range h.demand.wanted {
-		if h.demand.needs[n.Key] == n {
-			n.state = loading
-			needs = append(needs, n)
-		}
+		n.state, n.given = loading, true
+		needs = append(needs, n)
 	}
-	h.demand.wanted = nil
+	h.demand.wanted = map[string]*Need{} // a map never shrinks
 	return needs
 }
 
@@ -75,11 +79,12 @@ func (d *demand) join(c *chain, key string) {
 	}
 	n := d.needs[key]
 	if n == nil {
-		n = d.want(key, false)
+		n = d.want(&Need{Key: strings.Clone(key)}) // a chain's names are much longer
 	}
 	switch n.state {
 	case idle:
 		n.state = loaded
+		d.idle--
 	case wanted, loading:
 		c.lack()
 	}
@@ -91,23 +96,25 @@ func (h *Hub) leaveKey(key string) {
 		return
 	}
 	n := h.demand.needs[key]
-	if n.state == loaded {
+	if n.state == loaded && h.demand.idle < maxIdle {
 		n.state, n.idle = idle, h.now()
+		h.demand.idle++
 		return
 	}
-	h.drop(key) // what was loaded so far has holes
+	h.drop(n)
 }
 
-func (d *demand) want(key string, known bool) *Need {
-	n := &Need{Key: strings.Clone(key), Known: known} // a chain's names are much longer
-	d.needs[n.Key] = n
-	d.wanted = append(d.wanted, n)
+func (d *demand) want(n *Need) *Need {
+	d.needs[n.Key], d.wanted[n.Key] = n, n
 	select {
 	case d.changed <- struct{}{}:
 	default: // it has a value
 	}
 	return n
 }
+
+// again returns what is needed if a key must be loaded again.
+func (n *Need) again(known bool) *Need { return &Need{Key: n.Key, Known: known, given: n.given} }
 
 // Kept is what a log has of a topic. For a topic that was loaded before, that is what came since.
 type Kept struct {
@@ -224,7 +231,7 @@ func (h *Hub) unloadAll() {
 	}
 	for _, n := range needs {
 		if n.state == loading {
-			h.demand.want(n.Key, n.Known)
+			h.demand.want(n.again(n.Known))
 			continue
 		}
 		h.unload(n)
@@ -234,9 +241,9 @@ func (h *Hub) unloadAll() {
 func (h *Hub) unload(n *Need) {
 	switch n.state {
 	case idle:
-		h.drop(n.Key)
+		h.drop(n)
 	case loaded:
-		h.demand.want(n.Key, true)
+		h.demand.want(n.again(true))
 		for _, f := range h.topics[n.Key].chains {
 			h.flush(f.chain) // a subscriber that comes while the chain waits must not get these messages from it
 			f.chain.lack()
@@ -257,36 +264,43 @@ func (c *chain) lack() {
 func (h *Hub) Forget(idleFor time.Duration) (keys []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for key, n := range h.demand.needs {
+	for _, n := range h.demand.needs {
 		if n.state == idle && h.now()-n.idle >= idleFor {
-			h.drop(key)
+			h.drop(n)
 		}
 	}
-	wildcard := false
 	for key := range h.demand.dropped {
-		wildcard = wildcard || isWildcard(key)
 		if h.demand.needs[key] == nil {
 			keys = append(keys, key)
 		}
 	}
-	h.demand.dropped = map[string]bool{} // a map never shrinks
-	if !wildcard {
-		return keys
-	}
-	for key := range h.histories.topics {
-		if !h.needs(key) {
-			h.histories.forget(key)
+	h.demand.dropped = map[string]bool{}
+	if h.demand.sweep {
+		h.demand.sweep = false
+		for key := range h.histories.topics {
+			if !h.needs(key) {
+				h.histories.forget(key)
+			}
 		}
 	}
 	return keys
 }
 
 // drop gives up a key. What is kept of the topics below a wildcard stays until the next Forget.
-func (h *Hub) drop(key string) {
-	delete(h.demand.needs, key)
-	h.demand.dropped[key] = true
-	if !isWildcard(key) && !h.needs(key) {
-		h.histories.forget(key)
+func (h *Hub) drop(n *Need) {
+	d := h.demand
+	delete(d.needs, n.Key)
+	delete(d.wanted, n.Key)
+	if n.state == idle {
+		d.idle--
+	}
+	if n.given {
+		d.dropped[n.Key] = true
+	}
+	if isWildcard(n.Key) {
+		d.sweep = true
+	} else if !h.needs(n.Key) {
+		h.histories.forget(n.Key)
 	}
 }
 

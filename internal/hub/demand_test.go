@@ -311,3 +311,28 @@ func TestLossesThatALogTellsOfAreGapsOfTopicsThatAreLoadedLater(t *testing.T) {
 	expect(t, behind, "start, from 6, 9")
 	expect(t, wildcard, "start, from 3, gap 5 null")
 }
+
+func TestTopicsThatComeAndGoTakeABoundedAmountOfMemory(t *testing.T) {
+	t.Parallel()
+	h := onDemand(t, roomy)
+	for i := range 1000 { // while the log is away
+		briefly(t, h, "", fmt.Sprint("a/", i), fmt.Sprint("b/", i, "/*")).Close()
+	}
+	if d := h.demand; len(d.needs)+len(d.wanted)+len(d.dropped) > 0 {
+		t.Errorf("%d needs, %d wanted and %d dropped keys are left of clients that are gone", len(d.needs), len(d.wanted), len(d.dropped))
+	}
+	for i := range maxIdle + 100 {
+		s := briefly(t, h, "", fmt.Sprint("a/", i))
+		h.Loaded(0, h.Wanted()...)
+		s.Close()
+	}
+	if n := len(h.demand.needs); n != maxIdle {
+		t.Errorf("%d topics are kept that nobody follows, want %d", n, maxIdle)
+	}
+	if keys := h.Forget(time.Hour); len(keys) != 100 {
+		t.Errorf("%d keys are dropped, want 100", len(keys))
+	}
+	if keys := h.Forget(0); len(keys) != maxIdle || h.demand.idle != 0 {
+		t.Errorf("%d keys are dropped, want %d; %d are idle", len(keys), maxIdle, h.demand.idle)
+	}
+}

@@ -128,10 +128,10 @@ func (h *Hub) Begin(epoch string, last, seen uint64) {
 	}
 }
 
-// Append keeps a message and sends it to all subscribers of its topic, at once or within 40 ms of the message
-// before. A message whose number is not above the last one is ignored; on demand, one that came before or that nobody
-// follows. A message on a topic that has ended opens the
-// topic again. The error is about data that is not JSON, or ErrClosed. Append waits for no subscriber.
+// Append keeps a message and sends it to all subscribers of its topic, at once or within 40 ms of the message before. A
+// message whose number is not above the last one is ignored; on demand, one that came before, or that nobody follows.
+// A message on a topic that has ended opens the topic again. The error is about data that is not JSON, or ErrClosed.
+// Append waits for no subscriber.
 func (h *Hub) Append(m Message) error {
 	var frame []byte
 	if !m.endsSilently() {

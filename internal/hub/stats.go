@@ -11,7 +11,7 @@ import (
 type Stats struct {
 	Subscribers int64  // now
 	Delivered   uint64 // events handed over so far; an event counts once for each subscriber
-	Published   uint64 // messages so far
+	Published   uint64 // messages that were appended so far
 	Kept        int    // messages in the histories
 }
 
