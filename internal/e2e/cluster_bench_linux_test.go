@@ -232,35 +232,6 @@ func BenchmarkSyncInterval(b *testing.B) {
 	}
 }
 
-// BenchmarkReplicaBesideClientsOfAnother measures what a replica costs with 50 messages a second while another one has
-// clients. Run it for some hundred messages: -benchtime 500x.
-func BenchmarkReplicaBesideClientsOfAnother(b *testing.B) {
-	for _, clients := range []int{0, 100, 1000} {
-		b.Run(fmt.Sprint(clients), func(b *testing.B) {
-			n := startNATS(b)
-			busy, idle := startReplica(b, n).ready(), startReplica(b, n).ready()
-			var listening sync.WaitGroup
-			for range clients {
-				stream := busy.get("/sse").Body
-				listening.Go(func() { _, _ = io.Copy(io.Discard, stream) })
-			}
-			pace := time.NewTicker(20 * time.Millisecond)
-			before, begin := idle.cpu(), busy.cpu()
-			for b.Loop() {
-				<-pace.C
-				publishBench(b, busy.url+"/sse", `{"message":"hello"}`)
-			}
-			pace.Stop()
-			b.ReportMetric(float64((idle.cpu()-before).Microseconds())/float64(b.N), "idle-µs-CPU/message")
-			b.ReportMetric(float64((busy.cpu()-begin).Microseconds())/float64(b.N), "busy-µs-CPU/message")
-			b.ReportMetric(idle.memory(), "idle-MB")
-			b.ReportMetric(busy.memory(), "busy-MB")
-			busy.stop(os.Interrupt)
-			listening.Wait()
-		})
-	}
-}
-
 // cpu is the time that the server has used so far.
 func (a *app) cpu() time.Duration {
 	a.t.Helper()
