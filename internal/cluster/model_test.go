@@ -242,7 +242,9 @@ func (c *follower) skip(topic string, to int) {
 		if c.m.all[i].topic != topic || !c.missing(i) {
 			continue
 		}
-		c.lost[i] = c.lost[i]
+		if _, known := c.lost[i]; !known {
+			c.lost[i] = false
+		}
 		if c.m.isKept(i) {
 			c.m.t.Errorf("%q on replica %d: message %d is missing, though it is kept", c.names, c.replica, i)
 		}
