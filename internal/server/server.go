@@ -62,8 +62,9 @@ func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Hand
 			// A stream's own deadline cannot end it while the whole connection is stuck, so this closes the
 			// connection. It takes up to twice as long, because the write that fills the last buffer succeeds.
 			WriteByteTimeout: 5 * time.Second,
-			// A silent client gets a ping, even in the middle of a request, and is cut off unless it answers.
-			SendPingTimeout: 15 * time.Second,
+			// A silent client gets a ping, even in the middle of a request, and is cut off unless it answers. A client
+			// that reads a stream is silent, and a ping costs as much CPU as five events.
+			SendPingTimeout: 30 * time.Second,
 			PingTimeout:     15 * time.Second,
 		},
 		BaseContext: func(net.Listener) context.Context { return streams.Context() },

@@ -326,7 +326,7 @@ func TestUnreadHTTP2StreamIsCutOffAndItsNeighbourOnTheConnectionGoesOn(t *testin
 	})
 }
 
-// A client whose machine is gone answers no PING. Without ticks, nothing but that tells.
+// A client whose machine is gone answers no ping.
 func TestHTTP2ClientThatVanishesIsCutOffWithItsStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		port, stop := serving(t, streams(), func() {})
@@ -336,7 +336,7 @@ func TestHTTP2ClientThatVanishesIsCutOffWithItsStreams(t *testing.T) {
 		go func() {
 			_, _ = io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x03\x01\x05\x00\x00\x00\x01\x82\x86\x84")
 		}()
-		if sent, _ := io.ReadAll(conn); !bytes.Contains(sent, []byte("hello")) || time.Since(begin) > 35*time.Second {
+		if sent, _ := io.ReadAll(conn); !bytes.Contains(sent, []byte("hello")) || time.Since(begin) > 50*time.Second {
 			t.Errorf("it is cut off after %v, and %q", time.Since(begin), sent)
 		}
 		conn.Close()
@@ -547,7 +547,7 @@ func TestRequestThatDoesNotArriveInTimeIsCutOff(t *testing.T) {
 				begin := time.Now()
 				go func() { _, _ = io.WriteString(conn, begun) }()
 				_, _ = io.Copy(io.Discard, conn)
-				if took := time.Since(begin); took > 35*time.Second {
+				if took := time.Since(begin); took > 50*time.Second {
 					t.Errorf("it is cut off after %v", took)
 				}
 				conn.Close()
