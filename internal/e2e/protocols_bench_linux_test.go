@@ -1,12 +1,14 @@
 package e2e
 
 import (
+	"bufio"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,7 +27,7 @@ import (
 // It takes nine minutes. In 30 s each client on HTTP/2 gets a ping, which is part of the cost.
 //
 // Over "h2c,shared", which is HTTP/2 without TLS, 100 clients share a connection, as behind a proxy. A client of
-// "http2+tls,page" has loaded the page over its connection before.
+// "page" has loaded the page over its connection before.
 //
 //	cpu-µs/event       user and system time of the server's process for one event to one client
 //	cpu-µs/open        the same for opening a stream, with the client's own connection and the page, if any
@@ -63,6 +65,17 @@ func BenchmarkProtocols(b *testing.B) {
 			return func(client int) io.ReadCloser {
 				return openHTTP1(b, client, browserHeader(), func() (net.Conn, error) {
 					return tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", address, encryption)
+				})
+			}
+		}},
+		{"http1+tls,page", encrypted, func(b *testing.B, address string) func(int) io.ReadCloser {
+			return func(client int) io.ReadCloser {
+				return openHTTP1(b, client, browserHeader(), func() (net.Conn, error) {
+					conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", address, encryption)
+					if err == nil {
+						loadPage(b, conn)
+					}
+					return conn, err
 				})
 			}
 		}},
@@ -201,6 +214,26 @@ func openHTTP2(b *testing.B, server string, encryption *tls.Config, streams int,
 			}
 		}
 		return get("/sse", browserHeader())
+	}
+}
+
+// loadPage requests the files of a page over a connection that speaks HTTP/1.1.
+func loadPage(b *testing.B, conn net.Conn) {
+	b.Helper()
+	answers := bufio.NewReader(conn)
+	for _, file := range pageFiles {
+		request := &http.Request{Method: http.MethodGet, Host: "localhost", URL: &url.URL{Path: file.path}, Header: file.header()}
+		if err := request.Write(conn); err != nil {
+			b.Fatal(err)
+		}
+		response, err := http.ReadResponse(answers, request)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK {
+			b.Fatalf("%s: %s: %v", file.path, response.Status, err)
+		}
+		response.Body.Close()
 	}
 }
 

@@ -55,7 +55,7 @@ func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Hand
 			// The browsers behind a proxy share its connection, and a stream does not end. Some proxies do not
 			// open another connection when this one is full: their clients would wait forever.
 			MaxConcurrentStreams: 1000,
-			// Remember no headers of answers, where 0 would mean the default. That saves 5 KB for each browser that has
+			// Remember no headers of answers, where 0 would mean the default. That saves 6 KB for each browser that has
 			// loaded the page, and costs 170 bytes for each answer. MaxDecoderHeaderTableSize would save as much, but
 			// break connections: a client sends its first requests before it can know of it.
 			MaxEncoderHeaderTableSize: 1,
