@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,12 +42,8 @@ func BenchmarkFanout(b *testing.B) {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			var base, own *cost
 			b.Run("server=net-http", func(b *testing.B) {
-				program := filepath.Join(b.TempDir(), "baseline")
-				if out, err := exec.Command("go", "build", "-o", program, "./testdata/baseline").CombinedOutput(); err != nil {
-					b.Fatalf("build the baseline: %v\n%s", err, out)
-				}
 				cmd := command(b)
-				cmd.Path = program
+				cmd.Path = compile(b, "./testdata/baseline")
 				base = fanOut(b, startCommand(b, cmd), clients)
 			})
 			b.Run("server=gin-sse", func(b *testing.B) {
@@ -59,6 +56,18 @@ func BenchmarkFanout(b *testing.B) {
 			})
 		})
 	}
+}
+
+// compile returns the program that is made of a package.
+func compile(b *testing.B, folder string, flags ...string) (program string) {
+	b.Helper()
+	program = filepath.Join(b.TempDir(), filepath.Base(folder))
+	cmd := exec.Command("go", append(append([]string{"build", "-o", program}, flags...), ".")...)
+	cmd.Dir = folder
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("%s in %s: %v\n%s", cmd, folder, err, out)
+	}
+	return program
 }
 
 // BenchmarkChurn holds 15,000 clients and replaces 25 of them after each event, a tenth of them in a
@@ -152,28 +161,16 @@ type cost struct{ cpu, memory, spread float64 }
 func fanOut(b *testing.B, server *app, clients int) *cost {
 	pid := server.cmd.Process.Pid
 	before := resident(b, pid)
-	f := &fan{clients: clients, seen: map[string][]time.Time{}, ticks: make(chan []time.Time, 100)}
+	f := newFan(clients)
 	defer f.close()
-	for range clients {
-		f.connect(b, net.JoinHostPort("127.0.0.1", server.port))
+	for i := range clients {
+		f.follow(openHTTP1(b, i, http.Header{}, func() (net.Conn, error) {
+			return net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", server.port), patience)
+		}))
 	}
-	for range 3 { // connecting is over, and what it left behind is settled
-		f.tick(b)
-	}
-
-	var spreads []time.Duration
-	busy := cpuTime(b, pid)
-	for b.Loop() {
-		at := f.tick(b) // in order
-		spreads = append(spreads, at[clients*99/100].Sub(at[0]))
-	}
-	busy = cpuTime(b, pid) - busy
-	slices.Sort(spreads)
-	c := &cost{
-		cpu:    float64(busy.Nanoseconds()) / 1e3 / float64(clients*len(spreads)),
-		memory: float64(resident(b, pid)-before) / float64(clients),
-		spread: float64(spreads[len(spreads)/2].Microseconds()) / 1e3,
-	}
+	c := &cost{}
+	c.cpu, c.spread = f.measure(b, pid)
+	c.memory = float64(resident(b, pid)-before) / float64(clients)
 	b.ReportMetric(0, "ns/op") // it is the clock's second
 	b.ReportMetric(c.cpu, "cpu-µs/event")
 	b.ReportMetric(c.memory, "B/client")
@@ -181,10 +178,31 @@ func fanOut(b *testing.B, server *app, clients int) *cost {
 	return c
 }
 
+// openHTTP1 opens a stream on a connection of its own.
+func openHTTP1(b *testing.B, client int, header http.Header, dial func() (net.Conn, error)) io.ReadCloser {
+	b.Helper()
+	conn, err := dial()
+	if err != nil {
+		b.Fatalf("client %d cannot connect (this process and the server each need as many descriptors, see ulimit -n): %v", client+1, err)
+	}
+	request := &http.Request{Method: http.MethodGet, Host: "localhost", URL: &url.URL{Path: "/sse"}, Header: header}
+	if err := request.Write(conn); err != nil {
+		b.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReaderSize(conn, 1024), request)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{response.Body, conn}
+}
+
 // fan is many clients that get the same events.
 type fan struct {
 	clients int
-	conns   []net.Conn
+	streams []io.Closer
 	readers sync.WaitGroup
 
 	mu    sync.Mutex
@@ -192,35 +210,43 @@ type fan struct {
 	ticks chan []time.Time       // events that all clients got
 }
 
-func (f *fan) connect(b *testing.B, address string) {
-	b.Helper()
-	conn, err := net.DialTimeout("tcp", address, patience)
-	if err != nil {
-		b.Fatalf("client %d of %d cannot connect (this process and the server each need as many descriptors, see ulimit -n): %v", len(f.conns)+1, f.clients, err)
-	}
-	f.conns = append(f.conns, conn)
-	if _, err := fmt.Fprintf(conn, "GET /sse HTTP/1.1\r\nHost: %s\r\n\r\n", address); err != nil {
-		b.Fatal(err)
-	}
-	f.readers.Go(func() { f.read(conn) })
+func newFan(clients int) *fan {
+	return &fan{clients: clients, seen: map[string][]time.Time{}, ticks: make(chan []time.Time, 100)}
 }
 
-// read ends with the connection; if that is too early, tick finds out.
-func (f *fan) read(conn net.Conn) {
-	response, err := http.ReadResponse(bufio.NewReaderSize(conn, 1024), nil)
-	if err != nil || response.StatusCode != http.StatusOK {
-		return
-	}
-	lines := bufio.NewReaderSize(response.Body, 256)
-	for {
-		line, err := lines.ReadSlice('\n')
-		if err != nil {
-			return
+// follow reads a stream until it ends; if that is too early, tick finds out.
+func (f *fan) follow(stream io.ReadCloser) {
+	f.streams = append(f.streams, stream)
+	f.readers.Go(func() {
+		lines := bufio.NewReaderSize(stream, 256)
+		for {
+			line, err := lines.ReadSlice('\n')
+			if err != nil {
+				return
+			}
+			if strings.Contains(string(line), "Server Time") {
+				f.got(string(line))
+			}
 		}
-		if strings.Contains(string(line), "Server Time") {
-			f.got(string(line))
-		}
+	})
+}
+
+// measure returns what an event to one client costs the process pid, in µs of CPU, and by how many ms 99 % of the
+// clients have it later than the first.
+func (f *fan) measure(b *testing.B, pid int) (cpu, spread float64) {
+	b.Helper()
+	for range 3 { // connecting is over, and what it left behind is settled
+		f.tick(b)
 	}
+	var spreads []time.Duration
+	busy := cpuTime(b, pid)
+	for b.Loop() {
+		at := f.tick(b) // in order
+		spreads = append(spreads, at[f.clients*99/100].Sub(at[0]))
+	}
+	busy = cpuTime(b, pid) - busy
+	slices.Sort(spreads)
+	return float64(busy.Nanoseconds()) / 1e3 / float64(f.clients*len(spreads)), float64(spreads[len(spreads)/2].Microseconds()) / 1e3
 }
 
 func (f *fan) got(event string) {
@@ -230,6 +256,16 @@ func (f *fan) got(event string) {
 	if len(f.seen[event]) == f.clients {
 		f.ticks <- f.seen[event]
 	}
+}
+
+// received is how many events the clients got so far, all together.
+func (f *fan) received() (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, at := range f.seen {
+		n += len(at)
+	}
+	return n
 }
 
 // tick waits until every client has the next event, and returns when each of them got it.
@@ -245,8 +281,8 @@ func (f *fan) tick(b *testing.B) []time.Time {
 }
 
 func (f *fan) close() {
-	for _, conn := range f.conns {
-		conn.Close()
+	for _, stream := range f.streams {
+		stream.Close()
 	}
 	f.readers.Wait()
 }

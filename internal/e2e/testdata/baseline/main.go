@@ -1,5 +1,6 @@
 // Command baseline is the tutorial's stream written by hand on net/http, for the benchmarks to
-// compare with: no framework, no hub, no middleware, no deadlines, and only what the stream needs.
+// compare with: no framework, no hub, no middleware, no deadlines, and only what the stream and the
+// page need.
 package main
 
 import (
@@ -8,6 +9,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 )
@@ -64,10 +66,18 @@ func main() {
 	b := &broadcast{next: make(chan struct{})}
 	go b.run()
 	http.HandleFunc("GET /sse", b.stream)
+	http.Handle("GET /", http.FileServer(http.Dir("public")))
 	port, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Printf("Server running on http://%s\n", port.Addr())
-	log.Fatal(http.Serve(port, nil))
+	server := &http.Server{Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	if cert := os.Getenv("TLS_CERT_FILE"); cert != "" {
+		log.Fatal(server.ServeTLS(port, cert, os.Getenv("TLS_KEY_FILE")))
+	}
+	log.Fatal(server.Serve(port))
 }
