@@ -1,6 +1,6 @@
 // Package cluster is the log of messages that several replicas of the server share: a stream of NATS
 // JetStream. What one replica publishes reaches the subscribers of all, in one order and with the same
-// ids. Each replica follows the stream into its own hub.
+// ids. Each replica hands to its own hub the messages of the topics that its clients follow.
 //
 // A message in the stream is JSON, on the subject of its topic, with the event's name in the header
 // Event, and the header End: true if it ends its topic. Whatever any program publishes in this form reaches
@@ -169,7 +169,8 @@ func (r *Replica) Close() {
 	}
 }
 
-// Ready returns nil when this replica has all that is in the stream, and otherwise why it may not.
+// Ready returns nil when this replica has all messages that its clients wait for, as far as it knows, and otherwise why
+// it may not.
 func (r *Replica) Ready() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -193,7 +194,7 @@ func (r *Replica) interrupt(why error) {
 	r.lost(why)
 }
 
-// isFollowing reports whether the replica has all that is in the stream, as far as it knows.
+// isFollowing reports whether the replica has all messages that its clients wait for, as far as it knows.
 func (r *Replica) isFollowing() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

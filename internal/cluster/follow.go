@@ -15,10 +15,12 @@ import (
 )
 
 const (
-	// leaderEvery is how often the stream's leader is asked for. If it is lost, the others elect another one no sooner
-	// than after about 3 s. By then a replica must know, because messages of the old leader may not have come.
+	// leaderEvery is how often the stream's leader is asked for. Messages that the old leader stored last may not have
+	// come, and those of the new one come all the same, so clients get a gap if this takes long. After a crash, the next
+	// leader is elected no sooner than after about 3 s.
 	leaderEvery = 500 * time.Millisecond
 	leaderWait  = 1500 * time.Millisecond // for its answer
+	silentFor   = 10 * time.Second        // how long a busy server may not answer
 
 	checkEvery = 5 * time.Second  // how often the stream is looked at
 	settled    = 15 * time.Second // how long a stream that ends before the last message that came may take to catch up
@@ -30,7 +32,7 @@ var (
 	errNewEpoch = errors.New("it lost messages, as another replica found")
 )
 
-// Follow hands the messages of the stream to the hub, those that it has and those to come, until ctx ends. When
+// Follow hands to the hub the messages that it wants, those that the stream has and those to come, until ctx ends. When
 // NATS or the stream goes away, Follow goes on as soon as it is back. Call Follow once.
 func (r *Replica) Follow(ctx context.Context) {
 	defer context.AfterFunc(ctx, r.stop)()
@@ -76,10 +78,13 @@ type session struct {
 	connection uint64 // all that the session knows came over this one
 	stream     jetstream.Stream
 	inbox      chan *nats.Msg // what comes live, in order
+	fencing    sync.Mutex     // one fence is waited for at a time
 	fences     chan uint64    // numbers of the fences that came
-	resumed    uint64         // number of the last message that came before the session
-	perSubject int64          // how many messages the stream keeps for each subject
-	leader     string         // the server that leads the stream, or empty
+	wildcards  chan []*hub.Need
+	sure       uint64 // all messages up to this number came, as the leader was the same one afterwards
+	resumed    uint64 // number of the last message that came before the session
+	perSubject int64  // how many messages the stream keeps for each subject
+	leader     string // the server that leads the stream, or empty
 }
 
 // follow hands messages to the hub until something goes wrong.
@@ -111,6 +116,7 @@ func (r *Replica) follow(ctx context.Context) error {
 		stream:     stream,
 		inbox:      make(chan *nats.Msg, maxInbox),
 		fences:     make(chan uint64, 1),
+		wildcards:  make(chan []*hub.Need),
 		resumed:    r.at,
 		perSubject: stream.CachedInfo().Config.MaxMsgsPerSubject,
 		leader:     leader(stream.CachedInfo()),
@@ -124,7 +130,7 @@ func (r *Replica) follow(ctx context.Context) error {
 	}
 	var parts sync.WaitGroup
 	defer parts.Wait()
-	for _, part := range []func(context.Context) error{s.listen, s.supply, s.watch} {
+	for _, part := range []func(context.Context) error{s.listen, s.supply, s.supplyWildcards, s.watch} {
 		parts.Go(func() { cancel(part(ctx)) })
 	}
 	<-ctx.Done()
@@ -156,6 +162,7 @@ func (s *session) end() {
 		if f.live != nil {
 			s.own = append(s.own, f.live)
 		}
+		f.upTo = min(f.upTo, max(f.fetched, s.sure)) // what came later may be from another leader, and not be all
 	}
 	for _, live := range s.own {
 		_ = live.Unsubscribe() // fails only if the connection is closed
@@ -163,33 +170,67 @@ func (s *session) end() {
 	s.own = nil
 }
 
-// supply loads the keys that the hub wants, until ctx ends.
+// supply loads the keys that the hub wants, until ctx ends. It leaves wildcards to supplyWildcards: they may take long, and
+// no topic should wait for them.
 func (s *session) supply(ctx context.Context) error {
+	needs := s.events.Wanted()
+	s.forgetExcept(needs)
+	if err := s.load(ctx, needs); err != nil {
+		return err
+	}
+	s.setProblem("")
 	sweep := time.NewTicker(max(s.cfg.Linger/10, time.Millisecond))
 	defer sweep.Stop()
-	needs := s.events.Wanted()
-	s.keep(needs)
+	var wildcards []*hub.Need
 	for {
-		if err := s.load(ctx, needs); err != nil {
-			return err
+		var hand chan<- []*hub.Need // nil while there is nothing to hand over
+		if len(wildcards) > 0 {
+			hand = s.wildcards
 		}
-		s.setProblem("")
-		for needs = nil; len(needs) == 0; needs = s.events.Wanted() {
-			select {
-			case <-s.wanted:
-			case <-sweep.C:
-				if err := s.unfollow(); err != nil {
-					return err
+		select {
+		case <-s.wanted:
+			var topics []*hub.Need
+			for _, need := range s.events.Wanted() {
+				if hub.IsWildcard(need.Key) {
+					wildcards = append(wildcards, need)
+				} else {
+					topics = append(topics, need)
 				}
-			case <-ctx.Done():
-				return context.Cause(ctx)
 			}
+			if len(topics) == 0 {
+				continue
+			}
+			if err := s.load(ctx, topics); err != nil {
+				return err
+			}
+		case hand <- wildcards:
+			wildcards = nil
+		case <-sweep.C:
+			if err := s.unfollow(); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 }
 
-// keep forgets the follows of earlier sessions that are no longer needed.
-func (s *session) keep(needs []*hub.Need) {
+// supplyWildcards loads what supply leaves to it, until ctx ends.
+func (s *session) supplyWildcards(ctx context.Context) error {
+	for {
+		select {
+		case needs := <-s.wildcards:
+			if err := s.load(ctx, needs); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// forgetExcept forgets the follows of earlier sessions that are no longer needed.
+func (s *session) forgetExcept(needs []*hub.Need) {
 	s.following.Lock()
 	defer s.following.Unlock()
 	kept := make(map[string]*follow, len(needs))
@@ -203,13 +244,17 @@ func (s *session) keep(needs []*hub.Need) {
 
 // watch looks at the stream until something is wrong with it.
 func (s *session) watch(ctx context.Context) error {
+	answered := time.Now()
 	soon, later := time.NewTicker(leaderEvery), time.NewTicker(checkEvery)
 	defer soon.Stop()
 	defer later.Stop()
 	for {
 		select {
 		case <-soon.C:
-			if err := s.look(ctx); err != nil {
+			switch err := s.look(ctx); {
+			case err == nil:
+				answered = time.Now()
+			case !errors.Is(err, context.DeadlineExceeded) || time.Since(answered) > silentFor:
 				return fmt.Errorf("look at it: %w", err)
 			}
 		case <-later.C:
@@ -239,9 +284,12 @@ func (s *session) look(ctx context.Context) error {
 		return errors.New("it has another leader")
 	case info.State.LastSeq < at:
 		return errFewer
-	case !s.sendsOn(info.Config):
+	case !s.sendsOn(info.Config), info.Config.MaxMsgsPerSubject != s.perSubject:
 		return errors.New("its settings were changed")
 	}
+	s.following.Lock()
+	s.sure = at
+	s.following.Unlock()
 	s.events.See(info.State.LastSeq)
 	if limited(info.Config) {
 		s.lose(firstOf(info) - 1)

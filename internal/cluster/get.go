@@ -25,7 +25,10 @@ type request struct {
 	MaxBytes  int      `json:"max_bytes,omitempty"`
 }
 
-const maxBytes = 1 << 20 // that one answer may have, unless a single message is larger
+const (
+	maxBytes = 1 << 20          // that one answer may have, unless a single message is larger
+	readWait = 10 * time.Second // for an answer, over a slow link or from a busy server
+)
 
 // stored is a message of the stream.
 type stored struct {
@@ -51,7 +54,7 @@ var errGone = errors.New("no such message")
 // get reads a message from the stream's leader. The client library would ask any server, if the stream allows
 // that, and a server that is behind would answer that the message is gone.
 func (r *Replica) get(ctx context.Context, what request) (*stored, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
 	payload, err := json.Marshal(what)
 	if err != nil {
@@ -82,7 +85,7 @@ func (r *Replica) get(ctx context.Context, what request) (*stored, error) {
 // read reads several messages from any server that has the stream (JetStream's direct get, in batches). It may be behind
 // the leader. pending is how many more there are.
 func (r *Replica) read(ctx context.Context, what request) (messages []received, pending uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
 	payload, err := json.Marshal(what)
 	if err != nil {

@@ -33,9 +33,10 @@ type follow struct {
 	live    *nats.Subscription // in this session, or nil
 	loaded  bool               // the hub has all messages, and more come as they are stored
 	upTo    uint64             // the hub has all messages up to this number, even in the next session
+	fetched uint64             // it has those up to this number because they were fetched
 	base    uint64             // the number that stands for the subjects that newest lacks
 	newest  map[string]uint64  // for each subject, the number of the newest message that came or was fetched in this session
-	named   map[string]uint64  // while not loaded: for each subject, the number of the newest message that did not come
+	named   map[string]uint64  // while not loaded: for each subject, the number of the newest message that was named and did not come
 }
 
 // begin prepares the follow for a new session.
@@ -101,6 +102,7 @@ func (f *follow) load(from, fence uint64, fetched map[string]uint64) (lost map[s
 		f.upTo = from - 1
 		return lost
 	}
+	f.fetched = fence
 	for _, number := range f.newest {
 		f.upTo = max(f.upTo, number)
 	}
@@ -231,10 +233,14 @@ func quote(text []byte) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// subscribe makes NATS send the messages of a key, unless it does so already.
-func (s *session) subscribe(need *hub.Need) error {
+// subscribe makes NATS send the messages of a key, unless it does so already. It returns false if nobody needs them any
+// longer.
+func (s *session) subscribe(need *hub.Need) (needed bool, err error) {
 	s.following.Lock()
 	defer s.following.Unlock()
+	if !s.events.Needs(need) {
+		return false, nil
+	}
 	f := s.follows[need.Key]
 	if f == nil {
 		f = &follow{subject: subjectOfKey(s.cfg.Stream, need.Key)}
@@ -244,11 +250,10 @@ func (s *session) subscribe(need *hub.Need) error {
 		f.upTo = 0
 	}
 	if f.live != nil {
-		return nil
+		return true, nil
 	}
-	var err error
 	f.live, err = s.nc.ChanSubscribe(s.liveSubject(f.subject), s.inbox)
-	return err
+	return true, err
 }
 
 // unfollow gives back what keys take that nobody has followed for a while.

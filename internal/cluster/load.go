@@ -21,14 +21,20 @@ const (
 	parallel   = 16   // requests under way
 	piece      = 1000 // messages that are handed to the hub at a time
 	staleWait  = 20 * time.Millisecond
+	behindWait = 10 * time.Second // for a server that is behind to get as far as the fence
 )
 
 // load subscribes to what the hub needs, and hands it what the stream has of that. What the stream has up to the fence
 // is loaded, and what comes after the fence comes live.
 func (s *session) load(ctx context.Context, needs []*hub.Need) error {
+	var followed []*hub.Need
 	for _, need := range needs {
-		if err := s.subscribe(need); err != nil {
+		needed, err := s.subscribe(need)
+		if err != nil {
 			return fmt.Errorf("subscribe to the messages of %q: %w", need.Key, err)
+		}
+		if needed {
+			followed = append(followed, need)
 		}
 	}
 	fence, err := s.fence(ctx)
@@ -36,7 +42,7 @@ func (s *session) load(ctx context.Context, needs []*hub.Need) error {
 		return err
 	}
 	s.events.Loaded(fence)
-	for some := range slices.Chunk(needs, perRequest) {
+	for some := range slices.Chunk(followed, perRequest) {
 		jobs, err := s.jobs(ctx, some, fence)
 		if err != nil {
 			return err
@@ -44,19 +50,25 @@ func (s *session) load(ctx context.Context, needs []*hub.Need) error {
 		if err := s.fetchAll(ctx, jobs, fence); err != nil {
 			return err
 		}
-		if err := s.loaded(some, jobs, fence); err != nil {
+		if err := s.loaded(jobs, fence); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// loaded tells the hub that it has all messages of these keys up to the fence.
-func (s *session) loaded(needs []*hub.Need, jobs []job, fence uint64) error {
+// loaded tells the hub that it has all messages of what was fetched up to the fence.
+func (s *session) loaded(jobs []job, fence uint64) error {
+	var needs []*hub.Need
 	var lost []hub.Kept
 	s.following.Lock()
 	for _, j := range jobs {
-		for subject, number := range s.follows[j.key].load(j.from, fence, j.fetched) {
+		f := s.follows[j.need.Key]
+		if f == nil || !s.events.Needs(j.need) {
+			continue
+		}
+		needs = append(needs, j.need)
+		for subject, number := range f.load(j.from, fence, j.fetched) {
 			if topic, is := topicOf(s.cfg.Stream, subject); is {
 				lost = append(lost, hub.Kept{Key: topic, Lost: number})
 			}
@@ -69,7 +81,8 @@ func (s *session) loaded(needs []*hub.Need, jobs []job, fence uint64) error {
 	s.events.Loaded(fence, needs...)
 	for _, need := range needs {
 		s.following.Lock()
-		hole := !s.follows[need.Key].loaded // even one that was found in between
+		f := s.follows[need.Key]
+		hole := f != nil && !f.loaded // even one that was found in between
 		s.following.Unlock()
 		if hole {
 			s.events.Unload(need.Key)
@@ -82,7 +95,9 @@ func (s *session) loaded(needs []*hub.Need, jobs []job, fence uint64) error {
 // come by then, as far as they come at all. All later ones will, as the leader has got this replica's subscriptions
 // before it got the message.
 func (s *session) fence(ctx context.Context) (number uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	s.fencing.Lock()
+	defer s.fencing.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
 	m := nats.NewMsg(s.fenceSubject())
 	m.Data = []byte(s.id)
@@ -117,7 +132,7 @@ func (s *session) read(ctx context.Context, what request) (messages []received, 
 
 // job is what is to be fetched for a key.
 type job struct {
-	key     string
+	need    *hub.Need
 	subject string
 	from    uint64            // number
 	newest  uint64            // number of the last message on the subject
@@ -130,13 +145,18 @@ func (s *session) jobs(ctx context.Context, needs []*hub.Need, fence uint64) (jo
 	var subjects []string
 	for _, need := range needs {
 		f := s.follows[need.Key]
-		jobs = append(jobs, job{key: need.Key, subject: f.subject, from: f.upTo + 1, fetched: map[string]uint64{}})
+		if f == nil { // nobody needs it any longer
+			continue
+		}
+		jobs = append(jobs, job{need: need, subject: f.subject, from: f.upTo + 1, fetched: map[string]uint64{}})
 		if !strings.HasSuffix(f.subject, ">") {
 			subjects = append(subjects, f.subject)
 		}
 	}
 	s.following.Unlock()
-	newest, err := s.newest(ctx, subjects, fence)
+	ahead, cancel := context.WithTimeout(ctx, behindWait)
+	defer cancel()
+	newest, err := s.newest(ahead, subjects, fence)
 	if err != nil {
 		return nil, err
 	}
@@ -249,12 +269,12 @@ func (s *session) fetch(ctx context.Context, j job, fence uint64, pieces chan<- 
 		}
 	}
 	if lost := s.lostBefore(j); lost > 0 {
-		if err := hand(hub.Kept{Key: j.key, Lost: lost}); err != nil {
+		if err := hand(hub.Kept{Key: j.need.Key, Lost: lost}); err != nil {
 			return err
 		}
 	}
 	first, count := map[string]uint64{}, map[string]int64{}
-	for from, done := j.from, j.newest < j.from; !done; {
+	for from, done := j.from, j.newest < j.from; !done && s.events.Needs(j.need); {
 		messages, pending, err := s.read(ctx, request{Seq: from, NextFor: j.subject, Batch: perRequest, MaxBytes: maxBytes})
 		if err != nil {
 			return err
@@ -269,7 +289,7 @@ func (s *session) fetch(ctx context.Context, j job, fence uint64, pieces chan<- 
 			if count[m.subject]++; count[m.subject] == 1 {
 				first[m.subject] = m.number
 			}
-			if message, is := s.message(m); is && slices.Contains(slices.Collect(hub.Keys(message.Topic)), j.key) {
+			if message, is := s.message(m); is && slices.Contains(slices.Collect(hub.Keys(message.Topic)), j.need.Key) {
 				kept[message.Topic] = append(kept[message.Topic], message)
 			}
 		}
@@ -279,8 +299,8 @@ func (s *session) fetch(ctx context.Context, j job, fence uint64, pieces chan<- 
 			}
 		}
 		done = done || from > j.newest
-		if !done && pending == 0 { // the server that was asked is behind
-			if err := wait(ctx, staleWait); err != nil {
+		if !done && pending == 0 {
+			if done, err = s.isGone(ctx, j.subject, from, fence); err != nil {
 				return err
 			}
 		}
@@ -296,6 +316,19 @@ func (s *session) fetch(ctx context.Context, j job, fence uint64, pieces chan<- 
 		}
 	}
 	return nil
+}
+
+// isGone reports whether the stream has no more messages on a subject from that number up to the fence: they were removed
+// meanwhile. If it has, the server that was asked was behind, and isGone waits for it a little.
+func (s *session) isGone(ctx context.Context, subject string, from, fence uint64) (bool, error) {
+	m, err := s.get(ctx, request{Seq: from, NextFor: subject})
+	switch {
+	case errors.Is(err, errGone), err == nil && m.Sequence > fence:
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	return false, wait(ctx, staleWait)
 }
 
 // lostBefore returns up to which number messages were removed between this session and the one before, or 0. Of a key

@@ -32,7 +32,9 @@ func (s *Subscriber) missed(size int) (frames [][]byte, events int, err error) {
 		events++
 	}
 	switch {
-	case s.chain.missing > 0 && !h.closed:
+	case s.chain.missing > 0 && h.closed:
+		return nil, 0, ErrClosed // a message that came live must not overtake those still to be loaded
+	case s.chain.missing > 0:
 		s.attach()
 		return nil, 0, nil
 	case s.epoch == 0 && s.after == "" && h.begins > 0:
@@ -65,7 +67,9 @@ func (s *Subscriber) missed(size int) (frames [][]byte, events int, err error) {
 		add(frame)
 		s.cursor = number
 	}
-	if s.cursor = max(s.cursor, r.reach-1); r.reach < r.limit {
+	s.cursor = max(s.cursor, r.reach-1)
+	s.chain.last = max(s.chain.last, min(s.cursor, h.last)) // a message that comes late is behind this subscriber, too
+	if r.reach < r.limit {
 		s.passed = r.passed(s.cursor)
 		return frames, events, nil
 	}
@@ -112,7 +116,7 @@ func (h *Hub) newReader(s *Subscriber) *reader {
 		t := h.histories.of(f.topic.key)
 		r.histories = append(r.histories, t)
 		r.lists = append(r.lists, after(t.messages, s.cursor))
-		r.wildcard = r.wildcard || isWildcard(f.topic.key)
+		r.wildcard = r.wildcard || IsWildcard(f.topic.key)
 	}
 	if r.wildcard {
 		r.lists = [][]*message{after(h.histories.all, s.cursor)}

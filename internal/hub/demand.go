@@ -22,7 +22,7 @@ const loadWait = 2 * time.Second
 // maxIdle is how many keys that nobody follows are kept. Beyond that, a key goes with its last subscriber.
 const maxIdle = 10_000
 
-// Need is a key that is followed. Every time that a key must be loaded, it is another Need.
+// Need is a key that some subscriber follows. Each time the key has to be loaded, the hub makes a new Need.
 type Need struct {
 	Key   string
 	Known bool // the hub still has what was loaded of it before
@@ -40,7 +40,7 @@ const (
 	idle // loaded, but no longer followed
 )
 
-// demand is which keys are followed or loaded. The hub's lock guards it.
+// demand knows which keys are followed, and which are loaded. The hub's lock guards it.
 type demand struct {
 	changed  chan struct{}    // has a value when something is wanted
 	needs    map[string]*Need // by key
@@ -72,6 +72,13 @@ func (h *Hub) Wanted() (needs []*Need) {
 	return needs
 }
 
+// Needs reports whether a need that Wanted returned is still one: its key is followed, and was not given up since.
+func (h *Hub) Needs(n *Need) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.demand.needs[n.Key] == n
+}
+
 // join notes that a new chain follows a key.
 func (d *demand) join(c *chain, key string) {
 	if d == nil {
@@ -79,7 +86,7 @@ func (d *demand) join(c *chain, key string) {
 	}
 	n := d.needs[key]
 	if n == nil {
-		n = d.want(&Need{Key: strings.Clone(key)}) // a chain's names are much longer
+		n = d.want(&Need{Key: strings.Clone(key), given: d.dropped[key]}) // a chain's names are much longer
 	}
 	switch n.state {
 	case idle:
@@ -113,7 +120,7 @@ func (d *demand) want(n *Need) *Need {
 	return n
 }
 
-// again returns what is needed if a key must be loaded again.
+// again returns the Need for loading the same key once more.
 func (n *Need) again(known bool) *Need { return &Need{Key: n.Key, Known: known, given: n.given} }
 
 // Kept is what a log has of a topic. For a topic that was loaded before, that is what came since.
@@ -146,11 +153,13 @@ func (h *Hub) Load(all []Kept) error {
 	}
 	var added []*message
 	for i, kept := range all {
-		for _, m := range h.histories.load(kept, frames[i]) {
-			added = append(added, m)
-			for c := range h.followers(kept.Key) {
-				c.late = c.late || c.missing > 0 && m.number <= c.last
-			}
+		fresh := h.histories.load(kept, frames[i])
+		if len(fresh) == 0 {
+			continue
+		}
+		added = append(added, fresh...)
+		for c := range h.followers(kept.Key) {
+			c.late = c.late || c.missing > 0 && fresh[0].number <= c.last
 		}
 	}
 	slices.SortFunc(added, func(a, b *message) int { return cmp.Compare(a.number, b.number) })
@@ -168,8 +177,8 @@ func (h *Hub) Load(all []Kept) error {
 	return nil
 }
 
-// Loaded says that the histories have all messages of these keys up to that number, and that Append brings all later
-// ones. No later message of another loaded key has been brought before an earlier one of these.
+// Loaded says that the histories have all messages of these keys up to that number. Append brings the later ones. The
+// caller must have appended all messages up to that number of the keys that were loaded before.
 func (h *Hub) Loaded(number uint64, needs ...*Need) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -177,7 +186,7 @@ func (h *Hub) Loaded(number uint64, needs ...*Need) {
 		return
 	}
 	h.demand.answered = true
-	h.seen = max(h.seen, number)
+	h.last = max(h.last, number)
 	for _, n := range needs {
 		if h.demand.needs[n.Key] != n { // it is no longer followed, or must be loaded again
 			continue
@@ -297,7 +306,7 @@ func (h *Hub) drop(n *Need) {
 	if n.given {
 		d.dropped[n.Key] = true
 	}
-	if isWildcard(n.Key) {
+	if IsWildcard(n.Key) {
 		d.sweep = true
 	} else if !h.needs(n.Key) {
 		h.histories.forget(n.Key)
@@ -306,7 +315,7 @@ func (h *Hub) drop(n *Need) {
 
 // needs reports whether the history with that key, of a topic or a wildcard, is kept for somebody.
 func (h *Hub) needs(key string) bool {
-	if isWildcard(key) {
+	if IsWildcard(key) {
 		return h.demand.needs[key] != nil
 	}
 	for key := range Keys(key) {
@@ -331,7 +340,7 @@ func (h *Hub) Covered(topic string) bool {
 
 // await waits until the chain's keys are loaded, for some time. It gives up the hub's lock meanwhile.
 func (h *Hub) await(ctx context.Context, c *chain) {
-	if c.missing == 0 || !h.demand.answered {
+	if c.missing == 0 || !h.demand.answered || h.closed {
 		return
 	}
 	complete := c.complete

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -334,5 +335,102 @@ func TestTopicsThatComeAndGoTakeABoundedAmountOfMemory(t *testing.T) {
 	}
 	if keys := h.Forget(0); len(keys) != maxIdle || h.demand.idle != 0 {
 		t.Errorf("%d keys are dropped, want %d; %d are idle", len(keys), maxIdle, h.demand.idle)
+	}
+}
+
+func TestMessageThatIsLoadedBehindASubscriberThatReadTheHistoryIsAGap(t *testing.T) {
+	t.Parallel()
+	h := onDemand(t, roomy)
+	later(t, h, "", "a")
+	later(t, h, "", "b")
+	h.Loaded(3, h.Wanted()...)
+	send(t, h, 5, "a")
+	send(t, h, 11, "b") // 10 is lost on the way
+	back := subscribe(t, h, "e-5", "a")
+	expect(t, back, "from 5")
+	h.Unload("a")
+	load(t, h, kept("a", 10, 12))
+	h.Loaded(13, h.Wanted()...)
+	expect(t, back, "gap 11 null, 12")
+}
+
+func TestClosedHubLetsNoMessageOvertakeThoseToBeLoaded(t *testing.T) {
+	t.Parallel()
+	h := onDemand(t, roomy)
+	back := later(t, h, "e-5", "a")
+	h.Wanted()
+	send(t, h, 110, "a")
+	h.Close()
+	expect(t, back, "start")
+	if _, err := back.Next(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("the stream ends with %v, want %v", err, ErrClosed)
+	}
+}
+
+func TestCloseWakesSubscribersThatWaitForTheirTopics(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := New(roomy)
+		wanted := h.OnDemand()
+		h.Begin("e", 0, 0)
+		h.Loaded(0)
+		go func() {
+			<-wanted
+			h.Close()
+		}()
+		began := time.Now()
+		subscribe(t, h, "", "a")
+		if took := time.Since(began); took > 0 {
+			t.Errorf("a subscriber waited %v for a hub that is closed", took)
+		}
+	})
+}
+
+func TestEndWithoutAnEventStaysAfterOlderMessagesAreLoaded(t *testing.T) {
+	t.Parallel()
+	h := onDemand(t, roomy)
+	s := later(t, h, "e-0", "a")
+	h.Loaded(3, h.Wanted()...)
+	send(t, h, 100, "a")
+	h.Unload("a")
+	if err := h.Append(Message{Number: 110, Topic: "a", End: true}); err != nil {
+		t.Fatal(err)
+	}
+	load(t, h, kept("a", 101, 105))
+	h.Loaded(106, h.Wanted()...)
+	if !h.Ended("a") {
+		t.Error("the topic goes on")
+	}
+	expect(t, s, "start, from 0, 100, 101, 105")
+	if _, err := s.Next(t.Context()); !errors.Is(err, ErrEnded) {
+		t.Errorf("the stream ends with %v, want %v", err, ErrEnded)
+	}
+}
+
+func TestRemovedMessagesAreAGapThoughNothingIsLeft(t *testing.T) {
+	t.Parallel()
+	h := onDemand(t, roomy)
+	h.See(100)
+	h.LostAll(60)
+	s := later(t, h, "e-30", "b")
+	h.Loaded(101, h.Wanted()...)
+	expect(t, s, "start, from 30, gap 60 null")
+	send(t, h, 110, "b")
+	expect(t, s, "110")
+}
+
+func TestKeyThatIsFollowedAgainBeforeItIsForgottenIsForgottenLater(t *testing.T) {
+	t.Parallel()
+	h := onDemand(t, roomy)
+	s := briefly(t, h, "", "a")
+	h.Wanted()
+	s.Close()
+	s = briefly(t, h, "", "a")
+	if keys := h.Forget(0); len(keys) > 0 {
+		t.Errorf("%q are forgotten, though somebody follows", keys)
+	}
+	s.Close()
+	if keys := h.Forget(0); !slices.Equal(keys, []string{"a"}) {
+		t.Errorf("%q are forgotten, want a", keys)
 	}
 }

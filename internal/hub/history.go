@@ -30,6 +30,7 @@ type history struct {
 	key      string        // the topic's name, or the wildcard's indexKey
 	messages []*message    // kept messages, in the order of their numbers
 	ended    uint64        // number of the message that ended the topic, or 0
+	silent   uint64        // number of its latest end without an event, or 0
 	gone     uint64        // the highest number of a lost message
 	losses   uint64        // the counter of losses when gone was set
 	lost     []uint64      // numbers of the latest lost messages, rising; the last one is gone
@@ -148,7 +149,7 @@ func (t *history) has(number uint64) bool {
 // limits may be exceeded.
 func (k *histories) load(kept Kept, frames [][]byte) (added []*message) {
 	t := k.topics[kept.Key]
-	if t == nil { // not open: what must be assumed of forgotten topics does not hold for one that is loaded
+	if t == nil { // open would assume that older messages are lost, but the log has just said which ones it has
 		t = &history{key: strings.Clone(kept.Key), gone: k.floor, unknown: k.floor, losses: k.losses}
 		k.topics[t.key] = t
 	}
@@ -171,10 +172,13 @@ func (k *histories) load(kept Kept, frames [][]byte) (added []*message) {
 				t.ended = m.Number
 			}
 		}
+		if m.endsSilently() {
+			t.silent = max(t.silent, m.Number)
+		}
 	}
 	t.messages = merge(t.messages, added)
-	if t.ended > 0 && t.newest() > 0 {
-		t.ended = min(t.ended, t.newest()) // it ended without an event
+	if t.silent > t.newest() {
+		t.ended = cmp.Or(t.newest(), t.silent)
 	}
 	if t.gone > 0 {
 		k.lose(t, t.gone) // a wildcard that was not followed when it happened must know of it
@@ -221,6 +225,7 @@ func size(frame []byte) int64 { return int64(len(frame) + len(frame)/8) }
 // the end itself, for a topic without messages.
 func (k *histories) end(topic string, number uint64) {
 	t := k.open(topic)
+	t.silent = number
 	t.ended = cmp.Or(t.newest(), number)
 	k.settle(t)
 }

@@ -53,8 +53,8 @@ type Limits struct {
 	Ahead        uint64 // how far an id may be above the last number, because another replica may be ahead; 0 without replicas
 }
 
-// Hub delivers messages and ticks to its subscribers. Its methods may be called from any number of goroutines,
-// except that a log must call Begin, Append and LostAll one after the other.
+// Hub delivers messages and ticks to its subscribers. Its methods may be called from any number of goroutines, except
+// that a log must call Append from one at a time, and no other of its methods during Begin.
 type Hub struct {
 	reading   sync.Mutex // locked before mu by a subscriber that reads the histories
 	mu        sync.Mutex
@@ -205,7 +205,7 @@ func (h *Hub) beforeKept(c *chain) uint64 {
 	before := h.highest()
 	for _, f := range c.follows {
 		first := h.histories.of(f.topic.key).first()
-		if isWildcard(f.topic.key) {
+		if IsWildcard(f.topic.key) {
 			first = h.histories.oldest()
 		}
 		if first != nil {
@@ -266,6 +266,9 @@ func (h *Hub) Close() {
 	}
 	for _, c := range h.chains {
 		h.breakOff(c)
+		if c.missing > 0 {
+			close(c.complete) // nothing will be loaded any longer
+		}
 	}
 	h.closed = true
 	h.quiet.Stop()

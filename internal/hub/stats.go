@@ -66,7 +66,7 @@ func (h *Hub) countTopics() (open int, busiest []TopicCount) {
 	}
 	open = h.histories.busy()
 	for key, t := range h.topics {
-		if isWildcard(key) {
+		if IsWildcard(key) {
 			continue
 		}
 		if len(h.histories.of(key).messages) == 0 {

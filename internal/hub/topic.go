@@ -94,7 +94,8 @@ func indexKey(name string) string {
 	return name
 }
 
-func isWildcard(key string) bool { return key == "*" || strings.HasSuffix(key, "/") }
+// IsWildcard reports whether a key is that of a wildcard, not that of a topic.
+func IsWildcard(key string) bool { return key == "*" || strings.HasSuffix(key, "/") }
 
 // Keys yields the keys under which a topic's subscribers are found: its own name, and for every wildcard that matches
 // it, the part before the *. The key of * alone is *.
