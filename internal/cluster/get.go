@@ -82,6 +82,26 @@ func (r *Replica) get(ctx context.Context, what request) (*stored, error) {
 	return answer.Message, nil
 }
 
+// last reads the last message on a subject from any server that has the stream. It may be behind the leader.
+func (r *Replica) last(ctx context.Context, subject string) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	payload, err := json.Marshal(request{LastFor: subject})
+	if err != nil {
+		return nil, fmt.Errorf("encode request: %w", err)
+	}
+	m, err := r.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+r.cfg.Stream, payload)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("ask for a message: %w", err)
+	case m.Header.Get("Status") == "404":
+		return nil, errGone
+	case last(m, jetstream.SequenceHeader) == "":
+		return nil, fmt.Errorf("ask for a message: %s %s", m.Header.Get("Status"), m.Header.Get("Description"))
+	}
+	return m, nil
+}
+
 // read reads several messages from any server that has the stream (JetStream's direct get, in batches). It may be behind
 // the leader. pending is how many more there are.
 func (r *Replica) read(ctx context.Context, what request) (messages []received, pending uint64, err error) {

@@ -121,11 +121,11 @@ func (r *Replica) ended(ctx context.Context, topic string) (bool, error) {
 	if r.events.Covered(topic) {
 		return r.events.Ended(topic), nil
 	}
-	messages, _, err := r.read(ctx, request{MultiLast: []string{subjectOf(r.cfg.Stream, topic)}})
-	if err != nil || len(messages) == 0 {
-		return false, err
+	m, err := r.last(ctx, subjectOf(r.cfg.Stream, topic))
+	if errors.Is(err, errGone) {
+		return false, nil
 	}
-	return messages[0].Header.Get(endHeader) == "true", nil
+	return err == nil && last(m, endHeader) == "true", err
 }
 
 // errNotFollowed is why nothing is published while the stream is not followed: the stream may have lost
