@@ -196,13 +196,14 @@ func (s *session) newest(ctx context.Context, subjects []string, fence uint64) (
 		}
 		switch {
 		case pending > 0 && len(subjects) > 1: // the answer would be too large
-			some, err := s.newest(ctx, subjects[:len(subjects)/2], fence)
-			if err != nil {
-				return nil, err
+			for half := range slices.Chunk(subjects, (len(subjects)+1)/2) {
+				some, err := s.newest(ctx, half, fence)
+				if err != nil {
+					return nil, err
+				}
+				maps.Copy(newest, some)
 			}
-			rest, err := s.newest(ctx, subjects[len(subjects)/2:], fence)
-			maps.Copy(rest, some)
-			return rest, err
+			return newest, nil
 		case newest[s.fenceSubject()] >= fence:
 			return newest, nil
 		}

@@ -580,3 +580,20 @@ func TestStreamWithManyTopicsIsLoadedInTime(t *testing.T) {
 		}
 	}
 }
+
+func TestTopicsWhoseLastMessagesExceedOneAnswerAreLoaded(t *testing.T) {
+	t.Parallel()
+	n := testnats.Start(t)
+	a := join(t, n.ClientURL()).ready(t)
+	large := strings.Repeat("x", 500_000)
+	var topics, events []string
+	for i := range 20 {
+		topic := fmt.Sprint("large/", i)
+		a.send(t, "", message(topic, fmt.Sprint(i, large)))
+		topics, events = append(topics, topic), append(events, fmt.Sprintf("data:%q", fmt.Sprint(i, large)))
+	}
+	b := join(t, n.ClientURL()).ready(t)
+	if got := b.client(t, "earliest", topics...).until(t, len(topics)); !slices.Equal(got, events) {
+		t.Errorf("%d events come, and not those that were published", len(got))
+	}
+}

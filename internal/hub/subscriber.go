@@ -12,8 +12,8 @@ const (
 	maxPiece = 16 << 10
 
 	// patience is how long a subscriber waits for this replica to get as far as another one. When NATS loses the leader
-	// of the stream, one replica may take more than 5 s longer than another one to go on. A subscriber
-	// that does not wait that long gets a gap that it does not have, and all that is kept once more.
+	// of the stream, one replica may take more than 5 s longer than another one to go on. Without patience, a subscriber
+	// would be told of a gap although nothing is lost, and get all that is kept once more.
 	patience = 30 * time.Second
 
 	// earliest asks for everything that is kept.
