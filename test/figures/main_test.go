@@ -1,0 +1,9 @@
+package figures
+
+import (
+	"testing"
+
+	"gin-sse/test/internal/app"
+)
+
+func TestMain(m *testing.M) { app.Main(m) }

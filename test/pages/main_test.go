@@ -1,0 +1,10 @@
+package pages
+
+import (
+	"testing"
+
+	"gin-sse/test/internal/app"
+	"gin-sse/test/internal/browser"
+)
+
+func TestMain(m *testing.M) { app.Main(m, browser.End) }

@@ -1,0 +1,9 @@
+package proxies
+
+import (
+	"testing"
+
+	"gin-sse/test/internal/app"
+)
+
+func TestMain(m *testing.M) { app.Main(m) }
