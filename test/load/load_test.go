@@ -4,24 +4,28 @@ package main
 
 import (
 	"fmt"
+	"log"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"gin-sse/test/internal/app"
 )
 
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == loadCommand {
 		main()
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := app.ForgetResult(); err != nil {
+		log.Fatal(err)
+	}
+	os.Exit(code)
 }
 
 func TestSmallRunWithBothFaultsLosesNothingAndReportsIt(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it builds and runs three replicas and three NATS servers")
-	}
 	s := settings{clients: 30, rate: 100, publishers: 10, lasts: 2 * time.Second, down: 200 * time.Millisecond}
 	r, err := run(t.Context(), s, t.Logf)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -97,9 +98,8 @@ func run(ctx context.Context, s settings, log func(format string, args ...any)) 
 		}
 	}()
 
-	build := exec.CommandContext(ctx, "go", "build", "-o", dir, "gin-sse", "github.com/nats-io/nats-server/v2")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%s: %w\n%s", build, err, out)
+	if err := build(ctx, dir); err != nil {
+		return nil, err
 	}
 	if err := c.start(ctx, s); err != nil {
 		return nil, err
@@ -154,4 +154,22 @@ func run(ctx context.Context, s settings, log func(format string, args ...any)) 
 		r.gaps = append(r.gaps, of...)
 	}
 	return r, nil
+}
+
+// build compiles the program, with what its own go.mod says, and a NATS server.
+func build(ctx context.Context, dir string) error {
+	list := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "gin-sse")
+	product, err := list.Output()
+	if err != nil {
+		return fmt.Errorf("%s: %w", list, err)
+	}
+	for _, build := range []*exec.Cmd{
+		exec.CommandContext(ctx, "go", "build", "-C", strings.TrimSpace(string(product)), "-o", dir, "."),
+		exec.CommandContext(ctx, "go", "build", "-o", dir, "github.com/nats-io/nats-server/v2"),
+	} {
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", build, err, out)
+		}
+	}
+	return nil
 }

@@ -47,7 +47,7 @@ func buildAndRun(m *testing.M, end []func()) (code int, err error) {
 		}
 	}()
 	code = m.Run()
-	return code, forgetResult()
+	return code, ForgetResult()
 }
 
 // Build compiles a package of the product, with the race detector if the tests have it.
@@ -71,9 +71,9 @@ func Build(program, pkg string, flags ...string) error {
 // Root is the folder of the product. Each package of tests is two folders below it.
 func Root() string { return filepath.Join("..", "..") }
 
-// forgetResult keeps "go test" from showing this result again the next time. It does not know that the program has
+// ForgetResult keeps "go test" from showing this result again the next time. It does not know that the program has
 // changed, as that is outside of this module. Without the list of the files that a test opened, it runs the test again.
-func forgetResult() error {
+func ForgetResult() error {
 	list := flag.Lookup("test.testlogfile").Value.String()
 	if list == "" {
 		return nil
