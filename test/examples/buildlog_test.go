@@ -86,7 +86,7 @@ func (x *buildLogs) start(number string, args ...string) *build {
 	cmd := child.Command(context.Background(), words[0], append([]string{number}, args...)...)
 	cmd.Dir = x.root
 	cmd.Env = append(env, "PATH="+os.Getenv("PATH"), "PUSH_URL="+x.push.URL)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as a terminal does
+	cmd.SysProcAttr.Setpgid = true // as a terminal does
 	r := &build{t: x.t, cmd: cmd, out: new(testlog.Log), errors: new(testlog.Log)}
 	cmd.Stdout, cmd.Stderr = r.out, r.errors
 	var err error

@@ -22,7 +22,6 @@ import (
 
 	"gin-sse/internal/testport"
 	"gin-sse/internal/testwait"
-	"gin-sse/test/internal/child"
 )
 
 // session is a browser that is driven as https://www.w3.org/TR/webdriver/ says. A session has one current
@@ -134,7 +133,7 @@ var capabilities = map[string]any{"pageLoadStrategy": "none"}
 
 // launch runs a program until it is ended, or this process is: the shell between the two sees its input end.
 func launch(environment []string, file *os.File, program ...string) (end func(), err error) {
-	run := child.Command(context.Background(), "/bin/sh", append([]string{"-c", `"$@" & read -r _; kill $!; wait`, "sh"}, program...)...)
+	run := exec.Command("/bin/sh", append([]string{"-c", `"$@" & read -r _; kill $!; wait`, "sh"}, program...)...)
 	run.Env = append(os.Environ(), environment...)
 	if file != nil {
 		run.ExtraFiles = []*os.File{file}
@@ -186,7 +185,7 @@ user_pref("network.connectivity-service.enabled", false);
 	for deadline := time.Now().Add(3 * testwait.Limit); len(bytes.TrimSpace(port)) == 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			stop()
-			return nil, errors.New("Firefox does not listen")
+			return nil, errors.New("start Firefox: it does not listen")
 		}
 		port, _ = os.ReadFile(filepath.Join(profile, "MarionetteActivePort"))
 	}

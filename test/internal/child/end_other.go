@@ -2,7 +2,10 @@
 
 package child
 
-import "os/exec"
+import (
+	"os/exec"
+	"syscall"
+)
 
-// endWithParent does nothing: other systems have no such request. There a test that is killed leaves its servers behind.
-func endWithParent(*exec.Cmd) {}
+// endWithParent asks for nothing: other systems have no such request. There a test that is killed leaves its servers behind.
+func endWithParent(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{} }
