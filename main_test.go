@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"flag"
 	"io"
 	"log"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gin-gonic/gin"
 	"go.uber.org/goleak"
@@ -25,6 +27,7 @@ import (
 	"gin-sse/internal/testcert"
 	"gin-sse/internal/testlog"
 	"gin-sse/internal/testsse"
+	"gin-sse/internal/testwait"
 	"gin-sse/internal/token"
 )
 
@@ -35,6 +38,10 @@ func TestMain(m *testing.M) {
 	gin.SetMode(gin.TestMode)
 	gin.DebugPrintFunc = func(string, ...any) {}
 	log.SetOutput(&errorLog)
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil { // many tests wait
+		log.Fatal(err)
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -135,7 +142,7 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 		},
 	}
 	p.set(transport.Protocols, true)
-	s.client = &http.Client{Transport: transport}
+	s.client = &http.Client{Transport: transport, Timeout: testwait.Limit} // also for a body
 
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -199,7 +206,9 @@ func (s *site) follow(path string, header http.Header) *testsse.Stream {
 // ask sends one request as it is written, follows no redirect, and returns the answer and its body.
 func (s *site) ask(method, target string, header http.Header, body string) (*http.Response, string) {
 	s.t.Helper()
-	request, err := http.NewRequestWithContext(s.t.Context(), method, s.url, strings.NewReader(body))
+	ctx, cancel := context.WithTimeout(s.t.Context(), testwait.Limit)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, s.url, strings.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -238,6 +247,9 @@ func (s *site) raw(text string) *net.TCPConn {
 	_, address, _ := strings.Cut(s.url, "://")
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := conn.SetDeadline(time.Now().Add(testwait.Limit)); err != nil {
 		s.t.Fatal(err)
 	}
 	if _, err := io.WriteString(conn, text); err != nil {

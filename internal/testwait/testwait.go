@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Limit bounds each wait for something that takes milliseconds on an idle machine.
-const Limit = 30 * time.Second
+// Limit bounds each wait for something that takes milliseconds, or seconds, on an idle machine.
+const Limit = time.Minute
 
 // Until calls complaint until it returns nothing. The test fails with its last complaint if that takes too long.
 func Until(t testing.TB, complaint func() string) {
@@ -20,5 +20,26 @@ func Until(t testing.TB, complaint func() string) {
 		if time.Now().After(deadline) {
 			t.Fatalf("after %v: %s", Limit, text)
 		}
+	}
+}
+
+// For waits until the condition holds. It says what is missing if that takes too long.
+func For(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	Until(t, func() string {
+		if holds() {
+			return ""
+		}
+		return "no sign of " + what
+	})
+}
+
+// Closed waits until a channel is closed, or has something.
+func Closed[T any](t testing.TB, what string, done <-chan T) {
+	t.Helper()
+	select {
+	case <-done:
+	case <-time.After(Limit):
+		t.Fatalf("%s: not within %v", what, Limit)
 	}
 }

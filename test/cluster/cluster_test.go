@@ -22,11 +22,10 @@ import (
 
 	"gin-sse/internal/cluster"
 	"gin-sse/internal/hub"
+	"gin-sse/internal/testlog"
+	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/natsserver"
 )
-
-// patience bounds each wait for something that takes milliseconds, or an election, on an idle machine.
-const patience = 60 * time.Second
 
 func TestMain(m *testing.M) {
 	if node := os.Getenv("NATS_NODE"); node != "" {
@@ -38,57 +37,18 @@ func TestMain(m *testing.M) {
 	)
 }
 
-// await waits until the condition holds.
-func await(t testing.TB, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("no sign of %s", what)
-		}
-	}
-}
-
 // replica is one of the servers, without HTTP.
 type replica struct {
 	*cluster.Replica
 	events *hub.Hub
-	log    *lines
+	log    *testlog.Log
 	stop   func()
-}
-
-type lines struct {
-	mu  sync.Mutex
-	all []string
-}
-
-func (l *lines) add(format string, args ...any) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all = append(l.all, fmt.Sprintf(format, args...))
-}
-
-func (l *lines) has(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := 0
-	for _, line := range l.all {
-		if strings.Contains(line, text) {
-			n++
-		}
-	}
-	return n
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Join(l.all, "\n")
 }
 
 func join(t testing.TB, url string, change ...func(*cluster.Config)) *replica {
 	t.Helper()
-	log := &lines{}
-	cfg := cluster.Config{URL: url, Stream: "sse", Replicas: 1, History: 100_000, Linger: time.Minute, Log: log.add}
+	log := new(testlog.Log)
+	cfg := cluster.Config{URL: url, Stream: "sse", Replicas: 1, History: 100_000, Linger: time.Minute, Log: func(format string, args ...any) { fmt.Fprintf(log, format+"\n", args...) }}
 	for _, change := range change {
 		change(&cfg)
 	}
@@ -114,7 +74,7 @@ func join(t testing.TB, url string, change ...func(*cluster.Config)) *replica {
 
 func (r *replica) ready(t testing.TB) *replica {
 	t.Helper()
-	await(t, "a replica that is ready", func() bool { return r.Ready() == nil })
+	testwait.For(t, "a replica that is ready", func() bool { return r.Ready() == nil })
 	return r
 }
 
@@ -136,7 +96,7 @@ func message(topic string, data any) hub.Message {
 // send sends until the message is stored.
 func (r *replica) send(t testing.TB, key string, m hub.Message) string {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(testwait.Limit); ; {
 		m.Key = key
 		_, id, err := r.Publish(t.Context(), m)
 		if err == nil {
@@ -196,7 +156,7 @@ func (c *client) read(ctx context.Context) error {
 // until reads until so many events came, and returns them.
 func (c *client) until(t testing.TB, n int) []string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	defer cancel()
 	for len(c.got) < n {
 		if err := c.read(ctx); err != nil {
@@ -301,7 +261,7 @@ func TestWhateverPublishesToTheSubjectReachesSubscribersAndInjectsNothing(t *tes
 		`data:"\"\ufffd\""`,
 		`data:1`, `data:2`, `data:3`,
 		`data:"a\n\nid:forged"`)
-	if n := r.log.has("is sent without its name"); n != 4 {
+	if n := len(r.log.Lines("is sent without its name")); n != 4 {
 		t.Errorf("%d lines about names, want 4", n)
 	}
 }
@@ -376,7 +336,7 @@ func TestReplicaWithoutNATSAtTheStartCatchesUp(t *testing.T) {
 	if waiting.last != id {
 		t.Errorf("the last id is %q, want %q", waiting.last, id)
 	}
-	if n := b.log.has("NATS cannot be reached"); n != 1 {
+	if n := len(b.log.Lines("NATS cannot be reached")); n != 1 {
 		t.Errorf("%d lines tell that NATS is away, want 1", n)
 	}
 }
@@ -389,7 +349,7 @@ func TestRestartOfNATSLosesAndRepeatsNothing(t *testing.T) {
 	first := a.publish(t, "key", 1)
 	c.until(t, 1)
 	n.Stop()
-	await(t, "a replica that is not ready", func() bool { return a.Ready() != nil })
+	testwait.For(t, "a replica that is not ready", func() bool { return a.Ready() != nil })
 	n.Run(t)
 	if again := a.publish(t, "key", 1); again != first {
 		t.Errorf("the id is %q, then %q", first, again)
@@ -427,7 +387,7 @@ func TestDeletedStreamIsMadeAnewAndClientsAreToldOfAGap(t *testing.T) {
 		t.Errorf("ids differ: %q and %q", one.last, two.last)
 	}
 	want(t, b.client(t, old).until(t, 2), `event:gap data:{"missed":null}`, `data:"new"`)
-	if a.log.has("was deleted, and is made anew")+b.log.has("was deleted, and is made anew") == 0 {
+	if len(a.log.Lines("was deleted, and is made anew"))+len(b.log.Lines("was deleted, and is made anew")) == 0 {
 		t.Error("the log does not tell that the stream was deleted")
 	}
 	a.ready(t)
@@ -453,7 +413,7 @@ func TestPurgedStreamIsForgottenAndGoesOn(t *testing.T) {
 	if err := s.Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "a line about the purge", func() bool { return a.log.has("messages were removed from the stream") == 1 })
+	testwait.For(t, "a line about the purge", func() bool { return len(a.log.Lines("messages were removed from the stream")) == 1 })
 	want(t, a.client(t, first).until(t, 1), `event:gap data:{"missed":1}`)
 	a.publish(t, "", 3)
 	want(t, c.until(t, 3), "data:1", "data:2", "data:3")
@@ -505,7 +465,7 @@ func TestStreamThatLostMessagesGoesOn(t *testing.T) {
 	r.publish(t, "", "other")
 	want(t, c.until(t, 6), "data:1", "data:2", "data:3", `event:gap data:{"missed":null}`, "data:1", `data:"other"`)
 	r.ready(t)
-	if r.log.has("has lost messages: it ends with number ") != 1 {
+	if len(r.log.Lines("has lost messages: it ends with number ")) != 1 {
 		t.Error("the log does not tell")
 	}
 }
@@ -540,7 +500,7 @@ func TestReplicaNeedsFewPermissions(t *testing.T) {
 	}
 	r.publish(t, "", 2)
 	want(t, c.until(t, 3)[1:], `event:gap data:{"missed":null}`, "data:2")
-	if r.log.has("ermissions") > 0 {
+	if len(r.log.Lines("ermissions")) > 0 {
 		t.Errorf("it wants more:\n%s", r.log)
 	}
 }
@@ -572,7 +532,7 @@ func TestReplicaThatMayNotChangeTheStreamWorksWithoutBatches(t *testing.T) {
 	r.publish(t, "", 1)
 	r.publish(t, "", 2)
 	want(t, c.until(t, 2), "data:1", "data:2")
-	await(t, "a line about batches", func() bool { return r.log.has("takes no batches") == 1 })
+	testwait.For(t, "a line about batches", func() bool { return len(r.log.Lines("takes no batches")) == 1 })
 }
 
 func TestNoPasswordIsLogged(t *testing.T) {
@@ -581,9 +541,9 @@ func TestNoPasswordIsLogged(t *testing.T) {
 	host := fmt.Sprint("127.0.0.1:", n.Options.Port)
 	good := join(t, "nats://user:right-secret@"+host).ready(t)
 	bad := join(t, "nats://user:wrong-secret@"+host)
-	await(t, "a line about the password", func() bool { return bad.log.has("Authorization Violation") > 0 })
+	testwait.For(t, "a line about the password", func() bool { return len(bad.log.Lines("Authorization Violation")) > 0 })
 	for _, r := range []*replica{good, bad} {
-		if r.log.has("secret") > 0 {
+		if len(r.log.Lines("secret")) > 0 {
 			t.Errorf("a password is in the log:\n%s", r.log)
 		}
 	}

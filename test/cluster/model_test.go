@@ -13,7 +13,9 @@ import (
 
 	"gin-sse/internal/cluster"
 	"gin-sse/internal/hub"
+	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/natsserver"
+	"gin-sse/test/internal/relay"
 )
 
 var (
@@ -26,8 +28,8 @@ type model struct {
 	t        *testing.T
 	r        *rand.Rand
 	replicas []*replica
-	relays   []*relay // between each replica and NATS
-	away     int      // the replica that is cut off, or -1
+	relays   []*relay.Relay // between each replica and NATS
+	away     int            // the replica that is cut off, or -1
 	history  int
 	all      []sent
 	ended    map[string]bool
@@ -122,7 +124,7 @@ func (m *model) publish() {
 	m.all[len(m.all)-1].id = id
 	if m.ended[topic] { // a replica whose clients follow the topic learns of its end a moment later
 		for i, r := range m.replicas {
-			await(m.t, "the end on every replica", func() bool { return i == m.away || !r.events.Covered(topic) || r.events.Ended(topic) })
+			testwait.For(m.t, "the end on every replica", func() bool { return i == m.away || !r.events.Covered(topic) || r.events.Ended(topic) })
 		}
 	}
 }
@@ -348,12 +350,12 @@ func (m *model) step() {
 // cutOff takes a replica off NATS for a while.
 func (m *model) cutOff() {
 	m.away = m.r.IntN(len(m.replicas))
-	m.relays[m.away].cut()
-	await(m.t, "a replica that is not ready", func() bool { return m.replicas[m.away].Ready() != nil })
+	m.relays[m.away].Block()
+	testwait.For(m.t, "a replica that is not ready", func() bool { return m.replicas[m.away].Ready() != nil })
 	for range m.r.IntN(30) {
 		m.publish()
 	}
-	m.relays[m.away].restore()
+	m.relays[m.away].Restore()
 	m.replicas[m.away].ready(m.t)
 	for _, c := range m.clients {
 		if c.replica == m.away {
@@ -380,9 +382,9 @@ func runModel(t *testing.T, seed uint64) {
 	m := &model{t: t, r: r, history: []int{0, 1, 3, 20, 1000}[r.IntN(5)], ended: map[string]bool{}, away: -1}
 	change := func(c *cluster.Config) { c.History, c.Linger = m.history, 20*time.Millisecond }
 	for range 2 + r.IntN(2) {
-		relay := newRelay(t, n.ClientURL())
-		m.relays = append(m.relays, relay)
-		m.replicas = append(m.replicas, join(t, relay.url, change).ready(t))
+		between := relay.New(t, strings.TrimPrefix(n.ClientURL(), "nats://"))
+		m.relays = append(m.relays, between)
+		m.replicas = append(m.replicas, join(t, "nats://"+between.Address, change).ready(t))
 	}
 	defer func() {
 		if t.Failed() {
@@ -398,7 +400,7 @@ func runModel(t *testing.T, seed uint64) {
 		}
 	}
 	for _, r := range m.replicas {
-		await(t, "a replica that keeps nothing for nobody", func() bool { return r.events.Stats().Kept == 0 || t.Failed() })
+		testwait.For(t, "a replica that keeps nothing for nobody", func() bool { return r.events.Stats().Kept == 0 || t.Failed() })
 		r.stop()
 	}
 }

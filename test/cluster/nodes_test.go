@@ -20,6 +20,7 @@ import (
 
 	"gin-sse/internal/cluster"
 	"gin-sse/internal/testport"
+	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/natsserver"
 )
 
@@ -132,7 +133,7 @@ func (c *three) kill(t testing.TB) {
 func (c *three) lead(t testing.TB, name string) {
 	t.Helper()
 	nc, js := direct(t, c.url)
-	await(t, name+" as the leader", func() bool {
+	testwait.For(t, name+" as the leader", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		s, err := js.Stream(ctx, "sse")
@@ -226,7 +227,7 @@ func survives(t *testing.T, url string, nodes int, during func()) []*replica {
 		c := &client{last: start.last}
 		clients[i] = c
 		reading.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*testwait.Limit)
 			defer cancel()
 			for all, err := false, error(nil); !all; {
 				if i < len(replicas) {
@@ -293,7 +294,7 @@ func TestNodeKilledUnderLoadLosesAndDoublesNothing(t *testing.T) {
 	replicas := survives(t, c.url, 3, func() {
 		c.kill(t)
 		_, js := direct(t, c.url)
-		await(t, "another leader", func() bool {
+		testwait.For(t, "another leader", func() bool {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
 			s, err := js.Stream(ctx, "sse")

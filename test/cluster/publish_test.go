@@ -14,6 +14,7 @@ import (
 
 	"gin-sse/internal/cluster"
 	"gin-sse/internal/hub"
+	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/natsserver"
 )
 
@@ -143,7 +144,7 @@ func TestLinesWithKeysAreRepeatedAfterTheirLeaderWasKilled(t *testing.T) {
 	})
 	defer killing.Wait()
 	errorsSeen := 0
-	deadline := time.Now().Add(2 * patience)
+	deadline := time.Now().Add(2 * testwait.Limit)
 	for from := 0; from < total; {
 		kept, _, err := a.Publish(t.Context(), body[from:min(from+call, total)]...)
 		if from += kept; from > total/2 {

@@ -16,7 +16,9 @@ import (
 	"gin-sse/internal/cluster"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/testport"
+	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/natsserver"
+	"gin-sse/test/internal/relay"
 )
 
 // upTo reads until the message with that id, and returns all events.
@@ -100,7 +102,7 @@ func TestSubjectsThatAreNoTopicsAreSkippedWithOneLine(t *testing.T) {
 	r.send(t, "", message("a", "a"))
 	want(t, c.until(t, 1), `data:"default"`)
 	want(t, all.until(t, 1), `data:"a"`)
-	if n := r.log.has("are no topics are skipped"); n != 1 {
+	if n := len(r.log.Lines("are no topics are skipped")); n != 1 {
 		t.Errorf("%d lines, want 1", n)
 	}
 }
@@ -176,7 +178,7 @@ func TestEndedTopicIsEndedOnEveryReplica(t *testing.T) {
 	if err := nc.Publish("sse.build", []byte("4")); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the topic open again", func() bool { return !b.events.Ended("build") })
+	testwait.For(t, "the topic open again", func() bool { return !b.events.Ended("build") })
 	reader := b.client(t, id, "build")
 	want(t, reader.until(t, 1), "data:4")
 }
@@ -191,7 +193,7 @@ func TestTopicEndsWithoutAnEvent(t *testing.T) {
 	if again := a.send(t, "end", hub.Message{Topic: "build", End: true}); again != id {
 		t.Errorf("the id is %q, then %q", id, again)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	defer cancel()
 	for err := error(nil); !errors.Is(err, hub.ErrEnded); {
 		if err = c.read(ctx); err != nil && !errors.Is(err, hub.ErrEnded) {
@@ -270,7 +272,7 @@ func TestStreamOfAVersionWithoutTopicsIsUpgraded(t *testing.T) {
 	if c := s.CachedInfo().Config; c.MaxMsgs != -1 || c.MaxMsgsPerSubject != 52 || !slices.Equal(c.Subjects, []string{"sse", "sse.>"}) {
 		t.Errorf("the stream is %+v", c)
 	}
-	if r.log.has("was changed for replicas") != 1 {
+	if len(r.log.Lines("was changed for replicas")) != 1 {
 		t.Error("the log does not tell")
 	}
 }
@@ -285,7 +287,7 @@ func TestStreamThatCannotTakeTopicsIsAClearProblem(t *testing.T) {
 		}
 	}
 	r := join(t, n.ClientURL())
-	await(t, "a line about the subjects", func() bool { return r.log.has(`needs ["sse" "sse.>"]`) == 1 })
+	testwait.For(t, "a line about the subjects", func() bool { return len(r.log.Lines(`needs ["sse" "sse.>"]`)) == 1 })
 	if err := r.Ready(); err == nil || !strings.Contains(err.Error(), `needs ["sse" "sse.>"]`) {
 		t.Errorf("the problem is %v", err)
 	}
@@ -344,7 +346,7 @@ func TestLostMessagesBeginAnEpochOnEveryReplica(t *testing.T) {
 		want(t, r.ready(t).client(t, oldID).until(t, 23), after...)
 		want(t, r.client(t, one.last).upTo(t, one.last))
 	}
-	if a.log.has("is another message now")+b.log.has("is another message now") == 0 {
+	if len(a.log.Lines("is another message now"))+len(b.log.Lines("is another message now")) == 0 {
 		t.Error("the log does not tell")
 	}
 
@@ -375,8 +377,8 @@ func TestReplicaThatWasCutOffTellsOfAGapOnlyWhereMessagesAreLost(t *testing.T) {
 	t.Parallel()
 	n := natsserver.Start(t)
 	small := func(c *cluster.Config) { c.History = 5 }
-	far := newRelay(t, n.ClientURL())
-	a, b := join(t, n.ClientURL(), small).ready(t), join(t, far.url, small).ready(t)
+	far := relay.New(t, strings.TrimPrefix(n.ClientURL(), "nats://"))
+	a, b := join(t, n.ClientURL(), small).ready(t), join(t, "nats://"+far.Address, small).ready(t)
 	topics := []string{"busy", "full", "quiet", "silent", "exact"}
 	clients := map[string]*client{}
 	for _, topic := range topics {
@@ -397,13 +399,13 @@ func TestReplicaThatWasCutOffTellsOfAGapOnlyWhereMessagesAreLost(t *testing.T) {
 	clients["quiet"].upTo(t, ids["quiet"])
 	before := map[string]string{"busy": ids["busy"], "full": ids["full"], "quiet": ids["quiet"]}
 
-	far.cut()
-	await(t, "a replica that is not ready", func() bool { return b.Ready() != nil })
+	far.Block()
+	testwait.For(t, "a replica that is not ready", func() bool { return b.Ready() != nil })
 	send("busy", 4, 8)
 	full, quiet = append(full, send("full", 10, 11)...), append(quiet, send("quiet", 3, 3)...)
 	send("busy", 9, 12)
 	full = append(full, send("full", 12, 12)...)
-	far.restore()
+	far.Restore()
 	b.ready(t)
 	send("silent", 1, 1)
 	busy = append(busy, `event:gap data:{"missed":null}`, "data:8", "data:9", "data:10", "data:11", "data:12")
@@ -425,7 +427,7 @@ func TestReplicaThatWasCutOffTellsOfAGapOnlyWhereMessagesAreLost(t *testing.T) {
 		want(t, r.client(t, before["quiet"], "quiet").upTo(t, ids["quiet"]), "data:3")
 		want(t, r.client(t, before["quiet"], "silent").upTo(t, ids["silent"]), "data:1")
 	}
-	if b.log.has("were removed") > 0 {
+	if len(b.log.Lines("were removed")) > 0 {
 		t.Error("the log tells of a purge")
 	}
 }
@@ -433,13 +435,13 @@ func TestReplicaThatWasCutOffTellsOfAGapOnlyWhereMessagesAreLost(t *testing.T) {
 func TestReplicaThatWasCutOffDuringAPurgeTellsOfAGap(t *testing.T) {
 	t.Parallel()
 	n := natsserver.Start(t)
-	far := newRelay(t, n.ClientURL())
-	a, b := join(t, n.ClientURL()).ready(t), join(t, far.url).ready(t)
+	far := relay.New(t, strings.TrimPrefix(n.ClientURL(), "nats://"))
+	a, b := join(t, n.ClientURL()).ready(t), join(t, "nats://"+far.Address).ready(t)
 	c, other := b.client(t, ""), b.client(t, "", "other")
 	a.publish(t, "", 1)
 	c.until(t, 1)
-	far.cut()
-	await(t, "a replica that is not ready", func() bool { return b.Ready() != nil })
+	far.Block()
+	testwait.For(t, "a replica that is not ready", func() bool { return b.Ready() != nil })
 	a.publish(t, "", 2)
 	_, js := direct(t, n.ClientURL())
 	s, err := js.Stream(t.Context(), "sse")
@@ -451,10 +453,10 @@ func TestReplicaThatWasCutOffDuringAPurgeTellsOfAGap(t *testing.T) {
 	}
 	a.publish(t, "", 3)
 	a.send(t, "", message("other", 1))
-	far.restore()
+	far.Restore()
 	want(t, c.until(t, 3), "data:1", `event:gap data:{"missed":null}`, "data:3")
 	want(t, other.until(t, 2), `event:gap data:{"missed":null}`, "data:1")
-	if b.log.has("removed from the stream") != 1 {
+	if len(b.log.Lines("removed from the stream")) != 1 {
 		t.Error("the log does not tell")
 	}
 }

@@ -334,7 +334,7 @@ func (f *follower) count() int {
 // await waits until the client has the message with that number.
 func (f *follower) await(t *testing.T, number int) {
 	t.Helper()
-	for deadline := time.Now().Add(3 * testwait.Limit); ; {
+	for deadline := time.Now().Add(testwait.Limit); ; {
 		f.mu.Lock()
 		last := 0
 		if len(f.ids) > 0 {

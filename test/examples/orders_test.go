@@ -77,7 +77,7 @@ func (s *shop) change(order, status string) {
 func (s *shop) subscribers(n int) {
 	s.t.Helper()
 	want := fmt.Sprintf("\ngin_sse_subscribers %d\n", n)
-	for deadline := time.Now().Add(3 * testwait.Limit); !strings.Contains(testsse.ReadAll(s.t, s.push.Get("/metrics").Body), want); {
+	for deadline := time.Now().Add(testwait.Limit); !strings.Contains(testsse.ReadAll(s.t, s.push.Get("/metrics").Body), want); {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("the push server does not get to %q", want)
 		}

@@ -97,7 +97,7 @@ func php(t *testing.T, _ string) []string {
 // output returns what a command prints when SUBSCRIBE_KEY is set.
 func output(t *testing.T, command ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*testwait.Limit)
+	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	defer cancel()
 	program := child.Command(ctx, command[0], command[1:]...)
 	program.Env = append(os.Environ(), "SUBSCRIBE_KEY="+string(tokenKey))

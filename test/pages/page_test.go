@@ -88,7 +88,7 @@ func TestPageResumesFromTheServersHistoryAndIsToldOfAGapAfterARestart(t *testing
 	a := app.Start(t, "PUBLISH_TOKEN="+app.Token, "TICK_INTERVAL=0")
 	network := relay.New(t, "127.0.0.1:"+a.Port)
 	b := browser.Chromium(t)
-	page := b.Open(strings.Replace(network.URL, "127.0.0.1", "localhost", 1))
+	page := b.Open(strings.Replace(network.URL(), "127.0.0.1", "localhost", 1))
 	page.Until(state("live"))
 	b.Offline.Store(true)
 	network.Cut() // before any message
@@ -275,7 +275,7 @@ func TestTheBrowsersOwnEventSourceResumes(t *testing.T) {
 		a := app.Start(t, "PUBLISH_TOKEN="+app.Token, "TICK_INTERVAL=0")
 		network := relay.New(t, "127.0.0.1:"+a.Port)
 		b.Offline.Store(true)
-		page := b.Open(network.URL + "/nope")
+		page := b.Open(network.URL() + "/nope")
 		page.Until("location.pathname === '/nope' && document.readyState === 'complete'")
 		page.Run("window.got = []; window.es = new EventSource('/sse'); es.onmessage = ({ data }) => window.got.push(JSON.parse(data).message)")
 		page.Until("es.readyState === 1")

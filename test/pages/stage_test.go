@@ -118,7 +118,7 @@ func (s *stage) beat(data string) {
 // until waits until the condition holds.
 func (s *stage) until(t *testing.T, condition func() bool) {
 	t.Helper()
-	timeout := time.After(3 * testwait.Limit)
+	timeout := time.After(testwait.Limit)
 	for {
 		s.mu.Lock()
 		ok, changed := condition(), s.changed

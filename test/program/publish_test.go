@@ -22,7 +22,7 @@ func TestNpmClientThatIsCutOffMissesNothing(t *testing.T) {
 	t.Parallel()
 	a := app.Start(t, "PUBLISH_TOKEN="+app.Token, "TICK_INTERVAL=0")
 	front := relay.New(t, "127.0.0.1:"+a.Port)
-	out := npm.EventSource(t, front.URL+"/sse")
+	out := npm.EventSource(t, front.URL()+"/sse")
 	out.Wait(t, "open")
 	var want []string
 	say := func(text string) {

@@ -134,7 +134,7 @@ func (s *traffic) run(lasts time.Duration) {
 	limit[heap] += trafficHistory + 10<<20 // for garbage
 	begin, last := time.Now(), s.figures(probe)
 	for ; exceeds(last, limit); last = s.figures(probe) {
-		if time.Since(begin) > 3*testwait.Limit {
+		if time.Since(begin) > testwait.Limit {
 			s.app.Stop(syscall.SIGQUIT) // prints all goroutines
 			s.t.Errorf("%v is left, want at most %v; it said:\n%s", last, limit, s.app.Out.String())
 			break
@@ -167,8 +167,8 @@ func (s *traffic) receive(ctx context.Context) {
 	s.t.Helper()
 	select {
 	case <-ctx.Done():
-	case <-time.After(3 * testwait.Limit):
-		s.t.Errorf("a client that stays did not get everything in %v", 3*testwait.Limit)
+	case <-time.After(testwait.Limit):
+		s.t.Errorf("a client that stays did not get everything in %v", testwait.Limit)
 	}
 }
 

@@ -164,7 +164,7 @@ func Post(ctx context.Context, url, key, body string) (*http.Response, error) {
 // Open asks for the address and returns the answer. It and its connection are closed when the test ends.
 func Open(t *testing.T, transport *http.Transport, method, url string) *http.Response {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*testwait.Limit)
+	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	request, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -141,7 +141,7 @@ func (p *Tab) Navigate(url string) {
 // Until waits until the JavaScript expression is true, also across a change to another page.
 func (p *Tab) Until(expression string) {
 	p.T.Helper()
-	deadline := time.Now().Add(3 * testwait.Limit)
+	deadline := time.Now().Add(testwait.Limit)
 	for {
 		value, err := p.window.evaluate("(" + expression + ")")
 		if string(value) == "true" {

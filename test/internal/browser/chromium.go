@@ -116,7 +116,7 @@ type chromiumWindow struct {
 }
 
 func (w *chromiumWindow) do(steps ...chromedp.Action[chromedp.Void]) error {
-	ctx, cancel := context.WithTimeout(w.ctx, 3*testwait.Limit)
+	ctx, cancel := context.WithTimeout(w.ctx, testwait.Limit)
 	defer cancel()
 	_, err := chromedp.Run(ctx, chromedp.Steps(steps...))
 	return err
@@ -134,14 +134,14 @@ func (w *chromiumWindow) close() error {
 }
 
 func (w *chromiumWindow) evaluate(expression string) (json.RawMessage, error) {
-	ctx, cancel := context.WithTimeout(w.ctx, 3*testwait.Limit)
+	ctx, cancel := context.WithTimeout(w.ctx, testwait.Limit)
 	defer cancel()
 	value, err := chromedp.Run(ctx, chromedp.Evaluate[[]byte](expression, chromedp.EvalAwaitPromise))
 	return value, err
 }
 
 func (w *chromiumWindow) picture() ([]byte, error) {
-	ctx, cancel := context.WithTimeout(w.ctx, 3*testwait.Limit)
+	ctx, cancel := context.WithTimeout(w.ctx, testwait.Limit)
 	defer cancel()
 	return chromedp.Run(ctx, chromedp.CaptureScreenshot())
 }

@@ -182,7 +182,7 @@ user_pref("network.connectivity-service.enabled", false);
 	}
 
 	var port []byte
-	for deadline := time.Now().Add(3 * testwait.Limit); len(bytes.TrimSpace(port)) == 0; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(testwait.Limit); len(bytes.TrimSpace(port)) == 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			stop()
 			return nil, errors.New("start Firefox: it does not listen")
@@ -215,7 +215,7 @@ user_pref("network.connectivity-service.enabled", false);
 		if err != nil {
 			return nil, err
 		}
-		if err := socket.SetDeadline(time.Now().Add(3 * testwait.Limit)); err != nil {
+		if err := socket.SetDeadline(time.Now().Add(testwait.Limit)); err != nil {
 			return nil, err
 		}
 		if _, err := fmt.Fprintf(socket, "%d:%s", len(message), message); err != nil {
@@ -293,7 +293,7 @@ func startWebKit(t testing.TB) (driver, error) {
 		endScreen()
 		return nil, err
 	}
-	client := &http.Client{Transport: &http.Transport{}, Timeout: 3 * testwait.Limit}
+	client := &http.Client{Transport: &http.Transport{}, Timeout: testwait.Limit}
 	base := fmt.Sprintf("http://127.0.0.1:%d/session", port)
 	ask := func(method, path string, params any) (json.RawMessage, error) {
 		var body io.Reader
@@ -340,7 +340,7 @@ func startWebKit(t testing.TB) (driver, error) {
 	}
 	var started struct{ SessionID string }
 	var answer json.RawMessage
-	for deadline := time.Now().Add(3 * testwait.Limit); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(testwait.Limit); ; time.Sleep(20 * time.Millisecond) {
 		answer, err = ask(http.MethodPost, "", map[string]any{"capabilities": map[string]any{"alwaysMatch": match}})
 		if !errors.Is(err, syscall.ECONNREFUSED) || time.Now().After(deadline) {
 			break
