@@ -302,9 +302,6 @@ func TestMessageThatNATSDoesNotTakeIsTooLarge(t *testing.T) {
 
 func TestReplicaWithoutNATSAtTheStartCatchesUp(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it takes many seconds")
-	}
 	n := natsserver.Start(t)
 	a := join(t, n.ClientURL()).ready(t)
 	old := a.publish(t, "", "old")
@@ -396,9 +393,6 @@ func TestDeletedStreamIsMadeAnewAndClientsAreToldOfAGap(t *testing.T) {
 
 func TestPurgedStreamIsForgottenAndGoesOn(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it takes many seconds")
-	}
 	n := natsserver.Start(t)
 	a := join(t, n.ClientURL()).ready(t)
 	c := a.client(t, "")
@@ -443,9 +437,6 @@ func TestServerThatNeverAnswersHoldsNobodyUp(t *testing.T) {
 // NATS has lost messages, as after a power cut or when an operator puts an older copy back.
 func TestStreamThatLostMessagesGoesOn(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("a replica gives the stream 15 s to come back")
-	}
 	n := natsserver.Start(t)
 	r := join(t, n.ClientURL()).ready(t)
 	c := r.client(t, "")

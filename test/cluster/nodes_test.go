@@ -272,9 +272,6 @@ func survives(t *testing.T, url string, nodes int, during func()) []*replica {
 
 func TestOneNodeRestartedFromDiskUnderLoadLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it takes a load")
-	}
 	n := natsserver.Start(t)
 	survives(t, fmt.Sprint("nats://127.0.0.1:", n.Options.Port), 1, func() {
 		n.Stop()
@@ -284,9 +281,6 @@ func TestOneNodeRestartedFromDiskUnderLoadLosesAndDoublesNothing(t *testing.T) {
 
 func TestNodeKilledUnderLoadLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it takes three servers and a load")
-	}
 	c := startThree(t)
 	prepare := join(t, c.url, func(c *cluster.Config) { c.Replicas = 3 }).ready(t)
 	prepare.stop()
@@ -314,9 +308,6 @@ func TestNodeKilledUnderLoadLosesAndDoublesNothing(t *testing.T) {
 
 func TestLeaderMovedUnderLoadLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it takes three servers and a load")
-	}
 	c := startThree(t)
 	prepare := join(t, c.url, func(c *cluster.Config) { c.Replicas = 3 }).ready(t)
 	prepare.stop()
@@ -329,9 +320,6 @@ func TestLeaderMovedUnderLoadLosesAndDoublesNothing(t *testing.T) {
 
 func TestStreamThatIsMadeTwiceAtOnceIsOne(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it takes three servers")
-	}
 	c := startThree(t)
 	var replicas []*replica
 	for range 4 {

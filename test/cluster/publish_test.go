@@ -119,9 +119,6 @@ func TestMessagesThatArePublishedTogether(t *testing.T) {
 // as a publisher with an Idempotency-Key does.
 func TestLinesWithKeysAreRepeatedAfterTheirLeaderWasKilled(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it takes three servers and a load")
-	}
 	nodes := startThree(t)
 	three := func(c *cluster.Config) { c.Replicas = 3 }
 	join(t, nodes.url, three).ready(t).stop()

@@ -547,9 +547,6 @@ func TestReplicaThatFallsBehindTellsOfEveryLoss(t *testing.T) {
 
 func TestStreamWithManyTopicsIsLoadedInTime(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it takes many messages")
-	}
 	n := natsserver.Start(t)
 	small := func(c *cluster.Config) { c.History = 3 }
 	a := join(t, n.ClientURL(), small).ready(t)

@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,9 +38,6 @@ import (
 //	              events the median, as anything else that the machine does delays some of them
 //	x-...         the same as a multiple of what net/http took just before
 func BenchmarkFanout(b *testing.B) {
-	if runtime.GOOS != "linux" {
-		b.Skip("what a process costs is read from /proc, which only Linux has")
-	}
 	for _, clients := range []int{100, 1_000, 5_000, 15_000} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			var base, own *cost
@@ -86,9 +82,6 @@ func compile(b *testing.B, folder string, flags ...string) (program string) {
 //	highest-B/client
 //	lost            streams that ended although their client did not
 func BenchmarkChurn(b *testing.B) {
-	if runtime.GOOS != "linux" {
-		b.Skip("what a process costs is read from /proc, which only Linux has")
-	}
 	const clients, replaced = 15_000, 25
 	server := app.Start(b, "HOST=127.0.0.1")
 	pid := server.Cmd.Process.Pid
