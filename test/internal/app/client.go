@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"gin-sse/internal/testwait"
 )
@@ -43,6 +42,7 @@ func (a *Server) Publish(body string) string {
 	return id
 }
 
+// TryPublish is Publish that may fail.
 func (a *Server) TryPublish(body string) (string, error) {
 	request, err := http.NewRequest(http.MethodPost, a.URL+"/sse", strings.NewReader(body))
 	if err != nil {
@@ -128,25 +128,21 @@ func (a *Server) Ready() *Server {
 }
 
 // AwaitStatus asks until the answer has that status, and returns its body.
-func (a *Server) AwaitStatus(path string, status int) string {
+func (a *Server) AwaitStatus(path string, status int) (body string) {
 	a.T.Helper()
-	for deadline := time.Now().Add(testwait.Limit); ; time.Sleep(10 * time.Millisecond) {
+	testwait.Until(a.T, func() string {
 		response, err := http.Get(a.URL + path)
 		if err != nil {
-			a.T.Fatal(err)
+			return err.Error()
 		}
-		body, err := io.ReadAll(response.Body)
-		response.Body.Close()
-		if err != nil {
-			a.T.Fatal(err)
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		if body = string(text); err != nil || response.StatusCode != status {
+			return fmt.Sprintf("%s has status %d, want %d: %s %v", path, response.StatusCode, status, text, err)
 		}
-		if response.StatusCode == status {
-			return string(body)
-		}
-		if time.Now().After(deadline) {
-			a.T.Fatalf("%s has status %d, want %d: %s", path, response.StatusCode, status, body)
-		}
-	}
+		return ""
+	})
+	return body
 }
 
 // Post publishes once, with a key.

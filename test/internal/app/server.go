@@ -40,8 +40,7 @@ type Server struct {
 	Port    string
 	URL     string
 	Out     *testlog.Log
-	exited  chan struct{}
-	status  error // of the process; after exited is closed
+	exited  chan struct{} // closed when the process has ended
 	stopped bool
 }
 
@@ -68,16 +67,52 @@ func StartLimited(t testing.TB, descriptors int, env ...string) *Server {
 	return StartCommand(t, cmd)
 }
 
+// StartCommand is Start for a command of the caller's own.
 func StartCommand(t testing.TB, cmd *exec.Cmd) *Server {
 	t.Helper()
+	a := begin(t, cmd)
+	a.serves(a.Out.Wait(t, running))
+	return a
+}
+
+// TryStart starts the program. If it does not run, it returns what the program said.
+func TryStart(t *testing.T, env ...string) (*Server, string) {
+	t.Helper()
+	a := begin(t, Command(t, env...))
+	exited := func() bool {
+		select {
+		case <-a.exited:
+			return true
+		default:
+			return false
+		}
+	}
+	testwait.For(t, "a server, or of its end", func() bool { return exited() || len(a.Out.Lines(running)) > 0 })
+	if lines := a.Out.Lines(running); len(lines) > 0 {
+		a.serves(lines[0])
+		return a, ""
+	}
+	a.stopped = true
+	if code := a.Cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit status %d; it said:\n%s", code, a.Out.String())
+	}
+	return nil, a.Out.String()
+}
+
+// running is what the program says when it serves, with the address after it.
+const running = "Server running on "
+
+// begin starts the process.
+func begin(t testing.TB, cmd *exec.Cmd) *Server {
+	t.Helper()
 	a := &Server{T: t, Cmd: cmd, Out: new(testlog.Log), exited: make(chan struct{})}
-	a.Cmd.Env = append([]string{fmt.Sprint("PORT=", testport.Free(t)), "GIN_MODE=release"}, a.Cmd.Env...)
-	a.Cmd.Stdout, a.Cmd.Stderr = a.Out, a.Out
-	if err := a.Cmd.Start(); err != nil {
+	cmd.Env = append([]string{fmt.Sprint("PORT=", testport.Free(t)), "GIN_MODE=release"}, cmd.Env...)
+	cmd.Stdout, cmd.Stderr = a.Out, a.Out
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		a.status = a.Cmd.Wait()
+		_ = cmd.Wait() // how it ended is in ProcessState
 		close(a.exited)
 	}()
 	t.Cleanup(func() {
@@ -88,10 +123,13 @@ func StartCommand(t testing.TB, cmd *exec.Cmd) *Server {
 			t.Errorf("the race detector found something in the server:\n%s", a.Out.String())
 		}
 	})
-	line := a.Out.Wait(t, "Server running on ")
-	_, a.URL, _ = strings.Cut(line, "Server running on ")
-	a.Port = a.URL[strings.LastIndex(a.URL, ":")+1:]
 	return a
+}
+
+// serves takes the address from that line of the output.
+func (a *Server) serves(line string) {
+	_, a.URL, _ = strings.Cut(line, running)
+	a.Port = a.URL[strings.LastIndex(a.URL, ":")+1:]
 }
 
 // Stop sends the signal and returns the exit status.
@@ -116,46 +154,6 @@ func (a *Server) StopPolitely(signal os.Signal) {
 	a.T.Helper()
 	if code := a.Stop(signal); code != 0 || strings.Contains(a.Out.String(), "cut off") {
 		a.T.Errorf("exit status %d; the server said:\n%s", code, a.Out.String())
-	}
-}
-
-// TryStart starts the program. If it does not run, it returns what the program said.
-func TryStart(t *testing.T, env ...string) (*Server, string) {
-	t.Helper()
-	cmd := Command(t, env...)
-	a := &Server{T: t, Cmd: cmd, Out: new(testlog.Log), exited: make(chan struct{})}
-	a.Port = fmt.Sprint(testport.Free(t))
-	a.URL = "http://localhost:" + a.Port
-	cmd.Env = append([]string{"PORT=" + a.Port, "GIN_MODE=release"}, cmd.Env...)
-	cmd.Stdout, cmd.Stderr = a.Out, a.Out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		a.status = cmd.Wait()
-		close(a.exited)
-	}()
-	t.Cleanup(func() {
-		if !a.stopped {
-			a.Stop(syscall.SIGTERM)
-		}
-	})
-	for deadline := time.Now().Add(testwait.Limit); ; {
-		select {
-		case <-a.exited:
-			a.stopped = true
-			if code := cmd.ProcessState.ExitCode(); code != 1 {
-				t.Errorf("exit status %d; it said:\n%s", code, a.Out.String())
-			}
-			return nil, a.Out.String()
-		case <-time.After(10 * time.Millisecond):
-		}
-		if strings.Contains(a.Out.String(), "Server running on ") {
-			return a, ""
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("it neither runs nor exits; it said:\n%s", a.Out.String())
-		}
 	}
 }
 
