@@ -1,3 +1,4 @@
+// Package cluster tests the log in NATS against real NATS servers.
 package cluster
 
 import (

@@ -1,3 +1,4 @@
+// Package disk kills servers that keep their messages on disk, and lets their disks fail.
 package disk
 
 import (

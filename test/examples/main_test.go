@@ -1,3 +1,4 @@
+// Package examples tests the examples of the documentation, with the commands that it shows.
 package examples
 
 import (

@@ -1,3 +1,4 @@
+// Package figures has the benchmarks of docs/figures.md, which measure whole servers.
 package figures
 
 import (

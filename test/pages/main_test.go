@@ -1,3 +1,4 @@
+// Package pages tests the pages and their module in real browsers.
 package pages
 
 import (

@@ -1,3 +1,4 @@
+// Package program tests the program as its users run it: a process, its port, its signals, real clients.
 package program
 
 import (

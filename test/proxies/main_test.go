@@ -1,3 +1,4 @@
+// Package proxies tests the program behind the proxies of docs/proxies.md.
 package proxies
 
 import (

@@ -1,4 +1,3 @@
-// Package readme does what README.md says.
 package readme
 
 import (

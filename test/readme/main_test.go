@@ -1,3 +1,4 @@
+// Package readme makes the edits that README.md shows.
 package readme
 
 import (

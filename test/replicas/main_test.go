@@ -1,3 +1,4 @@
+// Package replicas tests several servers that share their messages through NATS.
 package replicas
 
 import (

@@ -1,3 +1,4 @@
+// Package browser drives Chromium, Firefox and WebKit, which all tests of a package share.
 package browser
 
 import (
@@ -46,6 +47,7 @@ var Engines = []*engine{
 	{name: "WebKit", start: startWebKit},
 }
 
+// End ends the browsers that were started. app.Main calls it after all tests.
 func End() {
 	for _, engine := range Engines {
 		if engine.running != nil {
@@ -65,6 +67,7 @@ func Each(t *testing.T, test func(t *testing.T, b *Browser)) {
 	}
 }
 
+// Use is the browser for one test.
 func (e *engine) Use(t *testing.T) *Browser {
 	t.Helper()
 	e.once.Do(func() { e.running, e.err = e.start(t) })
@@ -131,6 +134,7 @@ func (p *Tab) Close() {
 	}
 }
 
+// Navigate loads another address in the tab.
 func (p *Tab) Navigate(url string) {
 	p.T.Helper()
 	if err := p.window.navigate(url); err != nil {

@@ -149,6 +149,7 @@ func (w *chromiumWindow) picture() ([]byte, error) {
 // chromium is the tab of a test that runs in Chromium alone.
 func (p *Tab) chromium() *chromiumWindow { return p.window.(*chromiumWindow) }
 
+// Do takes steps of Chromium's own protocol in the tab.
 func (p *Tab) Do(steps ...chromedp.Action[chromedp.Void]) {
 	p.T.Helper()
 	if err := p.chromium().do(steps...); err != nil {

@@ -1,3 +1,4 @@
+// Package proxy runs nginx, HAProxy and Caddy with the files of docs.
 package proxy
 
 import (
@@ -81,6 +82,7 @@ func speakHTTP2(p Proxy, server string) Proxy {
 	return p
 }
 
+// String is for the name of a test.
 func (p Proxy) String() string {
 	if p.server == "%s" {
 		return p.Name
