@@ -100,8 +100,24 @@ func (w *sessionWindow) close() error {
 }
 
 func (w *sessionWindow) resize(width, height int) error {
-	_, err := w.do(setRect, map[string]any{"width": width, "height": height})
-	return err
+	if _, err := w.do(setRect, map[string]any{"width": width, "height": height}); err != nil {
+		return err
+	}
+	// The answer may come before the page has its size, and windows do not become as small as one likes: wait until it keeps one.
+	before, same := "", 0
+	for deadline := time.Now().Add(testwait.Limit); same < 10; time.Sleep(50 * time.Millisecond) {
+		size, err := w.evaluate("[innerWidth, innerHeight]")
+		if err != nil {
+			return err
+		}
+		if same++; string(size) != before {
+			before, same = string(size), 0
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the window does not keep a size; the last one is %s", size)
+		}
+	}
+	return nil
 }
 
 func (w *sessionWindow) evaluate(expression string) (json.RawMessage, error) {
