@@ -20,6 +20,8 @@ require (
 	golang.org/x/sys v0.47.0
 )
 
+require github.com/google/btree v1.1.3 // indirect
+
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/bytedance/gopkg v0.1.3 // indirect

@@ -21,6 +21,7 @@ import (
 
 	"gin-sse/handlers"
 	"gin-sse/internal/config"
+	"gin-sse/internal/event"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/server"
 	"gin-sse/internal/storage"
@@ -178,7 +179,7 @@ func (s *site) send(data any) (id string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, id, err = s.storage.Log.Publish(context.Background(), hub.Message{Data: encoded}); err != nil {
+	if _, id, err = s.storage.Log.Publish(context.Background(), event.Message{Data: encoded}); err != nil {
 		s.t.Fatal(err)
 	}
 	return id

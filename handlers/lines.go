@@ -15,7 +15,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"gin-sse/internal/hub"
+	"gin-sse/internal/event"
 	"gin-sse/internal/stream"
 )
 
@@ -28,7 +28,7 @@ const readAhead = 32 << 10
 //
 // The answer counts the events that were sent and has the id of the last one. If a line could not be sent, the
 // answer also has an error with the number of that line; the lines before it stay sent.
-func publishLines(c *gin.Context, log Log, m hub.Message, max int64, parse func([]byte) (json.RawMessage, error)) {
+func publishLines(c *gin.Context, log event.Log, m event.Message, max int64, parse func([]byte) (json.RawMessage, error)) {
 	connection := http.NewResponseController(c.Writer)
 	if err := connection.SetReadDeadline(time.Time{}); err != nil { // the server's limit for a whole request
 		_ = c.Error(fmt.Errorf("clear the read deadline: %w", err))
@@ -78,7 +78,7 @@ func publishLines(c *gin.Context, log Log, m hub.Message, max int64, parse func(
 		case status == http.StatusContinue:
 			continue
 		case status == http.StatusAccepted && end:
-			if _, _, err := log.Publish(c.Request.Context(), hub.Message{Topic: m.Topic, End: true, Key: u.key()}); err != nil {
+			if _, _, err := log.Publish(c.Request.Context(), event.Message{Topic: m.Topic, End: true, Key: u.key()}); err != nil {
 				answer(explain(err))
 				return
 			}
@@ -91,9 +91,9 @@ func publishLines(c *gin.Context, log Log, m hub.Message, max int64, parse func(
 // upload reads messages from a body, one from each line.
 type upload struct {
 	body     *bufio.Reader
-	text     bool        // lines are text, which may be empty; otherwise they are JSON
-	message  hub.Message // what all messages have in common; its key is that of the whole body
-	max      int64       // bytes of a line
+	text     bool          // lines are text, which may be empty; otherwise they are JSON
+	message  event.Message // what all messages have in common; its key is that of the whole body
+	max      int64         // bytes of a line
 	parse    func([]byte) (json.RawMessage, error)
 	stopping context.Context // ends when the server stops
 	number   int             // of the latest line
@@ -103,7 +103,7 @@ type upload struct {
 // arrived waits for a line, and returns the messages of that line and of those that have arrived with it, and the
 // numbers of their lines. The status is 100 while more lines may come, 202 at the end of the body, and otherwise the
 // answer to a problem with the next line.
-func (u *upload) arrived() (messages []hub.Message, numbers []int, status int, problem string) {
+func (u *upload) arrived() (messages []event.Message, numbers []int, status int, problem string) {
 	for {
 		line, err := u.readLine()
 		u.number++

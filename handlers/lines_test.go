@@ -19,6 +19,8 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/handlers"
+	"gin-sse/internal/event"
+	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/memory"
 )
@@ -30,7 +32,7 @@ func TestAPublisherMayBeSilentForAnyTime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				events := hub.New(hub.Limits{History: 100, HistoryBytes: 1 << 20})
+				events := hub.New(hub.Options{Limits: history.Limits{PerTopic: 100, Bytes: 1 << 20}})
 				defer events.Close()
 				app := gin.New()
 				app.Use(handlers.WriteDeadline)
@@ -93,7 +95,7 @@ func TestAPublisherMayBeSilentForAnyTime(t *testing.T) {
 // batches is a log that accepts messages until one is "bad", and notes what came together.
 type batches [][]string
 
-func (b *batches) Publish(_ context.Context, messages ...hub.Message) (kept int, id string, err error) {
+func (b *batches) Publish(_ context.Context, messages ...event.Message) (kept int, id string, err error) {
 	var batch []string
 	for _, m := range messages {
 		batch = append(batch, m.Key+" "+string(m.Data))
@@ -101,7 +103,7 @@ func (b *batches) Publish(_ context.Context, messages ...hub.Message) (kept int,
 	*b = append(*b, batch)
 	for _, m := range messages {
 		if string(m.Data) == `"bad"` {
-			return kept, id, hub.ErrEnded
+			return kept, id, event.ErrEnded
 		}
 		kept, id = kept+1, string(m.Data)
 	}

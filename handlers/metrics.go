@@ -11,6 +11,7 @@ import (
 
 // Metrics shows the figures of the hub, the process and Go's runtime, and more, in Prometheus's format.
 func Metrics(events *hub.Hub, more []prometheus.Collector) gin.HandlerFunc {
+	var counted busiest
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(more...)
 	registry.MustRegister(
@@ -32,8 +33,8 @@ func Metrics(events *hub.Hub, more []prometheus.Collector) gin.HandlerFunc {
 			Name: "gin_sse_topics",
 			Help: "Topics that have subscribers or messages.",
 		}, func() float64 {
-			open, _ := events.Topics()
-			return float64(open)
+			topics, _ := counted.count(events)
+			return float64(topics)
 		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "gin_sse_history_messages",

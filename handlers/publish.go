@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -16,7 +15,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"gin-sse/internal/hub"
+	"gin-sse/internal/event"
 )
 
 // Authorize lets a request through if it has the token as its bearer token. If the token is empty, nobody may
@@ -37,21 +36,10 @@ func Authorize(token string) gin.HandlerFunc {
 	}
 }
 
-// Log gives messages their numbers and keeps them.
-type Log interface {
-	// Publish keeps messages, in this order. It returns how many it kept, and the id of the last one. If that is not all
-	// of them, err says why the next one was not kept; none after that one is. The errors are those of package hub; any
-	// other error is temporary.
-	//
-	// A message whose key was used before sends nothing, and counts as kept, with the original id. An empty key means
-	// no key.
-	Publish(ctx context.Context, messages ...hub.Message) (kept int, id string, err error)
-}
-
 // Publish sends the body to the topic that ?topic= names. JSON and a form are one event, of up to max bytes. NDJSON
 // and text are one event for each line. A request that is repeated with the same Idempotency-Key sends nothing twice
 // and gets the same answer.
-func Publish(log Log, max int64) gin.HandlerFunc {
+func Publish(log event.Log, max int64) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		m, err := addressed(c.Request.URL.RawQuery)
 		if err != nil {
@@ -87,7 +75,7 @@ func Publish(log Log, max int64) gin.HandlerFunc {
 
 // addressed returns a message without data: its topic, its name, and whether it ends the topic, as the query of a
 // POST says. Anything unknown in the query is an error: a mistyped topic must not become a message to everybody.
-func addressed(query string) (m hub.Message, err error) {
+func addressed(query string) (m event.Message, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return m, fmt.Errorf("the query cannot be read: %w", err)
@@ -101,9 +89,9 @@ func addressed(query string) (m hub.Message, err error) {
 		case value == "":
 			err = fmt.Errorf("%q is empty in the query: give it a value, or leave it out", cut(name, 100))
 		case name == "topic":
-			m.Topic, err = value, hub.CheckTopic(value)
+			m.Topic, err = value, event.CheckTopic(value)
 		case name == "event":
-			m.Name, err = value, hub.CheckName(value)
+			m.Name, err = value, event.CheckName(value)
 		case name == "end":
 			if m.End = value == "true"; !m.End {
 				err = fmt.Errorf("end=%q is unknown: it is end=true or left out", cut(value, 100))
@@ -122,7 +110,7 @@ func addressed(query string) (m hub.Message, err error) {
 }
 
 // publishOne sends the whole body as one event.
-func publishOne(c *gin.Context, log Log, m hub.Message, max int64, parse func([]byte) (json.RawMessage, error)) {
+func publishOne(c *gin.Context, log event.Log, m event.Message, max int64, parse func([]byte) (json.RawMessage, error)) {
 	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, max))
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -152,13 +140,13 @@ func publishOne(c *gin.Context, log Log, m hub.Message, max int64, parse func([]
 // explain returns the answer for an event that the log did not accept.
 func explain(err error) (status int, message string) {
 	switch {
-	case errors.Is(err, hub.ErrEnded):
+	case errors.Is(err, event.ErrEnded):
 		return http.StatusConflict, "This topic has ended. Publish to another topic, such as one with a number in its name."
-	case errors.Is(err, hub.ErrKeyReused):
+	case errors.Is(err, event.ErrKeyReused):
 		return http.StatusUnprocessableEntity, "This Idempotency-Key was used for another event. Give each event a key of its own."
-	case errors.Is(err, hub.ErrTooLarge):
+	case errors.Is(err, event.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge, "The event is too large for NATS, which stores the events: raise max_payload there, or the stream's max_msg_size."
-	case errors.Is(err, hub.ErrClosed):
+	case errors.Is(err, event.ErrClosed):
 		return http.StatusServiceUnavailable, "The server is stopping. Send the event again in a few seconds."
 	default:
 		return http.StatusServiceUnavailable, "The event could not be stored: " + err.Error() + ". Send it again in a few seconds; with an Idempotency-Key it arrives once, even if it was stored after all."

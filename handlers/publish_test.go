@@ -12,13 +12,13 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/handlers"
-	"gin-sse/internal/hub"
+	"gin-sse/internal/event"
 )
 
 // refusing is a log that always answers with the same error.
 type refusing struct{ error }
 
-func (r refusing) Publish(context.Context, ...hub.Message) (int, string, error) {
+func (r refusing) Publish(context.Context, ...event.Message) (int, string, error) {
 	return 0, "", r.error
 }
 
@@ -30,10 +30,10 @@ func TestPublisherThatCannotStoreIsExplained(t *testing.T) {
 		reason string
 	}{
 		{errors.New("NATS is away"), 503, "The event could not be stored: NATS is away. Send it again in a few seconds; with an Idempotency-Key it arrives once, even if it was stored after all."},
-		{hub.ErrClosed, 503, "The server is stopping. Send the event again in a few seconds."},
-		{hub.ErrEnded, 409, "This topic has ended. Publish to another topic, such as one with a number in its name."},
-		{hub.ErrKeyReused, 422, "This Idempotency-Key was used for another event. Give each event a key of its own."},
-		{hub.ErrTooLarge, 413, "The event is too large for NATS, which stores the events: raise max_payload there, or the stream's max_msg_size."},
+		{event.ErrClosed, 503, "The server is stopping. Send the event again in a few seconds."},
+		{event.ErrEnded, 409, "This topic has ended. Publish to another topic, such as one with a number in its name."},
+		{event.ErrKeyReused, 422, "This Idempotency-Key was used for another event. Give each event a key of its own."},
+		{event.ErrTooLarge, 413, "The event is too large for NATS, which stores the events: raise max_payload there, or the stream's max_msg_size."},
 	} {
 		app := gin.New()
 		app.POST("/sse", handlers.Publish(refusing{test.err}, 1000))

@@ -17,7 +17,7 @@ func TestStreamEndsProperlyAfterAnySilence(t *testing.T) {
 	// The deadline of the last write has passed in each, and the next comment has not been written.
 	for _, silence := range []time.Duration{14 * time.Second, 29 * time.Second, time.Hour + 14*time.Second} {
 		synctest.Test(t, func(t *testing.T) {
-			events := hub.New(hub.Limits{})
+			events := hub.New(hub.Options{})
 			app := gin.New()
 			app.GET("/sse", handlers.SSE(events))
 			response, _ := servePipe(t, app)
@@ -36,7 +36,7 @@ func TestStreamEndsProperlyAfterAnySilence(t *testing.T) {
 
 func TestClientThatLeavesIsLetGoWithin30SecondsWithoutEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		events := hub.New(hub.Limits{})
+		events := hub.New(hub.Options{})
 		defer events.Close()
 		app := gin.New()
 		app.GET("/sse", handlers.SSE(events))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"gin-sse/internal/event"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/stream"
 )
@@ -34,7 +35,7 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 
 		// Subscribe before the client sees an answer, so that it gets everything that is published from then on.
 		subscriber, err := events.Subscribe(c.Request.Context(), topics, after)
-		if errors.Is(err, hub.ErrEnded) {
+		if errors.Is(err, event.ErrEnded) {
 			c.Status(http.StatusNoContent) // at which an EventSource stops for good
 			return
 		}

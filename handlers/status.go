@@ -29,6 +29,7 @@ type Status struct {
 
 	events  *hub.Hub
 	size    func() int64 // of what is kept on the disk; nil without a disk
+	busiest busiest
 	started time.Time
 	mu      sync.Mutex
 	samples []sample // one a second; the first of them begins a bar
@@ -44,7 +45,7 @@ type sample struct {
 // on the disk; size is nil if it keeps none there.
 func NewStatus(events *hub.Hub, size func() int64) *Status {
 	now := time.Now()
-	return &Status{Viewers: hub.New(hub.Limits{}), events: events, size: size, started: now, samples: []sample{{at: now}}}
+	return &Status{Viewers: hub.New(hub.Options{}), events: events, size: size, started: now, samples: []sample{{at: now}}}
 }
 
 // Page shows the figures, with or without JavaScript.
@@ -86,7 +87,7 @@ func (s *Status) send() { _ = s.Viewers.Tick(s.figures()) } // strings always en
 // figures returns what the page shows, as text. Each name is the id of an element of the page.
 func (s *Status) figures() gin.H {
 	now := s.events.Stats()
-	topics, followed := s.events.Topics()
+	topics, followed := s.busiest.count(s.events)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
@@ -108,7 +109,7 @@ func (s *Status) figures() gin.H {
 		"delivered":   humanize.Comma(int64(now.Delivered)),
 		"kept":        humanize.Comma(int64(now.Kept)),
 		"topics":      humanize.Comma(int64(topics)),
-		"busiest":     busiest(followed),
+		"busiest":     followed,
 		"uptime":      time.Since(s.started).Truncate(time.Second).String(),
 		"memory":      memory(),
 		"top":         decimal(top),
@@ -119,15 +120,6 @@ func (s *Status) figures() gin.H {
 		figures["disk"] = humanize.Bytes(uint64(s.size()))
 	}
 	return figures
-}
-
-// busiest returns the most followed topics as the page shows them.
-func busiest(topics []hub.TopicCount) []gin.H {
-	shown := []gin.H{}
-	for _, t := range topics {
-		shown = append(shown, gin.H{"topic": t.Topic, "subscribers": humanize.Comma(int64(t.Subscribers))})
-	}
-	return shown
 }
 
 // rate is the events per second between two samples, which may be the same one.

@@ -16,6 +16,8 @@ import (
 
 	"gin-sse/handlers"
 	"gin-sse/internal/clock"
+	"gin-sse/internal/event"
+	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/memory"
 )
@@ -33,7 +35,7 @@ func figures(t *testing.T, data string) map[string]any {
 func TestFiguresFollowTheEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		events := hub.New(hub.Limits{History: 10, HistoryBytes: 1 << 20})
+		events := hub.New(hub.Options{Limits: history.Limits{PerTopic: 10, Bytes: 1 << 20}})
 		defer events.Close()
 		log := memory.New(events)
 		status := handlers.NewStatus(events, nil)
@@ -98,7 +100,7 @@ func TestFiguresFollowTheEvents(t *testing.T) {
 		check(10*time.Minute, map[string]string{"rate": "1", "delivered": "592", "summary": "Lowest 1, highest 1.", "top": "2"}, even(60, "20.0"))
 
 		for range 995 {
-			if _, _, err := log.Publish(ctx, hub.Message{Data: []byte(`"message"`)}); err != nil {
+			if _, _, err := log.Publish(ctx, event.Message{Data: []byte(`"message"`)}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -115,7 +117,7 @@ func TestFiguresFollowTheEvents(t *testing.T) {
 func TestUptimeIsInWholeSeconds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		events := hub.New(hub.Limits{})
+		events := hub.New(hub.Options{})
 		status := handlers.NewStatus(events, nil)
 		events.Close() // or their comments would keep the clock busy
 		status.Viewers.Close()
@@ -148,7 +150,7 @@ func TestUptimeIsInWholeSeconds(t *testing.T) {
 func TestNoFiguresAreComputedWhileNobodyLooks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		events := hub.New(hub.Limits{})
+		events := hub.New(hub.Options{})
 		defer events.Close()
 		status := handlers.NewStatus(events, nil)
 		defer status.Viewers.Close()
@@ -165,7 +167,7 @@ func TestNoFiguresAreComputedWhileNobodyLooks(t *testing.T) {
 
 func subscribe(t *testing.T, events *hub.Hub) *hub.Subscriber {
 	t.Helper()
-	subscriber, err := events.Subscribe(t.Context(), hub.Topics{}, "")
+	subscriber, err := events.Subscribe(t.Context(), event.Topics{}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

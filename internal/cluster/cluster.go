@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
+	"gin-sse/internal/event"
 	"gin-sse/internal/hub"
 )
 
@@ -57,18 +58,19 @@ type Replica struct {
 	nc      *nats.Conn // both are set by Follow, before problem changes
 	js      jetstream.JetStream
 
-	id       string          // names this replica's fences
-	wanted   <-chan struct{} // has a value when the hub wants keys
-	created  time.Time       // when the stream that is followed was made
-	behind   time.Time       // since when the stream ends before the last message that came
-	refusals int             // how often the stream could not be made to take batches
+	id       string    // names this replica's fences
+	demand   *demand   // what the hub needs
+	created  time.Time // when the stream that is followed was made
+	behind   time.Time // since when the stream ends before the last message that came
+	refusals int       // how often the stream could not be made to take batches
 	own      []*nats.Subscription
 
 	following sync.Mutex
-	follows   map[string]*follow // by key
-	epoch     marker             // the epoch of the stream
-	at        uint64             // the number of the newest message that came
-	stamp     time.Time          // when that message was stored, if it is known
+	follows   map[event.Pattern]*follow
+	epoch     marker    // the epoch of the stream
+	at        uint64    // the number of the newest message that came
+	handed    uint64    // the hub has messages up to this number
+	stamp     time.Time // when that message was stored, if it is known
 
 	mu       sync.Mutex
 	problem  string                  // why the stream is not followed, or empty
@@ -99,9 +101,10 @@ func ValidURL(servers string) bool {
 // replica is no longer needed.
 func New(cfg Config, events *hub.Hub) *Replica {
 	r := &Replica{
-		cfg: cfg, events: events, started: time.Now(), id: nuid.Next(), wanted: events.OnDemand(), follows: map[string]*follow{},
+		cfg: cfg, events: events, started: time.Now(), id: nuid.Next(), demand: newDemand(), follows: map[event.Pattern]*follow{},
 		told: map[string]bool{}, lost: func(error) {}, problem: "NATS was not reached yet",
 	}
+	events.OnDemand(r.demand)
 	r.stopping, r.stop = context.WithCancel(context.Background())
 	return r
 }
@@ -160,6 +163,9 @@ type dialer struct{ ctx context.Context }
 func (d dialer) Dial(network, address string) (net.Conn, error) {
 	return (&net.Dialer{Timeout: answerWait}).DialContext(d.ctx, network, address)
 }
+
+// Covers reports whether the hub has all that the stream keeps of a topic: a client follows it, or did so a moment ago.
+func (r *Replica) Covers(topic string) bool { return r.demand.covers(topic) }
 
 // Close ends the connection to NATS. Follow must have returned, if it was called.
 func (r *Replica) Close() {

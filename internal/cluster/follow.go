@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"gin-sse/internal/hub"
+	"gin-sse/internal/event"
 )
 
 const (
@@ -80,7 +80,7 @@ type session struct {
 	inbox      chan *nats.Msg // what comes live, in order
 	fencing    sync.Mutex     // one fence is waited for at a time
 	fences     chan uint64    // numbers of the fences that came
-	wildcards  chan []*hub.Need
+	wildcards  chan []*need
 	sure       uint64 // all messages up to this number came, as the leader was the same one afterwards
 	resumed    uint64 // number of the last message that came before the session
 	perSubject int64  // how many messages the stream keeps for each subject
@@ -101,7 +101,10 @@ func (r *Replica) follow(ctx context.Context) error {
 	r.mu.Lock()
 	r.followed = connection
 	r.mu.Unlock()
-	defer r.events.UnloadAll() // while nothing comes, nothing may overtake what did not come
+	defer func() { // while nothing comes, nothing may overtake what did not come
+		r.demand.unload(r.demand.all()...)
+		r.events.HoldAll()
+	}()
 
 	stream, err := r.open(ctx)
 	if err != nil {
@@ -116,7 +119,7 @@ func (r *Replica) follow(ctx context.Context) error {
 		stream:     stream,
 		inbox:      make(chan *nats.Msg, maxInbox),
 		fences:     make(chan uint64, 1),
-		wildcards:  make(chan []*hub.Need),
+		wildcards:  make(chan []*need),
 		resumed:    r.at,
 		perSubject: stream.CachedInfo().Config.MaxMsgsPerSubject,
 		leader:     leader(stream.CachedInfo()),
@@ -162,6 +165,9 @@ func (s *session) end() {
 		if f.live != nil {
 			s.own = append(s.own, f.live)
 		}
+		if f.loaded {
+			f.handed = s.handed
+		}
 		f.upTo = min(f.upTo, max(f.fetched, s.sure)) // what came later may be from another leader, and not be all
 	}
 	for _, live := range s.own {
@@ -173,7 +179,7 @@ func (s *session) end() {
 // supply loads the keys that the hub wants, until ctx ends. It leaves wildcards to supplyWildcards: they may take long, and
 // no topic should wait for them.
 func (s *session) supply(ctx context.Context) error {
-	needs := s.events.Wanted()
+	needs := s.demand.take()
 	s.forgetExcept(needs)
 	if err := s.load(ctx, needs); err != nil {
 		return err
@@ -181,17 +187,17 @@ func (s *session) supply(ctx context.Context) error {
 	s.setProblem("")
 	sweep := time.NewTicker(max(s.cfg.Linger/10, time.Millisecond))
 	defer sweep.Stop()
-	var wildcards []*hub.Need
+	var wildcards []*need
 	for {
-		var hand chan<- []*hub.Need // nil while there is nothing to hand over
+		var hand chan<- []*need // nil while there is nothing to hand over
 		if len(wildcards) > 0 {
 			hand = s.wildcards
 		}
 		select {
-		case <-s.wanted:
-			var topics []*hub.Need
-			for _, need := range s.events.Wanted() {
-				if hub.IsWildcard(need.Key) {
+		case <-s.demand.changed:
+			var topics []*need
+			for _, need := range s.demand.take() {
+				if need.pattern.IsWildcard() {
 					wildcards = append(wildcards, need)
 				} else {
 					topics = append(topics, need)
@@ -230,13 +236,13 @@ func (s *session) supplyWildcards(ctx context.Context) error {
 }
 
 // forgetExcept forgets the follows of earlier sessions that are no longer needed.
-func (s *session) forgetExcept(needs []*hub.Need) {
+func (s *session) forgetExcept(needs []*need) {
 	s.following.Lock()
 	defer s.following.Unlock()
-	kept := make(map[string]*follow, len(needs))
+	kept := make(map[event.Pattern]*follow, len(needs))
 	for _, need := range needs {
-		if f := s.follows[need.Key]; f != nil {
-			kept[need.Key] = f
+		if f := s.follows[need.pattern]; f != nil {
+			kept[need.pattern] = f
 		}
 	}
 	s.follows = kept
@@ -334,7 +340,7 @@ func (s *session) lose(number uint64) {
 	defer s.following.Unlock()
 	if number > s.epoch.floor {
 		s.epoch.floor = number
-		s.events.LostAll(number)
+		s.events.LoseAll(number)
 	}
 }
 
@@ -344,7 +350,7 @@ func (r *Replica) removed(number uint64) {
 		return
 	}
 	r.epoch.floor = number
-	r.events.LostAll(number)
+	r.events.LoseAll(number)
 	r.cfg.Log("NATS: messages were removed from the stream %q, up to number %d; clients that miss them are told of a gap", r.cfg.Stream, number)
 }
 
@@ -476,8 +482,10 @@ func (s *session) beginEpoch(ctx context.Context, epoch marker) error {
 	}
 	s.following.Lock()
 	defer s.following.Unlock()
+	s.handed = 0
 	s.created, s.epoch, s.at, s.stamp, s.behind = info.Created, epoch, 0, time.Time{}, time.Time{}
-	s.follows, s.resumed = map[string]*follow{}, 0
+	s.follows, s.resumed = map[event.Pattern]*follow{}, 0
+	s.demand.begin()
 	s.events.Begin(epoch.epoch, epoch.floor, seen)
 	return nil
 }

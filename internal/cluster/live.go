@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"gin-sse/internal/hub"
+	"gin-sse/internal/event"
 )
 
 // NATS sends each message that it has stored to whoever subscribes to its subject (JetStream's RePublish). A replica
@@ -34,6 +34,7 @@ type follow struct {
 	loaded  bool               // the hub has all messages, and more come as they are stored
 	upTo    uint64             // the hub has all messages up to this number, even in the next session
 	fetched uint64             // it has those up to this number because they were fetched
+	handed  uint64             // when messages were found to be missing: the hub had others up to this number
 	base    uint64             // the number that stands for the subjects that newest lacks
 	newest  map[string]uint64  // for each subject, the number of the newest message that came or was fetched in this session
 	named   map[string]uint64  // while not loaded: for each subject, the number of the newest message that was named and did not come
@@ -180,32 +181,44 @@ func (s *session) hand(ctx context.Context, m received) error {
 	if !is {
 		return nil
 	}
-	var holes []string
+	var holes []event.Pattern
 	followed := false
-	s.following.Lock()
-	for key := range hub.Keys(message.Topic) {
-		if f := s.follows[key]; f != nil {
+	see := func(pattern event.Pattern) {
+		if f := s.follows[pattern]; f != nil {
 			followed = true
 			if wasLoaded := f.loaded; f.came(m) && wasLoaded {
-				holes = append(holes, key)
+				f.handed = s.handed
+				holes = append(holes, pattern)
 			}
 		}
 	}
+	s.following.Lock()
+	see(event.Pattern(message.Topic))
+	for pattern := range event.Wildcards(message.Topic) {
+		see(pattern)
+	}
 	s.reached(m.number, m.stored)
+	if followed {
+		s.handed = m.number
+	}
 	s.following.Unlock()
 	if !followed {
 		return nil
 	}
-	for _, key := range holes {
-		s.events.Unload(key) // before this message overtakes the one that is missing
-	}
+	s.unload(holes...)           // before this message overtakes the one that is missing
 	_ = s.events.Append(message) // the data is JSON, and a closed hub has no clients
 	return nil
 }
 
+// unload has patterns loaded again, of which messages may be missing.
+func (r *Replica) unload(patterns ...event.Pattern) {
+	r.demand.unload(patterns...)
+	r.events.Hold(patterns...)
+}
+
 // message returns the message as the hub takes it. Any program may have put it into the stream, even on a subject that
 // belongs to no topic.
-func (r *Replica) message(m received) (message hub.Message, is bool) {
+func (r *Replica) message(m received) (message event.Message, is bool) {
 	topic, is := topicOf(r.cfg.Stream, m.subject)
 	if !is {
 		if token, _ := strings.CutPrefix(m.subject, r.cfg.Stream+"."); !strings.HasPrefix(token, "$") {
@@ -213,8 +226,8 @@ func (r *Replica) message(m received) (message hub.Message, is bool) {
 		}
 		return message, false
 	}
-	message = hub.Message{Number: m.number, Topic: topic, Name: m.Header.Get(nameHeader), Data: m.Data, End: m.Header.Get(endHeader) == "true"}
-	if err := hub.CheckName(message.Name); err != nil {
+	message = event.Message{Number: m.number, Topic: topic, Name: m.Header.Get(nameHeader), Data: m.Data, End: m.Header.Get(endHeader) == "true"}
+	if err := event.CheckName(message.Name); err != nil {
 		r.cfg.Log("NATS: message %d of the stream %q is sent without its name: %v", m.number, r.cfg.Stream, err)
 		message.Name = ""
 	}
@@ -235,18 +248,18 @@ func quote(text []byte) []byte {
 
 // subscribe makes NATS send the messages of a key, unless it does so already. It returns false if nobody needs them any
 // longer.
-func (s *session) subscribe(need *hub.Need) (needed bool, err error) {
+func (s *session) subscribe(need *need) (needed bool, err error) {
 	s.following.Lock()
 	defer s.following.Unlock()
-	if !s.events.Needs(need) {
+	if !s.demand.has(need) {
 		return false, nil
 	}
-	f := s.follows[need.Key]
+	f := s.follows[need.pattern]
 	if f == nil {
-		f = &follow{subject: subjectOfKey(s.cfg.Stream, need.Key)}
-		s.follows[need.Key] = f
+		f = &follow{subject: subjectOfPattern(s.cfg.Stream, need.pattern)}
+		s.follows[need.pattern] = f
 	}
-	if f.loaded = false; !need.Known {
+	if f.loaded = false; !need.known {
 		f.upTo = 0
 	}
 	if f.live != nil {
@@ -258,8 +271,10 @@ func (s *session) subscribe(need *hub.Need) (needed bool, err error) {
 
 // unfollow gives back what keys take that nobody has followed for a while.
 func (s *session) unfollow() error {
-	for _, key := range s.events.Forget(s.cfg.Linger) {
-		if err := s.drop(key); err != nil {
+	patterns := s.demand.forget(s.cfg.Linger)
+	s.events.Forget(patterns, s.demand.needed)
+	for _, pattern := range patterns {
+		if err := s.drop(pattern); err != nil {
 			return err
 		}
 	}
@@ -267,11 +282,11 @@ func (s *session) unfollow() error {
 }
 
 // drop ends a follow.
-func (s *session) drop(key string) error {
+func (s *session) drop(pattern event.Pattern) error {
 	s.following.Lock()
 	defer s.following.Unlock()
-	f := s.follows[key]
-	delete(s.follows, key)
+	f := s.follows[pattern]
+	delete(s.follows, pattern)
 	if f == nil || f.live == nil {
 		return nil
 	}

@@ -13,25 +13,24 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"gin-sse/internal/hub"
+	"gin-sse/internal/event"
 )
 
 const (
 	perRequest = 1000 // messages, or topics, that one request asks for; NATS has a limit of 1,024
 	parallel   = 16   // requests under way
-	piece      = 1000 // messages that are handed to the hub at a time
 	staleWait  = 20 * time.Millisecond
 	behindWait = 10 * time.Second // for a server that is behind to get as far as the fence
 )
 
 // load subscribes to what the hub needs, and hands it what the stream has of that. What the stream has up to the fence
 // is loaded, and what comes after the fence comes live.
-func (s *session) load(ctx context.Context, needs []*hub.Need) error {
-	var followed []*hub.Need
+func (s *session) load(ctx context.Context, needs []*need) error {
+	var followed []*need
 	for _, need := range needs {
 		needed, err := s.subscribe(need)
 		if err != nil {
-			return fmt.Errorf("subscribe to the messages of %q: %w", need.Key, err)
+			return fmt.Errorf("subscribe to the messages of %q: %w", need.pattern, err)
 		}
 		if needed {
 			followed = append(followed, need)
@@ -41,7 +40,7 @@ func (s *session) load(ctx context.Context, needs []*hub.Need) error {
 	if err != nil {
 		return err
 	}
-	s.events.Loaded(fence)
+	s.events.Release(fence)
 	for some := range slices.Chunk(followed, perRequest) {
 		jobs, err := s.jobs(ctx, some, fence)
 		if err != nil {
@@ -59,34 +58,60 @@ func (s *session) load(ctx context.Context, needs []*hub.Need) error {
 
 // loaded tells the hub that it has all messages of what was fetched up to the fence.
 func (s *session) loaded(jobs []job, fence uint64) error {
-	var needs []*hub.Need
-	var lost []hub.Kept
+	var needs []*need
+	lost := map[string]uint64{}
 	s.following.Lock()
 	for _, j := range jobs {
-		f := s.follows[j.need.Key]
-		if f == nil || !s.events.Needs(j.need) {
+		f := s.follows[j.need.pattern]
+		if f == nil || !s.demand.has(j.need) {
 			continue
 		}
 		needs = append(needs, j.need)
 		for subject, number := range f.load(j.from, fence, j.fetched) {
 			if topic, is := topicOf(s.cfg.Stream, subject); is {
-				lost = append(lost, hub.Kept{Key: topic, Lost: number})
+				lost[topic] = number
 			}
 		}
 	}
 	s.following.Unlock()
-	if err := s.events.Load(lost); err != nil {
-		return err
+	for topic, number := range lost {
+		if err := s.fill(kept{topic: topic, lost: number}); err != nil {
+			return err
+		}
 	}
-	s.events.Loaded(fence, needs...)
+	s.events.Release(fence, s.demand.load(needs)...)
 	for _, need := range needs {
 		s.following.Lock()
-		f := s.follows[need.Key]
+		f := s.follows[need.pattern]
 		hole := f != nil && !f.loaded // even one that was found in between
 		s.following.Unlock()
 		if hole {
-			s.events.Unload(need.Key)
+			s.unload(need.pattern)
 		}
+	}
+	return nil
+}
+
+// kept is what the stream has of a topic. For a topic that was loaded before, that is what came since.
+type kept struct {
+	topic    string          // or a wildcard, without messages
+	messages []event.Message // with rising numbers
+	lost     uint64          // messages up to this number may be lost
+	late     uint64          // subscribers may have been given others up to this number, and these not
+	fence    uint64
+}
+
+// fill hands the hub what was fetched.
+func (s *session) fill(k kept) error {
+	lowest, err := s.events.Fill(k.topic, k.lost, k.messages)
+	switch {
+	case errors.Is(err, event.ErrClosed): // it has no clients
+		return nil
+	case err != nil:
+		return err
+	}
+	if lowest > 0 && lowest <= k.late {
+		s.events.Miss(k.topic, k.fence)
 	}
 	return nil
 }
@@ -132,23 +157,24 @@ func (s *session) read(ctx context.Context, what request) (messages []received, 
 
 // job is what is to be fetched for a key.
 type job struct {
-	need    *hub.Need
+	need    *need
 	subject string
 	from    uint64            // number
+	late    uint64            // subscribers may have been given other messages up to this number
 	newest  uint64            // number of the last message on the subject
 	fetched map[string]uint64 // for each subject, the number of the newest message that was fetched
 }
 
 // jobs returns what is to be fetched for these needs.
-func (s *session) jobs(ctx context.Context, needs []*hub.Need, fence uint64) (jobs []job, err error) {
+func (s *session) jobs(ctx context.Context, needs []*need, fence uint64) (jobs []job, err error) {
 	s.following.Lock()
 	var subjects []string
 	for _, need := range needs {
-		f := s.follows[need.Key]
+		f := s.follows[need.pattern]
 		if f == nil { // nobody needs it any longer
 			continue
 		}
-		jobs = append(jobs, job{need: need, subject: f.subject, from: f.upTo + 1, fetched: map[string]uint64{}})
+		jobs = append(jobs, job{need: need, subject: f.subject, from: f.upTo + 1, late: f.handed, fetched: map[string]uint64{}})
 		if !strings.HasSuffix(f.subject, ">") {
 			subjects = append(subjects, f.subject)
 		}
@@ -217,7 +243,7 @@ func (s *session) newest(ctx context.Context, subjects []string, fence uint64) (
 func (s *session) fetchAll(ctx context.Context, jobs []job, fence uint64) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	todo, pieces := make(chan job), make(chan hub.Kept)
+	todo, pieces := make(chan job), make(chan kept)
 	var fetching sync.WaitGroup
 	for range min(parallel, len(jobs)) {
 		fetching.Go(func() {
@@ -242,45 +268,39 @@ func (s *session) fetchAll(ctx context.Context, jobs []job, fence uint64) error 
 		fetching.Wait()
 		close(pieces)
 	}()
-	var all []hub.Kept
-	n := 0
-	for kept := range pieces {
-		all = append(all, kept)
-		if n += len(kept.Messages); n >= piece {
-			if err := s.events.Load(all); err != nil {
-				cancel(err)
-			}
-			all, n = nil, 0
+	for k := range pieces {
+		if err := s.fill(k); err != nil {
+			cancel(err)
 		}
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return s.events.Load(all)
+	return nil
 }
 
 // fetch reads messages up to the fence.
-func (s *session) fetch(ctx context.Context, j job, fence uint64, pieces chan<- hub.Kept) error {
-	hand := func(kept hub.Kept) error {
+func (s *session) fetch(ctx context.Context, j job, fence uint64, pieces chan<- kept) error {
+	hand := func(k kept) error {
 		select {
-		case pieces <- kept:
+		case pieces <- k:
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 	if lost := s.lostBefore(j); lost > 0 {
-		if err := hand(hub.Kept{Key: j.need.Key, Lost: lost}); err != nil {
+		if err := hand(kept{topic: string(j.need.pattern), lost: lost}); err != nil {
 			return err
 		}
 	}
 	first, count := map[string]uint64{}, map[string]int64{}
-	for from, done := j.from, j.newest < j.from; !done && s.events.Needs(j.need); {
+	for from, done := j.from, j.newest < j.from; !done && s.demand.has(j.need); {
 		messages, pending, err := s.read(ctx, request{Seq: from, NextFor: j.subject, Batch: perRequest, MaxBytes: maxBytes})
 		if err != nil {
 			return err
 		}
-		kept := map[string][]hub.Message{}
+		topics := map[string][]event.Message{}
 		for _, m := range messages {
 			if from = m.number + 1; m.number > fence {
 				done = true
@@ -290,12 +310,12 @@ func (s *session) fetch(ctx context.Context, j job, fence uint64, pieces chan<- 
 			if count[m.subject]++; count[m.subject] == 1 {
 				first[m.subject] = m.number
 			}
-			if message, is := s.message(m); is && slices.Contains(slices.Collect(hub.Keys(message.Topic)), j.need.Key) {
-				kept[message.Topic] = append(kept[message.Topic], message)
+			if message, is := s.message(m); is && j.need.pattern.Matches(message.Topic) {
+				topics[message.Topic] = append(topics[message.Topic], message)
 			}
 		}
-		for topic, messages := range kept {
-			if err := hand(hub.Kept{Key: topic, Messages: messages}); err != nil {
+		for topic, messages := range topics {
+			if err := hand(kept{topic: topic, messages: messages, late: j.late, fence: fence}); err != nil {
 				return err
 			}
 		}
@@ -312,7 +332,7 @@ func (s *session) fetch(ctx context.Context, j job, fence uint64, pieces chan<- 
 		if !is || s.perSubject <= 0 || n < s.perSubject {
 			continue
 		}
-		if err := hand(hub.Kept{Key: topic, Lost: first[subject] - 1}); err != nil {
+		if err := hand(kept{topic: topic, lost: first[subject] - 1}); err != nil {
 			return err
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
-	"gin-sse/internal/hub"
+	"gin-sse/internal/event"
 )
 
 const (
@@ -28,10 +28,10 @@ var ErrAway = errors.New("NATS did not store it in time")
 // message that has the End mark and no data ends its topic without an event.
 //
 // A key that was used in the last two minutes (more precisely, in the stream's duplicate window) stores nothing
-// and stands for the original id. If it was used for another message, the error is hub.ErrKeyReused. An empty key
-// means no key. The error is hub.ErrEnded if this replica knows that the topic has ended, hub.ErrTooLarge if
+// and stands for the original id. If it was used for another message, the error is event.ErrKeyReused. An empty key
+// means no key. The error is event.ErrEnded if this replica knows that the topic has ended, event.ErrTooLarge if
 // NATS does not accept a message of this size, and ErrAway after 5 s without success.
-func (r *Replica) Publish(ctx context.Context, messages ...hub.Message) (kept int, id string, err error) {
+func (r *Replica) Publish(ctx context.Context, messages ...event.Message) (kept int, id string, err error) {
 	all := make([]outgoing, 0, len(messages))
 	for _, m := range messages {
 		o, problem := encode(r.cfg.Stream, m)
@@ -91,7 +91,7 @@ func (r *Replica) publish(ctx context.Context, o *outgoing) (id string, isNew bo
 				ended, err = r.ended(ctx, o.topic)
 			}
 			if ended && !o.keyed {
-				return "", false, hub.ErrEnded
+				return "", false, event.ErrEnded
 			}
 			if err == nil {
 				o.tried = true
@@ -100,10 +100,10 @@ func (r *Replica) publish(ctx context.Context, o *outgoing) (id string, isNew bo
 		}
 		var refused *jetstream.APIError
 		switch {
-		case err == nil, errors.Is(err, hub.ErrEnded), errors.Is(err, hub.ErrKeyReused):
+		case err == nil, errors.Is(err, event.ErrEnded), errors.Is(err, event.ErrKeyReused):
 			return id, isNew, err
 		case errors.Is(err, nats.ErrMaxPayload), errors.As(err, &refused) && refused.ErrorCode == tooLarge:
-			return "", false, hub.ErrTooLarge
+			return "", false, event.ErrTooLarge
 		}
 		select {
 		case <-ctx.Done():
@@ -118,7 +118,7 @@ func (r *Replica) publish(ctx context.Context, o *outgoing) (id string, isNew bo
 
 // ended reports whether the topic has ended. That may be some milliseconds old.
 func (r *Replica) ended(ctx context.Context, topic string) (bool, error) {
-	if r.events.Covered(topic) {
+	if r.Covers(topic) {
 		return r.events.Ended(topic), nil
 	}
 	m, err := r.last(ctx, subjectOf(r.cfg.Stream, topic))
@@ -136,7 +136,7 @@ var errNotFollowed = errors.New("the stream is not followed")
 const tooLarge = 10054
 
 // encode returns the message as NATS stores it.
-func encode(stream string, m hub.Message) (outgoing, error) {
+func encode(stream string, m event.Message) (outgoing, error) {
 	o := outgoing{Msg: nats.NewMsg(subjectOf(stream, m.Topic)), topic: m.Topic, once: m.Key, keyed: m.Key != "", end: m.End}
 	if !o.keyed {
 		o.once = nuid.Next()
@@ -174,7 +174,7 @@ func (r *Replica) store(ctx context.Context, o *outgoing, ended bool) (id string
 	case ack.Duplicate && o.keyed:
 		err = r.compare(ctx, ack.Sequence, o.Msg)
 	case ended:
-		err = hub.ErrEnded
+		err = event.ErrEnded
 	}
 	if err != nil {
 		return "", false, err
@@ -182,7 +182,7 @@ func (r *Replica) store(ctx context.Context, o *outgoing, ended bool) (id string
 	return r.events.ID(ack.Sequence), !ack.Duplicate, nil
 }
 
-// compare returns hub.ErrKeyReused if the message with that number is a different one. If it is no longer in the
+// compare returns event.ErrKeyReused if the message with that number is a different one. If it is no longer in the
 // stream, it counts as the same.
 func (r *Replica) compare(ctx context.Context, number uint64, message *nats.Msg) error {
 	was, err := r.get(ctx, request{Seq: number})
@@ -192,10 +192,10 @@ func (r *Replica) compare(ctx context.Context, number uint64, message *nats.Msg)
 	case err != nil:
 		return err
 	case was.Subject == r.cfg.Stream+"."+endedToken:
-		return hub.ErrEnded
+		return event.ErrEnded
 	case was.Subject != message.Subject || !bytes.Equal(was.Data, message.Data) ||
 		was.header(nameHeader) != message.Header.Get(nameHeader) || was.header(endHeader) != message.Header.Get(endHeader):
-		return hub.ErrKeyReused
+		return event.ErrKeyReused
 	}
 	return nil
 }

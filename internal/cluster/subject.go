@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"gin-sse/internal/hub"
+	"gin-sse/internal/event"
 )
 
 // The default topic has the stream's name as its subject, and the subjects of all others are below it: in the
@@ -33,15 +33,15 @@ func (r *Replica) fenceSubject() string {
 // liveSubject returns the subject on which NATS sends a stored message on.
 func (r *Replica) liveSubject(subject string) string { return r.cfg.Stream + "-live." + subject }
 
-// subjectOfKey returns the subject of all messages of a hub's key.
-func subjectOfKey(stream, key string) string {
-	switch topic, below := strings.CutSuffix(key, "/"); {
-	case key == "*":
+// subjectOfPattern returns the subject of all messages of a pattern.
+func subjectOfPattern(stream string, pattern event.Pattern) string {
+	if pattern == "*" {
 		return stream + ".>"
-	case below:
+	}
+	if topic, below := strings.CutSuffix(string(pattern), "/*"); below {
 		return subjectOf(stream, topic) + ".>"
 	}
-	return subjectOf(stream, key)
+	return subjectOf(stream, string(pattern))
 }
 
 // subjectOf returns the subject of a topic's messages.
@@ -77,7 +77,7 @@ func topicOf(stream, subject string) (topic string, is bool) {
 		return r
 	}, tokens)
 	// Without the way back, sse.a/b would pass for sse.a.b: both lead to the topic a/b.
-	return topic, below && topic != "" && hub.CheckTopic(topic) == nil && subjectOf(stream, topic) == subject
+	return topic, below && topic != "" && event.CheckTopic(topic) == nil && subjectOf(stream, topic) == subject
 }
 
 // missing returns which subjects a stream lacks to take messages of all topics.

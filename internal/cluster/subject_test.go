@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"gin-sse/internal/hub"
+	"gin-sse/internal/event"
 )
 
 func TestTopicsAndSubjectsLeadToEachOther(t *testing.T) {
@@ -37,7 +37,7 @@ func FuzzTopicsHaveSubjectsOfTheirOwn(f *testing.F) {
 	f.Add("a/b", "a.b")
 	f.Add("a/b.c", "a:b.c")
 	f.Fuzz(func(t *testing.T, a, b string) {
-		if hub.CheckTopic(a) != nil || hub.CheckTopic(b) != nil {
+		if event.CheckTopic(a) != nil || event.CheckTopic(b) != nil {
 			return
 		}
 		if back, is := topicOf("sse", subjectOf("sse", a)); back != a || !is {

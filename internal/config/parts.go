@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"gin-sse/internal/cluster"
+	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/server"
 )
@@ -22,12 +23,12 @@ func (cfg Config) Server() server.Config {
 }
 
 // Hub returns the settings of package hub.
-func (cfg Config) Hub() hub.Limits {
-	limits := hub.Limits{History: cfg.History, HistoryBytes: cfg.HistoryBytes}
+func (cfg Config) Hub() hub.Options {
+	options := hub.Options{Limits: history.Limits{PerTopic: cfg.History, Bytes: cfg.HistoryBytes}}
 	if cfg.NATSURL != "" {
-		limits.Ahead = maxAhead
+		options.Ahead = maxAhead
 	}
-	return limits
+	return options
 }
 
 // Cluster returns the settings of package cluster, which passes to log what an operator should know.

@@ -1,209 +1,142 @@
 package hub
 
 import (
-	"cmp"
 	"context"
+	"maps"
 	"slices"
-	"strings"
 	"time"
+
+	"gin-sse/internal/event"
 )
 
-// A log that several servers share has the messages of many topics that no subscriber of this hub follows. It hands
-// over a topic's messages only on demand, and the hub forgets them when nobody follows the topic any longer.
-//
-// A key is what a subscriber names: a topic, or the part of a wildcard before its *. While a key is not loaded, the
-// chains that have it send nothing but ticks and comments. Once it is, their subscribers read the histories from their
-// own positions on, so that what was published meanwhile is neither lost nor doubled, and in order.
+// A log that several servers share has the messages of many topics that nobody follows here. It hands over those of a
+// pattern only when that is followed. While a pattern is not complete, the hub holds its subscribers: they get ticks and
+// comments alone. Then they read the history from their own positions on, so that what was published meanwhile is
+// neither lost nor doubled, and in order.
+
+// Source is a log that hands over messages on demand. Its methods are called while the hub is locked, so they must
+// return at once, and must not call the hub.
+type Source interface {
+	Follow(event.Pattern) (complete bool) // a pattern is followed from now on
+	Unfollow(event.Pattern)               // and no longer
+	Complete(event.Pattern) bool          // the hub has all messages of the pattern
+}
 
 // loadWait is how long a new subscriber waits for its topics to be loaded. What is published after its stream has
 // begun then reaches it even if it asked for no id.
 const loadWait = 2 * time.Second
 
-// maxIdle is how many keys that nobody follows are kept. Beyond that, a key goes with its last subscriber.
-const maxIdle = 10_000
-
-// Need is a key that some subscriber follows. Each time the key has to be loaded, the hub makes a new Need.
-type Need struct {
-	Key   string
-	Known bool // the hub still has what was loaded of it before
-	state needState
-	given bool          // Wanted has returned the key
-	idle  time.Duration // since when nobody follows it, if it is loaded
-}
-
-type needState int
-
-const (
-	wanted needState = iota
-	loading
-	loaded
-	idle // loaded, but no longer followed
-)
-
-// demand knows which keys are followed, and which are loaded. The hub's lock guards it.
-type demand struct {
-	changed  chan struct{}    // has a value when something is wanted
-	needs    map[string]*Need // by key
-	wanted   map[string]*Need // those that Wanted will return
-	idle     int              // how many are idle
-	dropped  map[string]bool  // keys that Wanted had returned, since the last Forget
-	sweep    bool             // a wildcard was dropped, and topics below it may be left
-	answered bool             // keys are loaded within a moment, as far as the hub knows
-}
-
-// OnDemand makes the hub expect the messages of followed topics alone. It must be called before the first subscriber
-// comes. The channel has a value whenever Wanted may return more.
-func (h *Hub) OnDemand() <-chan struct{} {
+// OnDemand makes the hub expect the messages of followed patterns alone. It must be called before the first subscriber
+// comes.
+func (h *Hub) OnDemand(source Source) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.demand = &demand{changed: make(chan struct{}, 1), needs: map[string]*Need{}, wanted: map[string]*Need{}, dropped: map[string]bool{}}
-	return h.demand.changed
+	h.source = source
 }
 
-// Wanted returns what must be loaded and was not returned before.
-func (h *Hub) Wanted() (needs []*Need) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, n := range h.demand.wanted {
-		n.state, n.given = loading, true
-		needs = append(needs, n)
-	}
-	h.demand.wanted = map[string]*Need{} // a map never shrinks
-	return needs
-}
-
-// Needs reports whether a need that Wanted returned is still one: its key is followed, and was not given up since.
-func (h *Hub) Needs(n *Need) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.demand.needs[n.Key] == n
-}
-
-// join notes that a new chain follows a key.
-func (d *demand) join(c *chain, key string) {
-	if d == nil {
-		return
-	}
-	n := d.needs[key]
-	if n == nil {
-		n = d.want(&Need{Key: strings.Clone(key), given: d.dropped[key]}) // a chain's names are much longer
-	}
-	switch n.state {
-	case idle:
-		n.state = loaded
-		d.idle--
-	case wanted, loading:
-		c.lack()
-	}
-}
-
-// leaveKey notes that the last chain that followed a key is gone.
-func (h *Hub) leaveKey(key string) {
-	if h.demand == nil {
-		return
-	}
-	n := h.demand.needs[key]
-	if n.state == loaded && h.demand.idle < maxIdle {
-		n.state, n.idle = idle, h.now()
-		h.demand.idle++
-		return
-	}
-	h.drop(n)
-}
-
-func (d *demand) want(n *Need) *Need {
-	d.needs[n.Key], d.wanted[n.Key] = n, n
-	select {
-	case d.changed <- struct{}{}:
-	default: // it has a value
-	}
-	return n
-}
-
-// again returns the Need for loading the same key once more.
-func (n *Need) again(known bool) *Need { return &Need{Key: n.Key, Known: known, given: n.given} }
-
-// Kept is what a log has of a topic. For a topic that was loaded before, that is what came since.
-type Kept struct {
-	Key      string    // the topic's name; a wildcard's key has no messages of its own
-	Messages []Message // with rising numbers
-	Lost     uint64    // messages up to this number may be lost
-}
-
-// Load adds messages to the histories. Loaded must be called afterwards. Messages that Append has brought already, or
-// an earlier call, are left out. The error is about data that is not JSON.
-func (h *Hub) Load(all []Kept) error {
-	frames := make([][][]byte, len(all))
-	for i, kept := range all {
-		for _, m := range kept.Messages {
-			var frame []byte
-			if !m.endsSilently() {
-				var err error
-				if frame, err = encodeMessage(h.ID(m.Number), m); err != nil {
-					return err
-				}
-			}
-			frames[i] = append(frames[i], frame)
+// Fill adds messages of a topic that came before others that the hub has already, with rising numbers, and notes that
+// those up to lost are lost. Messages that are there already are left out. Fill returns the lowest number that it added,
+// or 0. Subscribers that are not held do not get what is filled in. The error is about data that is not JSON, or
+// event.ErrClosed.
+func (h *Hub) Fill(topic string, lost uint64, messages []event.Message) (lowest uint64, err error) {
+	frames := make([][]byte, len(messages))
+	for i, m := range messages {
+		if frames[i], err = m.Frame(h.ID(m.Number)); err != nil {
+			return 0, err
 		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return nil
+		return 0, event.ErrClosed
 	}
-	var added []*message
-	for i, kept := range all {
-		fresh := h.histories.load(kept, frames[i])
-		if len(fresh) == 0 {
-			continue
-		}
-		added = append(added, fresh...)
-		for c := range h.followers(kept.Key) {
-			c.late = c.late || c.missing > 0 && fresh[0].number <= c.last
-		}
-	}
-	slices.SortFunc(added, func(a, b *message) int { return cmp.Compare(a.number, b.number) })
-	h.histories.all = merge(h.histories.all, added)
-	for _, kept := range all {
-		t := h.histories.of(kept.Key)
-		for len(t.messages) > h.limits.History {
-			h.histories.drop(t)
-		}
-	}
-	h.histories.trim()
-	if len(added) > 0 {
-		h.last = max(h.last, added[len(added)-1].number)
-	}
-	return nil
+	return h.history.Fill(topic, lost, messages, frames), nil
 }
 
-// Loaded says that the histories have all messages of these keys up to that number. Append brings the later ones. The
-// caller must have appended all messages up to that number of the keys that were loaded before.
-func (h *Hub) Loaded(number uint64, needs ...*Need) {
+// Miss says that subscribers of a topic that are below that number may have missed one of its messages.
+func (h *Hub) Miss(topic string, number uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.history.Miss(topic, number)
+}
+
+// Hold holds the subscribers of patterns that are no longer complete.
+func (h *Hub) Hold(patterns ...event.Pattern) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.check(patterns)
+}
+
+// HoldAll holds the subscribers of all patterns that are not complete. New subscribers do not wait for their topics until
+// Release is called again, as that may take long.
+func (h *Hub) HoldAll() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.answers = false
+	h.check(slices.Collect(maps.Keys(h.feeds)))
+}
+
+// Release lets the subscribers of patterns go on that are complete now. The hub must have all messages of the complete
+// patterns up to that number.
+func (h *Hub) Release(number uint64, patterns ...event.Pattern) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.history.Seen(number)
+	h.answers = true
+	h.check(patterns)
+}
+
+// check asks the source whether patterns are complete: they may have changed again since the caller knew.
+func (h *Hub) check(patterns []event.Pattern) {
 	if h.closed {
 		return
 	}
-	h.demand.answered = true
-	h.last = max(h.last, number)
-	for _, n := range needs {
-		if h.demand.needs[n.Key] != n { // it is no longer followed, or must be loaded again
-			continue
+	for _, pattern := range patterns {
+		if f := h.feeds[pattern]; f != nil && f.held == h.source.Complete(pattern) {
+			h.hold(f, !f.held)
+			h.turn(f)
 		}
-		n.state = loaded
-		for _, f := range h.topics[n.Key].chains {
-			c := f.chain
-			if c.missing--; c.missing > 0 {
-				continue
-			}
-			if c.late {
-				h.sendNow(c, encodeGap(h.id(c.last), 0, false), 1)
-			}
-			c.last, c.late = h.last, false
-			h.breakOff(c)
-			close(c.complete)
+	}
+	close(h.released)
+	h.released = make(chan struct{})
+}
+
+// hold sets whether a feed is held.
+func (h *Hub) hold(f *feed, held bool) {
+	if f.held != held {
+		f.held = held
+		h.held += map[bool]int{true: 1, false: -1}[held]
+	}
+}
+
+// isHeld reports whether one of a subscriber's patterns is held.
+func (h *Hub) isHeld(s *Subscriber) bool {
+	if h.held == 0 {
+		return false
+	}
+	for pattern := range s.Topics.Patterns() {
+		if h.feeds[pattern].held {
+			return true
 		}
+	}
+	return false
+}
+
+// await waits until the subscriber is not held, for some time. It gives up the hub's lock meanwhile.
+func (h *Hub) await(ctx context.Context, s *Subscriber) {
+	if !h.answers || !h.isHeld(s) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, loadWait)
+	defer cancel()
+	for h.isHeld(s) && !h.closed && ctx.Err() == nil {
+		released := h.released
+		h.mu.Unlock()
+		select {
+		case <-released:
+		case <-ctx.Done():
+		}
+		h.mu.Lock()
 	}
 }
 
@@ -214,143 +147,19 @@ func (h *Hub) See(number uint64) {
 	h.seen = max(h.seen, number)
 }
 
-// Unload says that messages of a loaded key may be missing. If the key is followed, Wanted returns it again. If not,
-// the key is dropped.
-func (h *Hub) Unload(key string) {
+// LoseAll says that the messages of all topics up to that number may be lost. It returns how many were dropped.
+func (h *Hub) LoseAll(number uint64) (dropped int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if n := h.demand.needs[key]; n != nil {
-		h.unload(n)
-	}
+	return h.history.LoseAll(number)
 }
 
-// UnloadAll is Unload for every key, and for those that were being loaded. New subscribers do not wait until a key is
-// loaded, as that may take long.
-func (h *Hub) UnloadAll() {
+// Forget drops what is kept of the topics that these patterns match, unless they are needed. Their messages do not count
+// as lost.
+func (h *Hub) Forget(patterns []event.Pattern, needed func(topic string) bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.unloadAll()
-}
-
-func (h *Hub) unloadAll() {
-	h.demand.answered = false
-	needs := make([]*Need, 0, len(h.demand.needs))
-	for _, n := range h.demand.needs {
-		needs = append(needs, n)
-	}
-	for _, n := range needs {
-		if n.state == loading {
-			h.demand.want(n.again(n.Known))
-			continue
-		}
-		h.unload(n)
-	}
-}
-
-func (h *Hub) unload(n *Need) {
-	switch n.state {
-	case idle:
-		h.drop(n)
-	case loaded:
-		h.demand.want(n.again(true))
-		for _, f := range h.topics[n.Key].chains {
-			h.flush(f.chain) // a subscriber that comes while the chain waits must not get these messages from it
-			f.chain.lack()
-		}
-	}
-}
-
-// lack makes the chain wait for one more key.
-func (c *chain) lack() {
-	if c.missing == 0 {
-		c.complete = make(chan struct{})
-	}
-	c.missing++
-}
-
-// Forget drops the messages of keys that nobody has followed for that long. They do not count as lost. It returns these
-// keys, and those that were dropped for another reason since the last call, unless somebody follows them again.
-func (h *Hub) Forget(idleFor time.Duration) (keys []string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, n := range h.demand.needs {
-		if n.state == idle && h.now()-n.idle >= idleFor {
-			h.drop(n)
-		}
-	}
-	for key := range h.demand.dropped {
-		if h.demand.needs[key] == nil {
-			keys = append(keys, key)
-		}
-	}
-	h.demand.dropped = map[string]bool{}
-	if h.demand.sweep {
-		h.demand.sweep = false
-		for key := range h.histories.topics {
-			if !h.needs(key) {
-				h.histories.forget(key)
-			}
-		}
-	}
-	return keys
-}
-
-// drop gives up a key. What is kept of the topics below a wildcard stays until the next Forget.
-func (h *Hub) drop(n *Need) {
-	d := h.demand
-	delete(d.needs, n.Key)
-	delete(d.wanted, n.Key)
-	if n.state == idle {
-		d.idle--
-	}
-	if n.given {
-		d.dropped[n.Key] = true
-	}
-	if IsWildcard(n.Key) {
-		d.sweep = true
-	} else if !h.needs(n.Key) {
-		h.histories.forget(n.Key)
-	}
-}
-
-// needs reports whether the history with that key, of a topic or a wildcard, is kept for somebody.
-func (h *Hub) needs(key string) bool {
-	if IsWildcard(key) {
-		return h.demand.needs[key] != nil
-	}
-	for key := range Keys(key) {
-		if h.demand.needs[key] != nil {
-			return true
-		}
-	}
-	return false
-}
-
-// Covered reports whether the hub has all that is kept of a topic.
-func (h *Hub) Covered(topic string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for key := range Keys(topic) {
-		if n := h.demand.needs[key]; n != nil && n.state >= loaded {
-			return true
-		}
-	}
-	return false
-}
-
-// await waits until the chain's keys are loaded, for some time. It gives up the hub's lock meanwhile.
-func (h *Hub) await(ctx context.Context, c *chain) {
-	if c.missing == 0 || !h.demand.answered || h.closed {
-		return
-	}
-	complete := c.complete
-	h.mu.Unlock()
-	defer h.mu.Lock()
-	timeout := time.NewTimer(loadWait)
-	defer timeout.Stop()
-	select {
-	case <-complete:
-	case <-timeout.C:
-	case <-ctx.Done():
+	for _, pattern := range patterns {
+		h.history.Forget(pattern, needed)
 	}
 }

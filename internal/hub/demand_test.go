@@ -5,432 +5,272 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"gin-sse/internal/event"
 )
 
-// onDemand returns a hub that gets the messages of followed topics alone, and has begun.
-func onDemand(t *testing.T, limits Limits) *Hub {
+// source is a log that hands over messages on demand.
+type source struct {
+	mu       sync.Mutex
+	complete map[event.Pattern]bool
+	followed []event.Pattern
+}
+
+func (s *source) Follow(p event.Pattern) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.followed = append(s.followed, p)
+	return s.complete[p]
+}
+
+func (s *source) Unfollow(p event.Pattern) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.followed = slices.DeleteFunc(s.followed, func(f event.Pattern) bool { return f == p })
+}
+
+func (s *source) Complete(p event.Pattern) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.complete[p]
+}
+
+func (s *source) set(complete bool, patterns ...event.Pattern) []event.Pattern {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range patterns {
+		s.complete[p] = complete
+	}
+	return patterns
+}
+
+func onDemand(t *testing.T, options Options) (*Hub, *source) {
 	t.Helper()
-	h := New(limits)
+	h, s := New(options), &source{complete: map[event.Pattern]bool{}}
 	t.Cleanup(h.Close)
-	h.OnDemand()
+	h.OnDemand(s)
 	h.Begin("e", 0, 0)
-	return h
+	return h, s
 }
 
-// later subscribes without waiting until the topics are loaded.
-func later(t *testing.T, h *Hub, after string, names ...string) *Subscriber {
+func fill(t *testing.T, h *Hub, topic string, lost uint64, numbers ...uint64) (lowest uint64) {
 	t.Helper()
-	s := briefly(t, h, after, names...)
-	t.Cleanup(s.Close)
-	return s
-}
-
-// briefly is later, but the caller must close the subscriber.
-func briefly(t *testing.T, h *Hub, after string, names ...string) *Subscriber {
-	t.Helper()
-	h.mu.Lock()
-	h.demand.answered = false
-	h.mu.Unlock()
-	s, err := h.Subscribe(t.Context(), topics(t, names...), after)
+	var messages []event.Message
+	for _, n := range numbers {
+		messages = append(messages, event.Message{Number: n, Topic: topic, Data: json.RawMessage(fmt.Sprint(n))})
+	}
+	lowest, err := h.Fill(topic, lost, messages)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return lowest
 }
 
-// wantedNow checks which keys the hub wants.
-func wantedNow(t *testing.T, h *Hub, want ...string) []*Need {
-	t.Helper()
-	needs := h.Wanted()
-	var keys []string
-	for _, n := range needs {
-		keys = append(keys, n.Key)
-	}
-	slices.Sort(keys)
-	if !slices.Equal(keys, want) {
-		t.Errorf("the hub wants %q, not %q", keys, want)
-	}
-	return needs
-}
-
-func kept(topic string, numbers ...uint64) Kept {
-	k := Kept{Key: topic}
-	for _, n := range numbers {
-		k.Messages = append(k.Messages, Message{Number: n, Topic: topic, Data: json.RawMessage(fmt.Sprint(n))})
-	}
-	return k
-}
-
-func load(t *testing.T, h *Hub, all ...Kept) {
-	t.Helper()
-	if err := h.Load(all); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestTopicIsWantedOnceItIsFollowedAndSentOnceItIsLoaded(t *testing.T) {
-	t.Parallel()
-	h := onDemand(t, roomy)
-	send(t, h, 1, "a")
-	if n := h.Stats().Kept; n > 0 {
-		t.Errorf("%d messages are kept that nobody follows", n)
-	}
-	h.See(3)
-	back, all, fresh := later(t, h, "e-1", "a"), later(t, h, "earliest", "a"), later(t, h, "", "a", "b")
-	needs := wantedNow(t, h, "a", "b")
-	wantedNow(t, h)
-	send(t, h, 4, "a") // comes live before the older ones are loaded
-	tick(t, h, 1)
-	for _, s := range []*Subscriber{back, all} {
-		expect(t, s, "start")
-	}
-	expect(t, fresh, "from 3")
-	load(t, h, kept("a", 1, 2), kept("a", 4))
-	expect(t, back, "")
-	h.Loaded(5, needs...)
-	expect(t, back, "from 1, 2, 4")
-	expect(t, all, "from 0, 1, 2, 4")
-	expect(t, fresh, "4")
-	send(t, h, 6, "b")
-	send(t, h, 7, "a")
-	h.flushWaiting()
-	expect(t, back, "7")
-	expect(t, fresh, "6, 7")
-	expect(t, subscribe(t, h, "e-2", "a"), "from 2, 4, 7")
-}
-
-func TestNewSubscriberWaitsForItsTopicsButNotForLong(t *testing.T) {
+func TestSubscribersAreHeldUntilTheirTopicsAreComplete(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := New(roomy)
+		h, s := onDemand(t, roomy)
 		defer h.Close()
-		wanted := h.OnDemand()
-		h.Begin("e", 0, 0)
-		h.Loaded(0) // keys are loaded soon from now on
-		go func() {
-			<-wanted
-			time.Sleep(loadWait / 2)
-			needs := h.Wanted()
-			_ = h.Load([]Kept{kept("a", 3)})
-			h.Loaded(3, needs...)
-		}()
-		began := time.Now()
+		h.See(3)
+		back, all, fresh := subscribe(t, h, "e-1", "a"), subscribe(t, h, Earliest, "a"), subscribe(t, h, "", "a", "b")
+		if want := []event.Pattern{"a", "b"}; !slices.Equal(s.followed, want) {
+			t.Errorf("followed are %q, want %q", s.followed, want)
+		}
+		send(t, h, 4, "a") // comes live before the older ones are loaded
+		tick(t, h, 1)
+		expect(t, back, "start")
+		expect(t, all, "start")
+		expect(t, fresh, "from 3")
+		if lowest := fill(t, h, "a", 0, 1, 2, 4); lowest != 1 {
+			t.Errorf("the lowest number that was added is %d, want 1", lowest)
+		}
+		expect(t, back, "")
+		h.Release(5, s.set(true, "a")...)
+		synctest.Wait()
+		expect(t, back, "from 1, 2, 4")
+		expect(t, all, "from 0, 1, 2, 4")
+		expect(t, fresh, "")
+		h.Release(5, s.set(true, "b")...)
+		synctest.Wait()
+		expect(t, fresh, "4")
+		send(t, h, 6, "b")
+		send(t, h, 7, "a")
+		h.flush()
+		expect(t, back, "7")
+		expect(t, fresh, "6, 7")
+		expect(t, subscribe(t, h, "e-2", "a"), "from 2, 4, 7")
+	})
+}
+
+func TestATopicThatIsLoadedAgainGoesOnInOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h, s := onDemand(t, roomy)
+		defer h.Close()
+		s.set(true, "a", "*")
+		one, wild := subscribe(t, h, "", "a"), subscribe(t, h, "", "*")
+		send(t, h, 1, "a")
+		expect(t, one, "from 0, 1")
+		expect(t, wild, "from 0, 1")
+		h.Hold(s.set(false, "a", "*")...)
+		synctest.Wait() // number 2 did not come
+		send(t, h, 3, "a")
+		expect(t, one, "")
+		fill(t, h, "a", 0, 1, 2, 3)
+		h.Release(4, s.set(true, "a", "*")...)
+		synctest.Wait()
+		expect(t, one, "2, 3")
+		expect(t, wild, "2, 3")
+		if lowest := fill(t, h, "a", 0, 1, 2, 3); lowest != 0 {
+			t.Errorf("number %d was added again", lowest)
+		}
+		send(t, h, 5, "a")
+		h.flush()
+		expect(t, one, "5")
+		expect(t, wild, "5")
+	})
+}
+
+func TestAMessageThatComesTooLateIsAGap(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h, s := onDemand(t, roomy)
+		defer h.Close()
+		s.set(true, "a", "b")
+		both := subscribe(t, h, "", "a", "b")
+		send(t, h, 2, "b")
+		expect(t, both, "from 0, 2")
+		h.Hold(s.set(false, "a")...)
+		synctest.Wait() // number 1 on a did not come
+		if lowest := fill(t, h, "a", 0, 1); lowest != 1 {
+			t.Errorf("the lowest number that was added is %d, want 1", lowest)
+		}
+		h.Miss("a", 3)
+		h.Release(3, s.set(true, "a")...)
+		synctest.Wait()
+		expect(t, both, "gap 3")
+		send(t, h, 4, "a")
+		h.flush()
+		expect(t, both, "4")
+		expect(t, subscribe(t, h, "e-0", "b"), "from 0, 2")
+	})
+}
+
+func TestWhatTheLogHasLostIsAGap(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h, s := onDemand(t, roomy)
+		defer h.Close()
+		one, wild, back := subscribe(t, h, "e-1", "a/1"), subscribe(t, h, "e-1", "a/*"), subscribe(t, h, "e-1", "b")
+		fill(t, h, "a/1", 5, 6)
+		fill(t, h, "b", 7)
+		h.Release(8, s.set(true, "a/1", "a/*", "b")...)
+		synctest.Wait()
+		for _, s := range []*Subscriber{one, wild} {
+			expect(t, s, "start, from 1, gap 5, 6")
+		}
+		expect(t, back, "start, from 1, gap 7")
+		if dropped := h.LoseAll(6); dropped != 1 {
+			t.Errorf("%d messages were dropped, want 1", dropped)
+		}
+		expect(t, one, "")
+		expect(t, subscribe(t, h, "e-5", "a/1"), "from 5, gap 6")
+		expect(t, subscribe(t, h, "e-5", "a/*"), "from 5, gap 6")
+	})
+}
+
+func TestWhatIsForgottenIsNotLost(t *testing.T) {
+	t.Parallel()
+	h, s := onDemand(t, roomy)
+	s.set(true, "a/1", "a/2", "b")
+	for n, topic := range []string{"a/1", "a/2", "b"} {
+		send(t, h, uint64(n+1), topic)
+	}
+	h.Forget([]event.Pattern{"a/*", "b"}, func(topic string) bool { return topic == "a/2" })
+	if stats := h.Stats(); stats.Kept != 1 || stats.Topics != 1 {
+		t.Errorf("%+v is kept, want one message", stats)
+	}
+	expect(t, subscribe(t, h, "e-0", "a/1"), "from 0")
+	expect(t, subscribe(t, h, "e-0", "a/2"), "from 0, 2")
+	fill(t, h, "a/1", 0, 1)
+	expect(t, subscribe(t, h, "e-0", "a/1"), "from 0, 1")
+}
+
+func TestANewSubscriberWaitsForItsTopicsButNotForLong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h, s := onDemand(t, roomy)
+		defer h.Close()
+		begin := time.Now()
+		expect(t, subscribe(t, h, "e-2", "c"), "start")
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("a subscriber waited %v for a log that does not answer", took)
+		}
+		h.Release(1)
+		time.AfterFunc(loadWait/2, func() {
+			fill(t, h, "a", 0, 3)
+			h.Release(3, s.set(true, "a")...)
+		})
 		expect(t, subscribe(t, h, "e-2", "a"), "from 2, 3")
-		if took := time.Since(began); took != loadWait/2 {
+		if took := time.Since(begin); took != loadWait/2 {
 			t.Errorf("a subscriber waited %v for a topic that was loaded after %v", took, loadWait/2)
 		}
-		began = time.Now()
+		begin = time.Now()
 		expect(t, subscribe(t, h, "e-2", "b"), "start")
-		if took := time.Since(began); took != loadWait {
+		if took := time.Since(begin); took != loadWait {
 			t.Errorf("a subscriber waited %v for a topic that is never loaded, want %v", took, loadWait)
 		}
 	})
 }
 
-func TestMessagesOfATopicThatNobodyFollowsAreForgottenAfterAWhile(t *testing.T) {
+func TestAClosedHubLetsNoMessageOvertakeThoseToBeLoaded(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := New(roomy)
-		defer h.Close()
-		h.OnDemand()
-		h.Begin("e", 0, 0)
-		a, below := briefly(t, h, "", "a"), briefly(t, h, "", "u/1/*")
-		h.Loaded(0, h.Wanted()...)
-		send(t, h, 1, "a")
-		send(t, h, 2, "u/1/x")
-		send(t, h, 3, "u/1/y")
-		defer briefly(t, h, "", "u/1/x").Close()
-		h.Loaded(3, h.Wanted()...)
-		a.Close()
-		below.Close()
-		time.Sleep(time.Minute)
-		if keys := h.Forget(time.Minute + 1); len(keys) > 0 || h.Stats().Kept != 3 {
-			t.Errorf("%q are forgotten early, and %d messages are left of 3", keys, h.Stats().Kept)
-		}
-		again := subscribe(t, h, "e-0", "a")
-		expect(t, again, "from 0, 1")
-		wantedNow(t, h)
-		time.Sleep(time.Minute)
-		if keys := h.Forget(time.Minute); !slices.Equal(keys, []string{"u/1/"}) || h.Stats().Kept != 2 {
-			t.Errorf("%q are forgotten, and %d messages are left, want u/1/ and 2", keys, h.Stats().Kept)
-		}
-	})
-}
-
-func TestWhatIsForgottenTakesNoMemory(t *testing.T) { // not parallel, because it measures memory
-	h := New(Limits{History: 100, HistoryBytes: 1 << 30})
-	defer h.Close()
-	h.OnDemand()
-	h.Begin("e", 0, 0)
-	const many = 500
-	data := json.RawMessage(`"` + strings.Repeat("x", 10_000) + `"`)
-	number := uint64(0)
-	round := func() {
-		for i := range many {
-			name := fmt.Sprint("private/", i)
-			s := briefly(t, h, "", name)
-			h.Loaded(number, h.Wanted()...)
-			number++
-			if err := h.Append(Message{Number: number, Topic: name, Data: data}); err != nil {
-				t.Fatal(err)
-			}
-			s.Close()
-		}
-		if keys := h.Forget(0); len(keys) != many || h.Stats().Kept != 0 || len(h.histories.topics) > 0 || len(h.demand.needs) > 0 {
-			t.Errorf("%d keys of %d are forgotten; %d messages, %d histories and %d needs are left", len(keys), many, h.Stats().Kept, len(h.histories.topics), len(h.demand.needs))
-		}
-	}
-	round() // maps keep their size
-	before := heap()
-	for range 3 {
-		round()
-	}
-	if grown := heap() - before; grown > 1<<20 {
-		t.Errorf("%d KB are left of 15 MB that nobody follows any longer", grown>>10)
-	}
-}
-
-func TestTopicThatIsLoadedAgainGoesOnInOrder(t *testing.T) {
-	t.Parallel()
-	h := onDemand(t, roomy)
-	s, other := later(t, h, "", "a", "b"), later(t, h, "", "b")
-	h.Loaded(0, h.Wanted()...)
-	send(t, h, 1, "a")
-	expect(t, s, "from 0, 1")
-	expect(t, other, "from 0")
-	h.Unload("a") // 2 did not come
-	send(t, h, 3, "a")
-	send(t, h, 4, "b")
-	h.flushWaiting()
-	tick(t, h, 1)
-	expect(t, s, "")
-	expect(t, other, "4")
-	needs := wantedNow(t, h, "a")
-	if !needs[0].Known {
-		t.Error("the hub does not say that it knows the older messages")
-	}
-	load(t, h, kept("a", 2, 3))
-	h.Loaded(5, needs...)
-	expect(t, s, "2, 3, 4")
-	send(t, h, 6, "a")
-	h.flushWaiting()
-	expect(t, s, "6")
-}
-
-func TestMessageThatComesTooLateIsAGap(t *testing.T) {
-	t.Parallel()
-	h := onDemand(t, roomy)
-	s := later(t, h, "", "a", "b")
-	h.Loaded(0, h.Wanted()...)
+	h, _ := onDemand(t, roomy)
+	s := subscribe(t, h, "e-0", "a")
+	expect(t, s, "start")
 	send(t, h, 2, "a")
-	expect(t, s, "from 0, 2")
-	send(t, h, 1, "b") // NATS's leader had changed
-	h.flushWaiting()
-	expect(t, s, "gap 2 null")
-	h.Unload("b")
-	load(t, h, kept("b", 1)) // came already
-	h.Loaded(2, h.Wanted()...)
-	expect(t, s, "")
-	send(t, h, 4, "a")
-	h.flushWaiting()
-	expect(t, s, "4")
-	h.Unload("b")
-	load(t, h, kept("b", 3))
-	h.Loaded(4, h.Wanted()...)
-	expect(t, s, "gap 4 null")
-}
-
-func TestKeyWhoseMessagesMayBeMissingIsWantedOnlyIfItIsFollowed(t *testing.T) {
-	t.Parallel()
-	for _, everything := range []bool{false, true} {
-		h := onDemand(t, roomy)
-		later(t, h, "", "a")
-		gone := briefly(t, h, "", "b")
-		h.Loaded(0, h.Wanted()...)
-		send(t, h, 1, "a")
-		send(t, h, 2, "b")
-		gone.Close()
-		if everything {
-			h.UnloadAll()
-			wantedNow(t, h, "a")
-		} else {
-			h.Unload("a")
-			h.Unload("b")
-			wantedNow(t, h, "a")
-		}
-		if keys := h.Forget(time.Hour); !slices.Equal(keys, []string{"b"}) {
-			t.Errorf("%q are dropped, want b", keys)
-		}
-		if n := h.Stats().Kept; n != 1 {
-			t.Errorf("%d messages are kept, want the one of a", n)
-		}
-	}
-}
-
-func TestWildcardKnowsWhatItsTopicsLostBeforeItWasFollowed(t *testing.T) {
-	t.Parallel()
-	h := onDemand(t, Limits{History: 1, HistoryBytes: 1 << 20})
-	later(t, h, "", "a/x")
-	h.Loaded(0, h.Wanted()...)
-	send(t, h, 1, "a/x")
-	send(t, h, 2, "a/x")
-	s := later(t, h, "e-0", "a/*")
-	load(t, h, kept("a/x", 1, 2))
-	h.Loaded(2, h.Wanted()...)
-	expect(t, s, "start, from 0, gap 1 null, 2")
-}
-
-func TestLoadedAgainIsNotLostAgain(t *testing.T) {
-	t.Parallel()
-	h := onDemand(t, Limits{History: 0, HistoryBytes: 1 << 20})
-	s := later(t, h, "", "a/*")
-	h.Loaded(0, h.Wanted()...)
-	expect(t, s, "from 0")
-	send(t, h, 1, "a/x")
-	expect(t, s, "1")
-	later(t, h, "", "*")
-	load(t, h, kept("a/x", 1))
-	h.Loaded(1, h.Wanted()...)
-	h.UnloadAll()
-	h.Loaded(2, h.Wanted()...)
-	expect(t, s, "")
-}
-
-func TestLossesThatALogTellsOfAreGapsOfTopicsThatAreLoadedLater(t *testing.T) {
-	t.Parallel()
-	h := onDemand(t, roomy)
-	h.Loaded(9)
-	h.LostAll(5)
-	before, behind, wildcard := later(t, h, "e-3", "a"), later(t, h, "e-6", "b"), later(t, h, "e-3", "c/*")
-	load(t, h, kept("a", 8), kept("b", 9))
-	h.Loaded(9, h.Wanted()...)
-	expect(t, before, "start, from 3, gap 5 null, 8")
-	expect(t, behind, "start, from 6, 9")
-	expect(t, wildcard, "start, from 3, gap 5 null")
-}
-
-func TestTopicsThatComeAndGoTakeABoundedAmountOfMemory(t *testing.T) {
-	t.Parallel()
-	h := onDemand(t, roomy)
-	for i := range 1000 { // while the log is away
-		briefly(t, h, "", fmt.Sprint("a/", i), fmt.Sprint("b/", i, "/*")).Close()
-	}
-	if d := h.demand; len(d.needs)+len(d.wanted)+len(d.dropped) > 0 {
-		t.Errorf("%d needs, %d wanted and %d dropped keys are left of clients that are gone", len(d.needs), len(d.wanted), len(d.dropped))
-	}
-	for i := range maxIdle + 100 {
-		s := briefly(t, h, "", fmt.Sprint("a/", i))
-		h.Loaded(0, h.Wanted()...)
-		s.Close()
-	}
-	if n := len(h.demand.needs); n != maxIdle {
-		t.Errorf("%d topics are kept that nobody follows, want %d", n, maxIdle)
-	}
-	if keys := h.Forget(time.Hour); len(keys) != 100 {
-		t.Errorf("%d keys are dropped, want 100", len(keys))
-	}
-	if keys := h.Forget(0); len(keys) != maxIdle || h.demand.idle != 0 {
-		t.Errorf("%d keys are dropped, want %d; %d are idle", len(keys), maxIdle, h.demand.idle)
-	}
-}
-
-func TestMessageThatIsLoadedBehindASubscriberThatReadTheHistoryIsAGap(t *testing.T) {
-	t.Parallel()
-	h := onDemand(t, roomy)
-	later(t, h, "", "a")
-	later(t, h, "", "b")
-	h.Loaded(3, h.Wanted()...)
-	send(t, h, 5, "a")
-	send(t, h, 11, "b") // 10 is lost on the way
-	back := subscribe(t, h, "e-5", "a")
-	expect(t, back, "from 5")
-	h.Unload("a")
-	load(t, h, kept("a", 10, 12))
-	h.Loaded(13, h.Wanted()...)
-	expect(t, back, "gap 11 null, 12")
-}
-
-func TestClosedHubLetsNoMessageOvertakeThoseToBeLoaded(t *testing.T) {
-	t.Parallel()
-	h := onDemand(t, roomy)
-	back := later(t, h, "e-5", "a")
-	h.Wanted()
-	send(t, h, 110, "a")
 	h.Close()
-	expect(t, back, "start")
-	if _, err := back.Next(t.Context()); !errors.Is(err, ErrClosed) {
-		t.Errorf("the stream ends with %v, want %v", err, ErrClosed)
+	if piece, err := s.Next(t.Context()); !errors.Is(err, event.ErrClosed) {
+		t.Errorf("got %q and %v, want event.ErrClosed", piece, err)
 	}
 }
 
 func TestCloseWakesSubscribersThatWaitForTheirTopics(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := New(roomy)
-		wanted := h.OnDemand()
-		h.Begin("e", 0, 0)
-		h.Loaded(0)
-		go func() {
-			<-wanted
-			h.Close()
-		}()
-		began := time.Now()
-		subscribe(t, h, "", "a")
-		if took := time.Since(began); took > 0 {
-			t.Errorf("a subscriber waited %v for a hub that is closed", took)
+		h, _ := onDemand(t, roomy)
+		h.Release(1)
+		time.AfterFunc(loadWait/2, h.Close)
+		begin := time.Now()
+		s := subscribe(t, h, "e-0", "a")
+		if took := time.Since(begin); took != loadWait/2 {
+			t.Errorf("it waited %v, but the hub was closed after %v", took, loadWait/2)
+		}
+		now(t, s)
+		if _, err := s.Next(t.Context()); !errors.Is(err, event.ErrClosed) {
+			t.Errorf("%v, want event.ErrClosed", err)
 		}
 	})
 }
 
-func TestEndWithoutAnEventStaysAfterOlderMessagesAreLoaded(t *testing.T) {
+func TestAnEndWithoutAnEventStaysAfterOlderMessagesAreLoaded(t *testing.T) {
 	t.Parallel()
-	h := onDemand(t, roomy)
-	s := later(t, h, "e-0", "a")
-	h.Loaded(3, h.Wanted()...)
-	send(t, h, 100, "a")
-	h.Unload("a")
-	if err := h.Append(Message{Number: 110, Topic: "a", End: true}); err != nil {
+	h, s := onDemand(t, roomy)
+	live := subscribe(t, h, "e-1", "a")
+	if err := h.Append(event.Message{Number: 5, Topic: "a", End: true}); err != nil {
 		t.Fatal(err)
 	}
-	load(t, h, kept("a", 101, 105))
-	h.Loaded(106, h.Wanted()...)
+	fill(t, h, "a", 0, 1, 2)
+	h.Release(6, s.set(true, "a")...)
+	expect(t, live, "start, from 1, 2")
+	if _, err := live.Next(t.Context()); !errors.Is(err, event.ErrEnded) {
+		t.Errorf("%v, want event.ErrEnded", err)
+	}
 	if !h.Ended("a") {
 		t.Error("the topic goes on")
-	}
-	expect(t, s, "start, from 0, 100, 101, 105")
-	if _, err := s.Next(t.Context()); !errors.Is(err, ErrEnded) {
-		t.Errorf("the stream ends with %v, want %v", err, ErrEnded)
-	}
-}
-
-func TestRemovedMessagesAreAGapThoughNothingIsLeft(t *testing.T) {
-	t.Parallel()
-	h := onDemand(t, roomy)
-	h.See(100)
-	h.LostAll(60)
-	s := later(t, h, "e-30", "b")
-	h.Loaded(101, h.Wanted()...)
-	expect(t, s, "start, from 30, gap 60 null")
-	send(t, h, 110, "b")
-	expect(t, s, "110")
-}
-
-func TestKeyThatIsFollowedAgainBeforeItIsForgottenIsForgottenLater(t *testing.T) {
-	t.Parallel()
-	h := onDemand(t, roomy)
-	s := briefly(t, h, "", "a")
-	h.Wanted()
-	s.Close()
-	s = briefly(t, h, "", "a")
-	if keys := h.Forget(0); len(keys) > 0 {
-		t.Errorf("%q are forgotten, though somebody follows", keys)
-	}
-	s.Close()
-	if keys := h.Forget(0); !slices.Equal(keys, []string{"a"}) {
-		t.Errorf("%q are forgotten, want a", keys)
 	}
 }

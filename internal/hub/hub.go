@@ -1,276 +1,315 @@
-// Package hub sends events to any number of subscribers, each of which follows a set of topics.
+// Package hub knows who follows what, and tells subscribers when there is something for them.
 //
-// What is sent to one set of topics forms a chain of batches. A subscriber is a position in such a chain,
-// so there is no queue for each client: nothing to size, nothing that overflows, nobody to drop. A client
-// that was away, or falls too far behind, reads what it missed from the histories, which keep the latest
-// messages of each topic, and then goes on in its chain.
+// A subscriber is a cursor: a set of topics, and the number up to which it has everything. It has no queue. What comes
+// next for it is read from the history, in the same way whether the client was away for an hour or is up to date. The
+// hub wakes it when a message was kept that it follows; it reads, writes, and waits again.
 //
-// There are two kinds of event. A tick is worth nothing once there is a newer one; it has no id. A
-// message has an id, whose number a log has given it, and is kept for a while.
+// Three things make that fast for tens of thousands of subscribers:
+//
+//   - Those that follow one pattern and nothing else read from its page: the newest frames in one piece, which all of
+//     them share, and which they find without a lock. See page.go.
+//   - They are woken in portions. Otherwise thousands of them would write, one after the other, before anything else
+//     in the process gets its turn. See wake.go.
+//   - A subscriber that waits has not been deep in the stack: 2 KB are enough for its goroutine, and stay enough.
+//
+// There are two kinds of event. A tick is worth nothing once there is a newer one; it has no id, and only subscribers of
+// the default topic alone get it. A message has an id, whose number a log has given it, and is kept for a while.
 package hub
 
 import (
-	"encoding/json"
-	"errors"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"gin-sse/internal/event"
+	"gin-sse/internal/history"
 )
 
-var (
-	// ErrClosed says that the hub is closed.
-	ErrClosed = errors.New("hub closed")
+// Options are what a hub keeps and when it sends.
+type Options struct {
+	history.Limits
+	Ahead     uint64        // how far an id may be above the last number, because another replica may be ahead; 0 without replicas
+	Keepalive time.Duration // after which a silent stream gets a comment; 0 is 15 s
+}
 
-	// ErrEnded says that a topic has ended, or that all topics of a set have.
-	ErrEnded = errors.New("topic ended")
+const (
+	keepalive = 15 * time.Second
 
-	// ErrTooLarge says that a log cannot keep a message of this size, however often it is sent.
-	ErrTooLarge = errors.New("message too large")
-
-	// ErrKeyReused says that an idempotency key belongs to another message.
-	ErrKeyReused = errors.New("key used for another message")
+	// pace is the least time between two batches of messages of one pattern. A write to each client costs far more than
+	// a few more messages in that write. A message after a pause goes out at once.
+	pace = 40 * time.Millisecond
 )
-
-// Message is a published event, as a log hands it to the hub.
-type Message struct {
-	Number uint64          // given by the log: 1 or more, rising over all topics, possibly with holes
-	Topic  string          // empty is the default topic
-	Name   string          // the event's name, or empty
-	Data   json.RawMessage // JSON; empty if the message only ends its topic
-	End    bool            // it ends its topic
-	Key    string          // idempotency key, or empty; for the log alone
-}
-
-// endsSilently reports whether the message ends its topic without an event.
-func (m Message) endsSilently() bool { return m.End && len(m.Data) == 0 }
-
-// Limits bound what a hub keeps, and which ids it accepts.
-type Limits struct {
-	History      int    // messages for each topic
-	HistoryBytes int64  // for all histories together, including what it costs to keep them
-	Ahead        uint64 // how far an id may be above the last number, because another replica may be ahead; 0 without replicas
-}
 
 // Hub delivers messages and ticks to its subscribers. Its methods may be called from any number of goroutines, except
-// that a log must call Append from one at a time, and no other of its methods during Begin.
+// that a log must call Append from one at a time, and no other of its methods during Begin and Restore.
 type Hub struct {
-	reading   sync.Mutex // locked before mu by a subscriber that reads the histories
-	mu        sync.Mutex
-	limits    Limits
-	epoch     string
-	begins    int    // how often Begin was called
-	last      uint64 // number of the latest message
+	options   Options
+	started   time.Time
+	delivered atomic.Uint64
+	stop      chan struct{} // closed by Close
+	stopped   chan struct{} // closed when run has returned
+	called    chan struct{} // has a value when there are calls
+	pacer     *time.Timer   // fires when the waiting feeds are to be sent
+	keeper    *time.Timer   // fires when silent streams are to be looked for
+
+	mu        sync.RWMutex // guards the history, too
+	history   *history.History
+	epochs    int    // how often an epoch has begun
 	seen      uint64 // numbers up to this one were given, as far as the log knows
-	from      uint64 // what seen was at the last Begin
-	histories *histories
+	from      uint64 // what seen was when the epoch began
 	tick      []byte // the latest one, for subscribers that come between two ticks
 	published uint64
-	counted   topicCounts
 	closed    bool
-	demand    *demand // nil if the log hands over every message
-
-	chains      map[Topics]*chain
-	topics      map[string]*topic // by indexKey
-	subscribers []*Subscriber
-	delivered   atomic.Uint64
-
-	started time.Time
-	sent    int // bytes so far
-	swept   int // what sent was at the last sweep
-	waiting []*chain
-	paced   time.Duration // when the pacer last sent something
-	pacer   *time.Timer   // flushes the waiting chains
-	silent  chain         // begins and ends the ring of all chains, the longest silent one first
-	quiet   *time.Timer   // sends a comment on silent chains
+	feeds     map[event.Pattern]*feed // of all patterns that are followed
+	wildcards int                     // how many of them are wildcards
+	pages     []*feed                 // those that have a page
+	several   []*Subscriber           // those that follow several patterns
+	singles   int                     // how many others there are
+	waiting   []*feed                 // have messages that wait for their pace
+	flushed   time.Duration           // when the waiting ones were last sent
+	calls     []call                  // subscribers to be woken
+	source    Source                  // nil if the log hands over every message
+	held      int                     // feeds that are held
+	answers   bool                    // a feed that is held is released within a moment, as far as the hub knows
+	released  chan struct{}           // closed when feeds are released
 }
 
-// New returns a hub within these limits. Close frees what it holds.
-func New(limits Limits) *Hub {
-	h := &Hub{
-		limits:    limits,
-		histories: newHistories(limits, 0),
-		chains:    map[Topics]*chain{},
-		topics:    map[string]*topic{},
-		started:   time.Now(),
+// New returns a hub. Close ends it.
+func New(options Options) *Hub {
+	if options.Keepalive == 0 {
+		options.Keepalive = keepalive
 	}
-	h.silent.previous, h.silent.next = &h.silent, &h.silent
-	h.mu.Lock() // no timer may fire before both are set
-	defer h.mu.Unlock()
-	h.quiet = time.AfterFunc(silence, h.comment)
-	h.pacer = time.AfterFunc(pace, h.flushWaiting)
+	h := &Hub{
+		options:  options,
+		started:  time.Now(),
+		stop:     make(chan struct{}),
+		stopped:  make(chan struct{}),
+		called:   make(chan struct{}, 1),
+		pacer:    time.NewTimer(time.Hour),
+		keeper:   time.NewTimer(options.Keepalive),
+		feeds:    map[event.Pattern]*feed{},
+		released: make(chan struct{}),
+	}
+	h.pacer.Stop()
+	h.history = history.New(options.Limits, func(topic string) bool { return h.feeds[event.Pattern(topic)] != nil })
+	go h.run()
 	return h
 }
 
 // Begin begins an epoch. It drops all that is kept, and ids of other epochs become unknown. The next message has a
-// number above last. Subscribers get a gap, except those that have waited for the first epoch; before it begins,
-// subscribers get ticks alone.
+// number above lost, and messages of any topic up to that number may be lost. Subscribers get a gap, except those that
+// have waited for the first epoch; before it begins, subscribers get ticks alone.
 //
 // seen is the number of the last message from before the start of the log. That message may still have to be loaded.
 // Subscribers that asked for no id get the messages after it.
-func (h *Hub) Begin(epoch string, last, seen uint64) {
+func (h *Hub) Begin(epoch string, lost, seen uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed {
-		return
-	}
-	for _, c := range h.chains {
-		h.breakOff(c)
-		c.last, c.late = 0, false
-	}
-	h.begins++
-	h.epoch, h.last, h.seen, h.from = epoch, last, seen, seen
-	h.histories = newHistories(h.limits, last)
-	if h.demand != nil {
-		h.histories.isKey = func(key string) bool { return h.demand.needs[key] != nil }
-		h.unloadAll()
+	h.history.Begin(epoch, lost)
+	h.begun(seen)
+}
+
+// begun makes all subscribers find their place in the new epoch.
+func (h *Hub) begun(seen uint64) {
+	h.epochs++
+	h.seen, h.from = seen, seen
+	for pattern, f := range h.feeds {
+		if h.source != nil {
+			h.hold(f, !h.source.Complete(pattern))
+		}
+		h.turn(f)
 	}
 }
 
 // Append keeps a message and sends it to all subscribers of its topic, at once or within 40 ms of the message before. A
-// message whose number is not above the last one is ignored; on demand, one that came before, or that nobody follows.
-// A message on a topic that has ended opens the topic again. The error is about data that is not JSON, or ErrClosed.
-// Append waits for no subscriber.
-func (h *Hub) Append(m Message) error {
-	var frame []byte
-	if !m.endsSilently() {
-		var err error
-		if frame, err = encodeMessage(h.ID(m.Number), m); err != nil { // the epoch cannot change until Append returns
-			return err
-		}
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		return ErrClosed
-	}
-	if h.demand == nil && m.Number <= h.last || h.demand != nil && (!h.needs(m.Topic) || h.histories.has(m.Topic, m.Number)) {
-		return nil
-	}
-	h.last = max(h.last, m.Number)
-	if frame == nil {
-		h.histories.end(m.Topic, m.Number)
-	} else {
-		h.published++
-		h.histories.add(m, frame)
-	}
-	own := len(frame)
-	for c := range h.followers(m.Topic) {
-		switch {
-		case c.missing > 0:
-			continue // its subscribers will read the histories
-		case m.Number <= c.last: // it came late
-			h.sendNow(c, encodeGap(h.id(c.last), 0, false), 1)
-		case frame != nil:
-			h.add(c, m.Number, frame, own)
-			own = 0
-		}
-		if m.End && h.end(c) > 0 {
-			h.breakOff(c)
-		}
-	}
-	return nil
-}
-
-// LostAll drops the kept messages of all topics up to that number, and returns how many it dropped.
-func (h *Hub) LostAll(number uint64) (dropped int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.histories.dropAllUpTo(number)
-}
-
-// Tick sends an event to the subscribers of the default topic. The event has no id and is not kept, except that a new
-// subscriber gets the latest one at once. The data is sent as JSON. The error is about data that cannot be JSON, or
-// ErrClosed. Tick waits for no subscriber.
-func (h *Hub) Tick(data any) error {
-	frame, err := encodeTick(data)
+// message whose number is not above the last one is ignored. The error is about data that is not JSON, or
+// event.ErrClosed. Append waits for no subscriber.
+func (h *Hub) Append(m event.Message) error {
+	frame, err := m.Frame(h.ID(m.Number)) // the epoch cannot change until Append returns
 	if err != nil {
 		return err
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if h.closed {
-		return ErrClosed
+		h.mu.Unlock()
+		return event.ErrClosed
 	}
-	h.tick = frame
-	if c := h.chains[Topics{}]; c != nil {
-		h.sendNow(c, frame, 1)
+	var calls []call
+	if m.Number > h.history.Last() {
+		h.history.Add(m, frame)
+		calls = h.send(m, frame)
 	}
+	h.mu.Unlock()
+	h.wake(calls)
 	return nil
 }
 
-// beforeKept returns the number just before the oldest message that is kept of the chain's topics.
-func (h *Hub) beforeKept(c *chain) uint64 {
-	before := h.highest()
-	for _, f := range c.follows {
-		first := h.histories.of(f.topic.key).first()
-		if IsWildcard(f.topic.key) {
-			first = h.histories.oldest()
-		}
-		if first != nil {
-			before = min(before, first.number-1)
+// send puts a message on the pages of its topic, and returns which subscribers are to be woken at once.
+func (h *Hub) send(m event.Message, frame []byte) (calls []call) {
+	if frame != nil {
+		h.published++
+	}
+	if f := h.feeds[event.Pattern(m.Topic)]; f != nil {
+		calls = h.feed(f, m, frame, calls)
+	}
+	if h.wildcards > 0 {
+		for pattern := range event.Wildcards(m.Topic) {
+			if f := h.feeds[pattern]; f != nil {
+				calls = h.feed(f, m, frame, calls)
+			}
 		}
 	}
-	return before
+	return calls
+}
+
+// feed puts a message on the page of one feed.
+func (h *Hub) feed(f *feed, m event.Message, frame []byte, calls []call) []call {
+	if f.held { // its subscribers will read the history
+		return calls
+	}
+	if m.Number <= h.seen { // some subscribers come after it, so all of them read the history
+		h.turn(f)
+		return calls
+	}
+	if f.crowd != nil && f.crowd.singles > 0 {
+		if f.crowd.isFull(frame) {
+			calls = h.call(f, calls)
+		}
+		if frame != nil {
+			f.crowd.add(frame, 1, m.Number)
+		}
+		f.crowd.next.over = m.End
+	}
+	switch now := h.now(); {
+	case m.End, !f.waiting && now >= f.due:
+		calls = h.call(f, calls)
+	case f.waiting:
+	default:
+		if len(h.waiting) == 0 {
+			h.pacer.Reset(max(f.due, h.flushed+pace) - now)
+		}
+		f.waiting = true
+		h.waiting = append(h.waiting, f)
+	}
+	return calls
+}
+
+// flush sends the messages that wait for their pace.
+func (h *Hub) flush() {
+	h.mu.Lock()
+	h.flushed = h.now()
+	var calls []call
+	for i, f := range h.waiting {
+		f.waiting = false
+		calls = h.call(f, calls)
+		h.waiting[i] = nil
+	}
+	h.waiting = h.waiting[:0]
+	h.mu.Unlock()
+	h.wake(calls)
+}
+
+// Tick sends an event to the subscribers of the default topic. The event has no id and is not kept, except that a new
+// subscriber gets the latest one at once. The data is sent as JSON. The error is about data that cannot be JSON, or
+// event.ErrClosed. Tick waits for no subscriber.
+func (h *Hub) Tick(data any) error {
+	frame, err := event.Tick(data)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return event.ErrClosed
+	}
+	h.tick = frame
+	var calls []call
+	if f := h.feeds[""]; f != nil && f.crowd != nil && f.crowd.singles > 0 {
+		calls = h.interject(f, frame, 1)
+	}
+	h.mu.Unlock()
+	h.wake(calls)
+	return nil
+}
+
+// interject sends a frame that is no message, after the messages that wait.
+func (h *Hub) interject(f *feed, frame []byte, events uint32) (calls []call) {
+	if f.crowd.isFull(frame) {
+		calls = h.call(f, calls)
+	}
+	f.crowd.add(frame, events, 0)
+	due := f.due
+	calls = h.call(f, calls)
+	f.due = due // it delays no message
+	return calls
+}
+
+// comment sends a comment on the streams that were silent for too long.
+func (h *Hub) comment() {
+	for i := 0; ; i += portion {
+		h.mu.Lock()
+		var calls []call
+		for _, f := range h.pages[min(i, len(h.pages)):min(i+portion, len(h.pages))] {
+			if f.crowd.spoke+h.options.Keepalive <= h.now() {
+				calls = append(calls, h.interject(f, []byte(event.Comment), 0)...)
+			}
+		}
+		more := i+portion < len(h.pages)
+		h.mu.Unlock()
+		if h.wake(calls); !more {
+			break
+		}
+	}
+	for i := 0; ; i += portion {
+		h.mu.RLock()
+		for _, s := range h.several[min(i, len(h.several)):min(i+portion, len(h.several))] {
+			if s.several.silentSince()+h.options.Keepalive <= h.now() {
+				s.several.rouse()
+			}
+		}
+		more := i+portion < len(h.several)
+		h.mu.RUnlock()
+		if !more {
+			break
+		}
+	}
 }
 
 // Ended reports whether a topic has ended. Topics that have been quiet for long may be forgotten, and their ends with
 // them.
 func (h *Hub) Ended(topic string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.histories.of(topic).ended > 0
-}
-
-// end returns the number of the message that ended the last of the chain's topics, or 0 if one of them goes on. A
-// wildcard never ends.
-func (h *Hub) end(c *chain) uint64 {
-	var last uint64
-	for _, f := range c.follows {
-		ended := h.histories.of(f.topic.key).ended
-		if ended == 0 {
-			return 0
-		}
-		last = max(last, ended)
-	}
-	return last
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.history.Ended(topic)
 }
 
 // ID returns the id of the message with that number.
 func (h *Hub) ID(number uint64) string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.id(number)
-}
-
-func (h *Hub) id(number uint64) string { return h.epoch + "-" + strconv.FormatUint(number, 10) }
-
-// number returns the number in an id. known is false if the id is not of this epoch, or too far ahead.
-func (h *Hub) number(id string) (number uint64, known bool) {
-	digits, ours := strings.CutPrefix(id, h.epoch+"-")
-	number, err := strconv.ParseUint(digits, 10, 64)
-	return number, ours && err == nil && (number <= h.highest() || number-h.highest() <= h.limits.Ahead)
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.history.ID(number)
 }
 
 // highest returns the highest number that the hub knows of.
-func (h *Hub) highest() uint64 { return max(h.last, h.seen) }
+func (h *Hub) highest() uint64 { return max(h.history.Last(), h.seen) }
 
-// Close ends every subscription: each subscriber gets what was sent before, then ErrClosed.
-// Calling it again does nothing.
+func (h *Hub) now() time.Duration { return time.Since(h.started) }
+
+// Close ends every subscription: each subscriber gets what was sent before, then event.ErrClosed. Calling it again does
+// nothing.
 func (h *Hub) Close() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		return
-	}
-	for _, c := range h.chains {
-		h.breakOff(c)
-		if c.missing > 0 {
-			close(c.complete) // nothing will be loaded any longer
+	if !h.closed {
+		h.closed = true
+		for _, f := range h.feeds {
+			if f.crowd != nil {
+				f.crowd.next.over = true
+			}
+			h.callLater(f)
 		}
+		close(h.stop)
+		close(h.released)
 	}
-	h.closed = true
-	h.quiet.Stop()
-	h.pacer.Stop()
+	h.mu.Unlock()
+	<-h.stopped
 }

@@ -3,194 +3,304 @@ package hub
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
+
+	"gin-sse/internal/event"
+	"gin-sse/internal/history"
 )
 
 const (
-	// maxPiece is how many bytes a subscriber is handed at once, unless a single event is larger.
-	maxPiece = 16 << 10
+	// Earliest is what a subscriber names instead of an id to get everything that is kept.
+	Earliest = "earliest"
+
+	// unknown is an id of no epoch.
+	unknown = "-"
 
 	// patience is how long a subscriber waits for this replica to get as far as another one. When NATS loses the leader
 	// of the stream, one replica may take more than 5 s longer than another one to go on. Without patience, a subscriber
 	// would be told of a gap although nothing is lost, and get all that is kept once more.
 	patience = 30 * time.Second
-
-	// earliest asks for everything that is kept.
-	earliest = "earliest"
-
-	// foreign is an id of no epoch.
-	foreign = "-"
 )
 
 // Subscriber is one client's position in what is sent. It belongs to one goroutine, which must close it.
 type Subscriber struct {
-	hub    *Hub
-	chain  *chain
-	index  int                   // in the hub's subscribers
-	at     atomic.Pointer[batch] // the next batch to take; nil while it reads the histories
-	cursor uint64                // messages up to this number were handed over, or a gap told of them
-	head   []byte                // comes before anything else
-	heads  int                   // events in it
-	ticked bool                  // it was given the latest tick, or needs none
-	after  string                // the id that the client asked for, until the hub knows where that is
-	epoch  int                   // h.begins when the cursor was set, or 0
-	pardon uint64                // losses that were counted up to here make no gap
-	passed int                   // how many lost messages up to the cursor the next gap has to count, -1 if unknown
-	ahead  time.Time             // until when the cursor may be above the hub's last number
+	history.Cursor
+	hub     *Hub
+	arrival *arrival // nil once it has arrived
+	crowd   *crowd   // of its pattern, if it has only one
+	several *several // otherwise
+	at      position // on the page of the crowd
+	index   int      // of all subscribers to several patterns; or how many had joined the crowd before
+	epochs  int32    // Hub.epochs when the cursor was set
+	behind  bool     // it has fallen off the page, and missed ticks
+	resting bool     // it has everything, or must not have it yet: it waits until it is woken
 }
 
-// Subscribe returns a subscriber that gets all that is sent to these topics from now on, until it is
-// closed. If after is the id of the last message that it saw, it first gets every message since; if it is
-// "earliest", every message that is kept.
+// several is what a subscriber to several patterns has of its own.
+type several struct {
+	wake   chan struct{} // has a value when there may be something to read
+	active atomic.Int64  // when it was last handed something: nanoseconds since Hub.started
+	slots  []int32       // for each pattern, its place in crowd.several
+}
+
+func (s *several) rouse() {
+	select {
+	case s.wake <- struct{}{}:
+	default: // it has a value
+	}
+}
+
+func (s *several) silentSince() time.Duration { return time.Duration(s.active.Load()) }
+
+// arrival is what a subscriber needs until it goes on like all others.
+type arrival struct {
+	after string    // the id that the client asked for
+	head  []byte    // comes before anything else
+	heads int       // events in it
+	ahead time.Time // if the cursor is above the highest number: until when to wait for that one
+	last  uint64    // number of the last message on the page, when it was looked at
+}
+
+// Subscribe returns a subscriber that gets all that is sent to these topics from now on, until it is closed. If after
+// is the id of the last message that it saw, it first gets every message since; if it is Earliest, every message that
+// is kept.
 //
 // The stream begins with an event called position, whose id is where the stream begins. If messages that the
-// subscriber should have had are lost, an event called gap is in their place. It says how many, or null if that
-// is unknown. After an id of another epoch, the gap comes first, then everything that is kept.
+// subscriber should have had are lost, an event called gap is in the place of the last one. After an id of another
+// epoch, the gap comes first, then everything that is kept.
 //
 // If a log hands over messages on demand, Subscribe waits up to 2 s, or until ctx ends, for those of these topics.
 //
-// The error is ErrEnded if all of these topics have ended and after is not before the last end. From a closed hub
-// the subscriber gets what it missed, then ErrClosed.
-func (h *Hub) Subscribe(ctx context.Context, topics Topics, after string) (*Subscriber, error) {
+// The error is event.ErrEnded if all of these topics have ended and nothing came after that id. From a closed hub the
+// subscriber gets what it missed, then event.ErrClosed.
+func (h *Hub) Subscribe(ctx context.Context, topics event.Topics, after string) (*Subscriber, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := &Subscriber{hub: h, after: after, ticked: topics != Topics{}}
-	h.join(s, topics)
-	h.await(ctx, s.chain)
-	end := h.end(s.chain)
-	switch {
-	case h.begins == 0, s.chain.missing > 0 && after != "":
-		s.head = start(retry(), "")
-		s.attachNew()
-		return s, nil
-	case after == "" && end == 0:
-		s.epoch = h.begins
-		s.cursor = h.highest()
-		s.head = start(retry(), h.id(s.cursor))
-		s.attachNew()
-		return s, nil
-	case after == "":
-		s.after = earliest
-	}
-	gap := h.place(s)
-	if s.pardon == 0 && end > 0 && end <= s.cursor && s.cursor <= h.highest() {
+	s := &Subscriber{Cursor: history.Cursor{Topics: topics}, hub: h, arrival: &arrival{after: after}}
+	h.join(s)
+	h.await(ctx, s)
+	retry := event.Retry()
+	if h.epochs == 0 || after != "" && h.isHeld(s) {
+		s.arrival.head = event.Start(retry, "") // read will find its place
+		s.rest()
+	} else if s.place(retry); after != "" && after != Earliest && s.arrival.heads == 0 && h.history.AllEnded(topics) && !h.hasMore(s.Cursor) {
 		h.leave(s)
-		return nil, ErrEnded
+		return nil, event.ErrEnded
+	} else if s.begins() {
+		s.rest()
 	}
-	s.head = append(start(retry(), h.id(s.cursor)), gap...)
-	if gap != nil {
-		s.heads++
+	if (topics == event.Topics{}) && len(h.tick) > 0 {
+		s.arrival.head = append(s.arrival.head, h.tick...)
+		s.arrival.heads++
 	}
 	return s, nil
 }
 
-// place sets where the subscriber goes on in this epoch, and returns the gap that comes first, if there is one.
-func (h *Hub) place(s *Subscriber) (gap []byte) {
-	number, known := h.number(s.after)
-	if known {
-		s.cursor, s.pardon = number, 0
-		s.ahead = time.Now().Add(patience)
-	} else {
-		s.cursor, s.pardon = h.beforeKept(s.chain), h.histories.losses
-		s.ahead = time.Time{}
-		if s.after != earliest {
-			gap = encodeGap(h.id(s.cursor), 0, false)
+// hasMore reports whether there is anything to read.
+func (h *Hub) hasMore(c history.Cursor) bool {
+	data, _, more := h.history.Read(&c, history.MaxPiece)
+	return len(data) > 0 || more
+}
+
+// begins reports whether there is nothing to read for the subscriber yet, as it asked for nothing that is kept.
+func (s *Subscriber) begins() bool {
+	return s.Number == s.hub.highest() && !s.hub.history.AllEnded(s.Topics)
+}
+
+// place sets where the subscriber goes on in this epoch, and what it gets first: the position, with a retry unless that
+// is 0, and a gap if its id is unknown.
+func (s *Subscriber) place(retry int) {
+	h, a := s.hub, s.arrival
+	number, known := event.Number(h.history.Epoch(), a.after)
+	known = known && (number <= h.highest() || number-h.highest() <= h.options.Ahead)
+	var gap []byte
+	switch {
+	case a.after == "" && retry == 0: // it has waited for the first epoch
+		s.Cursor = h.history.After(s.Topics, h.from)
+	case a.after == "" && !h.history.AllEnded(s.Topics):
+		s.Cursor = h.history.After(s.Topics, h.highest())
+	case known:
+		s.Cursor = h.history.After(s.Topics, number)
+		if number > h.highest() {
+			a.ahead = time.Now().Add(patience)
+		}
+	default:
+		s.Cursor = h.history.Earliest(s.Topics)
+		if a.after != "" && a.after != Earliest {
+			h.history.SkipLost(&s.Cursor)
+			gap = event.Gap(h.history.ID(s.Number))
+			a.heads++
 		}
 	}
-	s.epoch, s.after, s.passed = h.begins, foreign, 0
-	return gap
+	if s.epochs == 0 {
+		a.head = append(a.head, event.Start(retry, h.history.ID(s.Number))...)
+	}
+	a.head = append(a.head, gap...)
+	a.after, s.epochs = unknown, int32(h.epochs)
 }
 
-// attach puts the subscriber at the end of its chain, unless the hub is closed: then nothing comes there.
-func (s *Subscriber) attach() {
-	if !s.hub.closed {
-		s.at.Store(s.chain.end)
+// rest makes the subscriber wait, unless the hub is closed: nothing wakes it then. The caller has the hub's lock.
+func (s *Subscriber) rest() {
+	if s.hub.closed {
+		return
+	}
+	s.resting = true
+	if s.crowd != nil {
+		s.at = s.crowd.next.position
+		if s.arrival != nil {
+			s.arrival.last = s.crowd.next.last
+		}
 	}
 }
 
-// attachNew is attach for a subscriber that missed nothing. It gets the latest tick first.
-func (s *Subscriber) attachNew() {
-	s.attach()
-	if !s.ticked && len(s.hub.tick) > 0 {
-		s.head = append(s.head, s.hub.tick...)
-		s.heads++
-	}
-	s.ticked = true
-}
-
-// Next waits until there is something for this subscriber and returns as much of it as makes one write of
-// at most 16 KiB, unless a single event is larger. The bytes are shared and must not be changed. The error is
-// ErrClosed, or ErrEnded once all topics of the set have ended and everything was handed over, or the reason why
-// ctx ended. What was sent before ctx was canceled is still handed over, but nothing is after its deadline.
+// Next waits until there is something for this subscriber and returns as much of it as makes one write of at most
+// 16 KiB, unless a single event is larger. The bytes are shared and must not be changed. The error is event.ErrClosed,
+// or event.ErrEnded once all topics of the set have ended and everything was handed over, or the reason why ctx ended.
+// What was sent before ctx was canceled is still handed over, but nothing is after its deadline.
 func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 	for {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return nil, context.Cause(ctx)
 		}
-		data, events, err := s.take()
-		if len(data) > 0 {
+		data, events, wake := s.glance()
+		if !s.resting {
+			var err error
+			if data, events, wake, err = s.read(); err != nil {
+				return nil, err
+			}
+		}
+		switch {
+		case len(data) > 0:
 			s.hub.delivered.Add(uint64(events))
 			return data, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		b := s.at.Load()
-		if b == nil && ctx.Err() == nil {
-			continue // there is more to look through in the histories
-		}
-		if b == nil {
+		case wake == nil && ctx.Err() == nil:
+			continue // there is more to look through
+		case wake == nil:
 			return nil, context.Cause(ctx)
 		}
 		select {
-		case <-b.sent:
+		case <-wake:
 		case <-ctx.Done():
-			if !b.isSent() { // what was sent before a stop still goes out
+			select {
+			case <-wake: // what was sent before a stop still goes out
+			default:
 				return nil, context.Cause(ctx)
 			}
 		}
+		s.resting = s.crowd != nil
 	}
 }
 
-// take returns what there is now without waiting, and the number of events in it.
-func (s *Subscriber) take() (data []byte, events int, err error) {
-	data, events = s.head, s.heads
-	s.head, s.heads = nil, 0
-	if s.at.Load() == nil {
-		missed, n, failed := s.catchUp(len(data))
-		data, events, err = concat(data, missed), events+n, failed
+// glance returns what there is for a subscriber that rests, or where to wait for it. It takes no lock and little stack.
+// The subscriber no longer rests if it has to read the history.
+func (s *Subscriber) glance() (data []byte, events int, wake <-chan struct{}) {
+	switch {
+	case !s.resting:
+		return nil, 0, nil
+	case s.arrival != nil && len(s.arrival.head) > 0:
+		data, events = s.arrive()
+		return data, events, nil
+	case s.several != nil:
+		return nil, 0, s.several.wake
 	}
-	for {
-		b := s.at.Load()
-		if b == nil {
-			return data, events, err
+	p := s.crowd.page.Load()
+	data, events, s.resting = p.from(&s.at)
+	s.behind = !s.resting && p.before.page != p.page // otherwise the page was turned
+	if a := s.arrival; a != nil && !a.ahead.IsZero() {
+		s.resting = s.resting && p.last <= s.Number && !a.isOverdue()
+		if p.last > a.last { // it may have these messages already
+			data, a.last = nil, p.last
 		}
-		if !b.isSent() {
-			return data, events, err
-		}
-		more, n := b.after(s.cursor)
-		if len(data) > 0 && len(data)+len(more) > maxPiece {
-			return data, events, err
-		}
-		s.at.Store(b.next)
-		data = concat(data, more)
-		events += n
-		if b.last > s.cursor {
-			s.cursor, s.ahead = b.last, time.Time{}
-		}
-		if s.overdue() {
-			s.at.Store(nil) // the hub should have got as far as the cursor by now
-		}
+	} else if len(data) > 0 {
+		s.Number = max(s.Number, p.last)
+	} else if p.over {
+		s.resting = false
 	}
+	return data, events, p.doors[s.index%len(p.doors)]
 }
 
-// concat is append, but copies nothing if data is empty. Frames have no spare room, so append never writes to one.
-func concat(data, more []byte) []byte {
-	if len(data) == 0 {
-		return more
+// arrive returns what comes first.
+func (s *Subscriber) arrive() (head []byte, heads int) {
+	a := s.arrival
+	head, heads = a.head, a.heads
+	a.head, a.heads = nil, 0
+	if s.epochs > 0 && a.ahead.IsZero() {
+		s.arrival = nil
 	}
-	return append(data, more...)
+	return head, heads
+}
+
+// isOverdue reports whether this replica has had its time to get as far as the subscriber.
+func (a *arrival) isOverdue() bool { return !a.ahead.IsZero() && time.Now().After(a.ahead) }
+
+// read returns what the history has for the subscriber. If there is nothing more, the subscriber rests, and wake is where
+// to wait.
+func (s *Subscriber) read() (data []byte, events int, wake <-chan struct{}, err error) {
+	h := s.hub
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	waits := h.epochs == 0 || h.isHeld(s)
+	if !waits {
+		s.findPlace()
+	}
+	if s.arrival != nil {
+		data, events = s.arrive()
+	}
+	if !waits {
+		piece, n, more := h.history.Read(&s.Cursor, history.MaxPiece-len(data))
+		if events += n; len(data) == 0 {
+			data = piece
+		} else {
+			data = append(data, piece...)
+		}
+		if more {
+			return data, events, nil, nil
+		}
+	}
+	ended := !waits && h.history.AllEnded(s.Topics)
+	switch {
+	case len(data) > 0 && (h.closed || ended):
+		return data, events, nil, nil // the error comes next
+	case h.closed:
+		return nil, 0, nil, event.ErrClosed
+	case ended:
+		return nil, 0, nil, event.ErrEnded
+	case s.behind && s.Topics == event.Topics{} && len(h.tick) > 0 && len(data)+len(h.tick) <= history.MaxPiece:
+		data, events = append(slices.Clip(data), h.tick...), events+1
+	case len(data) == 0 && s.several != nil && s.several.silentSince()+h.options.Keepalive <= h.now():
+		data = []byte(event.Comment)
+	}
+	s.behind = false
+	s.rest()
+	if s.several != nil {
+		s.several.active.Store(int64(h.now()))
+		return data, events, s.several.wake, nil
+	}
+	p := s.crowd.page.Load()
+	return data, events, p.doors[s.index%len(p.doors)], nil
+}
+
+// findPlace places the subscriber if it has no place in this epoch, or has waited too long for the place that it named.
+func (s *Subscriber) findPlace() {
+	h, a := s.hub, s.arrival
+	if a != nil && !a.ahead.IsZero() {
+		if late := a.isOverdue(); late || s.Number <= h.highest() {
+			a.ahead = time.Time{}
+			if late && s.Number > h.highest() {
+				s.place(0)
+			}
+		}
+	}
+	if int(s.epochs) != h.epochs {
+		if a == nil {
+			s.arrival = &arrival{after: unknown}
+		} else {
+			a.ahead = time.Time{}
+		}
+		s.place(0)
+	}
 }
 
 // Close tells the hub that this subscriber is gone. It must be called once.

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"gin-sse/internal/hub"
+	"gin-sse/internal/event"
 )
 
 // A key is remembered for this time, and only this many keys are.
@@ -20,7 +20,7 @@ const (
 type Digest [sha256.Size]byte
 
 // Sum returns the digest of a message, without its number and its key.
-func Sum(m hub.Message) Digest {
+func Sum(m event.Message) Digest {
 	d := sha256.New()
 	fmt.Fprintf(d, "%q %q %t ", m.Topic, m.Name, m.End)
 	d.Write(m.Data)
@@ -45,11 +45,11 @@ type Keys struct {
 func New() *Keys { return &Keys{uses: map[string]Use{}} }
 
 // Find returns the number of the message that was sent with the key before, or 0. If the key was used for another
-// message, the error is hub.ErrKeyReused.
+// message, the error is event.ErrKeyReused.
 func (k *Keys) Find(key string, digest Digest) (number uint64, err error) {
 	use, used := k.uses[key]
 	if used && use.Digest != digest {
-		return 0, hub.ErrKeyReused
+		return 0, event.ErrKeyReused
 	}
 	return use.Number, nil
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 
+	"gin-sse/internal/event"
+	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
 )
 
@@ -14,8 +16,8 @@ import (
 func BenchmarkPublish(b *testing.B) {
 	for _, publishers := range []int{1, 16, 64} {
 		b.Run(fmt.Sprint(publishers), func(b *testing.B) {
-			s := start(b, b.TempDir(), hub.Limits{History: 1000, HistoryBytes: 64 << 20})
-			m := hub.Message{Data: json.RawMessage(`{"message":"` + strings.Repeat("x", 100) + `"}`)}
+			s := start(b, b.TempDir(), hub.Options{Limits: history.Limits{PerTopic: 1000, Bytes: 64 << 20, Window: 1}})
+			m := event.Message{Data: json.RawMessage(`{"message":"` + strings.Repeat("x", 100) + `"}`)}
 			var publishing sync.WaitGroup
 			each := b.N/publishers + 1
 			b.ResetTimer()
@@ -38,10 +40,10 @@ func BenchmarkPublish(b *testing.B) {
 
 // A start with 100,000 messages of 100 bytes in 100 topics.
 func BenchmarkStart(b *testing.B) {
-	s := start(b, b.TempDir(), hub.Limits{History: 1000, HistoryBytes: 64 << 20})
-	var messages []hub.Message
+	s := start(b, b.TempDir(), hub.Options{Limits: history.Limits{PerTopic: 1000, Bytes: 64 << 20, Window: 1}})
+	var messages []event.Message
 	for i := range 1000 {
-		messages = append(messages, hub.Message{Topic: fmt.Sprint("t/", i%100), Data: json.RawMessage(`{"message":"` + strings.Repeat("x", 86) + `"}`)})
+		messages = append(messages, event.Message{Topic: fmt.Sprint("t/", i%100), Data: json.RawMessage(`{"message":"` + strings.Repeat("x", 86) + `"}`)})
 	}
 	for range 100 {
 		if _, _, err := s.Publish(b.Context(), messages...); err != nil {

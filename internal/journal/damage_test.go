@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"gin-sse/internal/event"
+	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
 )
 
@@ -18,12 +20,12 @@ var everyCut = flag.Bool("damage.every", false, "cut the file off after every si
 func sample(t *testing.T) (content []byte, shown string) {
 	t.Helper()
 	dir := t.TempDir()
-	s := start(t, dir, hub.Limits{History: 10, HistoryBytes: 1 << 20})
+	s := start(t, dir, hub.Options{Limits: history.Limits{PerTopic: 10, Bytes: 1 << 20, Window: 1}})
 	for i := range 60 {
 		s.publish(keyed(i))
 	}
-	s.publish(hub.Message{Topic: "t/9", Data: []byte("9"), End: true})
-	s.publish(hub.Message{Topic: "t/1", End: true})
+	s.publish(event.Message{Topic: "t/9", Data: []byte("9"), End: true})
+	s.publish(event.Message{Topic: "t/1", End: true})
 	s.restart()
 	shown = s.show()
 	s.close()
@@ -35,9 +37,9 @@ func sample(t *testing.T) (content []byte, shown string) {
 }
 
 // keyed returns one of 39 messages, each with its key.
-func keyed(i int) hub.Message {
+func keyed(i int) event.Message {
 	i %= 39
-	return hub.Message{Topic: fmt.Sprintf("t/%d", i%3), Key: fmt.Sprint(i), Data: []byte(fmt.Sprintf(`"%d %s"`, i, strings.Repeat("x", 150*(i%3))))}
+	return event.Message{Topic: fmt.Sprintf("t/%d", i%3), Key: fmt.Sprint(i), Data: []byte(fmt.Sprintf(`"%d %s"`, i, strings.Repeat("x", 150*(i%3))))}
 }
 
 // show returns everything that a client or a publisher could see of what is stored.
@@ -64,7 +66,7 @@ func try(t *testing.T, content []byte, want string) error {
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	events := hub.New(hub.Limits{History: 10, HistoryBytes: 1 << 20})
+	events := hub.New(hub.Options{Limits: history.Limits{PerTopic: 10, Bytes: 1 << 20, Window: 1}})
 	defer events.Close()
 	j, err := Open(dir, events, t.Logf)
 	if err == nil {

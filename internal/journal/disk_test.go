@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	bolt "go.etcd.io/bbolt"
 
-	"gin-sse/internal/hub"
+	"gin-sse/internal/event"
 )
 
 func TestMessagesThatWaitAreWrittenTogether(t *testing.T) {
@@ -196,7 +196,7 @@ func TestCloseAnswersEveryPublisherAndKeepsWhatItAcknowledged(t *testing.T) {
 				n, _, err := j.Publish(t.Context(), message("t", "1"))
 				kept.Add(int64(n))
 				if err != nil {
-					if n != 0 || !errors.Is(err, hub.ErrClosed) {
+					if n != 0 || !errors.Is(err, event.ErrClosed) {
 						t.Errorf("%d are kept: %v", n, err)
 					}
 					return

@@ -10,7 +10,8 @@ import (
 	"github.com/cespare/xxhash/v2"
 	bolt "go.etcd.io/bbolt"
 
-	"gin-sse/internal/hub"
+	"gin-sse/internal/event"
+	"gin-sse/internal/history"
 	"gin-sse/internal/idempotency"
 )
 
@@ -48,7 +49,7 @@ type state struct {
 	epoch string
 	last  uint64 // number of the last message that was stored
 	noted uint64 // messages up to this number are accounted for in histories
-	floor uint64 // hub.Changes.Floor
+	floor uint64 // history.Changes.Floor
 	count uint64 // records in all buckets but the main one
 	sum   uint64 // of their hashes, in any order
 }
@@ -86,7 +87,7 @@ func decodeNumber(b []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(b), nil
 }
 
-func encodeMessage(m hub.Message) []byte {
+func encodeMessage(m event.Message) []byte {
 	b := make([]byte, 0, 8+len(m.Topic)+len(m.Name)+len(m.Data))
 	var flags byte
 	if m.End {
@@ -101,7 +102,7 @@ func encodeMessage(m hub.Message) []byte {
 }
 
 // decodeMessage returns the message of a record. Its data is a part of the record.
-func decodeMessage(key, value []byte) (m hub.Message, err error) {
+func decodeMessage(key, value []byte) (m event.Message, err error) {
 	if m.Number, err = decodeNumber(key); err != nil || len(value) == 0 || value[0] > 1 {
 		return m, errUnreadable
 	}
@@ -138,16 +139,16 @@ func decodeUse(key, value []byte) (u idempotency.Use, err error) {
 // historyKey returns the key of a history's record. It is never empty, as the key of the default topic is.
 func historyKey(key string) []byte { return append([]byte{'='}, key...) }
 
-func encodeHistory(t hub.History) []byte {
-	return binary.BigEndian.AppendUint64(encodeNumber(t.Gone), t.Ended)
+func encodeHistory(t history.Past) []byte {
+	return binary.BigEndian.AppendUint64(encodeNumber(t.Lost), t.Ended)
 }
 
-func decodeHistory(key, value []byte) (t hub.History, err error) {
+func decodeHistory(key, value []byte) (t history.Past, err error) {
 	if len(key) == 0 || len(value) != 16 {
 		return t, errUnreadable
 	}
-	t.Key = string(key[1:])
-	t.Gone, t.Ended = binary.BigEndian.Uint64(value), binary.BigEndian.Uint64(value[8:])
+	t.Topic = string(key[1:])
+	t.Lost, t.Ended = binary.BigEndian.Uint64(value), binary.BigEndian.Uint64(value[8:])
 	return t, nil
 }
 

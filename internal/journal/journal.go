@@ -18,6 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	bolt "go.etcd.io/bbolt"
 
+	"gin-sse/internal/event"
+	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/idempotency"
 )
@@ -49,7 +51,7 @@ type Journal struct {
 	pageSize int         // of db
 	last     uint64      // number of the last message that was acknowledged
 	keys     *idempotency.Keys
-	changes  hub.Changes                      // to be noted in the next transaction
+	changes  history.Changes                  // to be noted in the next transaction
 	failed   int                              // bytes of the batch that could not be written
 	broken   bool                             // no transaction can be begun any more
 	update   func(func(*bolt.Tx) error) error // runs a transaction; tests let it fail
@@ -62,7 +64,7 @@ type Journal struct {
 
 // call is a call of Publish that waits for its answer.
 type call struct {
-	messages []hub.Message
+	messages []event.Message
 	answer   chan struct{} // closed when the rest is set
 	kept     int
 	id       string
@@ -71,12 +73,12 @@ type call struct {
 
 // Publish stores messages, in this order, hands them to the hub, and returns how many it stored and the id of the last
 // one. It returns when they are on the disk. If that is not all of them, the error says why the next one was not
-// stored: hub.ErrEnded if its topic has ended, hub.ErrClosed after Close, that its data is not JSON, or what is wrong
+// stored: event.ErrEnded if its topic has ended, event.ErrClosed after Close, that its data is not JSON, or what is wrong
 // with the disk. If ctx ends first, or the disk takes longer than 5 s, they may be stored all the same.
 //
 // A key that was used in the last two minutes stores nothing and stands for the original id, unless 100,000 other keys
-// were used since. If it was used for another message, the error is hub.ErrKeyReused. An empty key means no key.
-func (j *Journal) Publish(ctx context.Context, messages ...hub.Message) (kept int, id string, err error) {
+// were used since. If it was used for another message, the error is event.ErrKeyReused. An empty key means no key.
+func (j *Journal) Publish(ctx context.Context, messages ...event.Message) (kept int, id string, err error) {
 	for some := range slices.Chunk(messages, maxBatch) { // a large transaction makes a large file
 		n, last, err := j.publish(ctx, some)
 		if kept += n; n > 0 {
@@ -89,7 +91,7 @@ func (j *Journal) Publish(ctx context.Context, messages ...hub.Message) (kept in
 	return kept, id, nil
 }
 
-func (j *Journal) publish(ctx context.Context, messages []hub.Message) (kept int, id string, err error) {
+func (j *Journal) publish(ctx context.Context, messages []event.Message) (kept int, id string, err error) {
 	c := &call{answer: make(chan struct{})}
 	var invalid error
 	for _, m := range messages {
@@ -106,7 +108,7 @@ func (j *Journal) publish(ctx context.Context, messages []hub.Message) (kept int
 	select {
 	case j.queue <- c:
 	case <-j.stop:
-		return 0, "", hub.ErrClosed
+		return 0, "", event.ErrClosed
 	case <-ctx.Done():
 		return 0, "", context.Cause(ctx)
 	case <-timeout.C:
@@ -123,7 +125,7 @@ func (j *Journal) publish(ctx context.Context, messages []hub.Message) (kept int
 }
 
 // compact returns the message with its data as the hub sends it. What is stored must never be refused by the hub.
-func compact(m hub.Message) (hub.Message, error) {
+func compact(m event.Message) (event.Message, error) {
 	if m.End && len(m.Data) == 0 {
 		return m, nil
 	}
@@ -145,7 +147,7 @@ func (j *Journal) Ready() error {
 	return j.problem
 }
 
-// Close stores what waits, ends the journal and waits for its end. Publish then returns hub.ErrClosed.
+// Close stores what waits, ends the journal and waits for its end. Publish then returns event.ErrClosed.
 func (j *Journal) Close() {
 	j.once.Do(func() { close(j.stop) })
 	<-j.done
@@ -196,7 +198,7 @@ func (j *Journal) gather(c *call) (calls []*call) {
 
 // batch is what one transaction stores.
 type batch struct {
-	messages []hub.Message
+	messages []event.Message
 	uses     []idempotency.Use
 	last     uint64 // number of the last message, of this batch or before it
 	bytes    int
@@ -230,7 +232,7 @@ func (j *Journal) serve(calls []*call) {
 }
 
 // number adds a message to the batch and returns its number. If its key was used before, it returns the number of then.
-func (j *Journal) number(b *batch, ended map[string]bool, m hub.Message, now time.Time) (uint64, error) {
+func (j *Journal) number(b *batch, ended map[string]bool, m event.Message, now time.Time) (uint64, error) {
 	use := idempotency.Use{Key: m.Key, At: now}
 	if m.Key != "" {
 		use.Digest = idempotency.Sum(m)
@@ -240,9 +242,9 @@ func (j *Journal) number(b *batch, ended map[string]bool, m hub.Message, now tim
 	}
 	switch {
 	case j.closed:
-		return 0, hub.ErrClosed
+		return 0, event.ErrClosed
 	case ended[m.Topic] || j.events.Ended(m.Topic):
-		return 0, hub.ErrEnded
+		return 0, event.ErrEnded
 	}
 	b.last++
 	m.Number, use.Number = b.last, b.last
@@ -273,7 +275,7 @@ func (j *Journal) store(b batch) error {
 	j.last = b.last
 	var silent []uint64 // ends without an event: Changes has what comes of them
 	for _, m := range b.messages {
-		if err := j.events.Append(m); err != nil { // only hub.ErrClosed, as compact has checked the data
+		if err := j.events.Append(m); err != nil { // only event.ErrClosed, as compact has checked the data
 			j.closed = true // what is stored is acknowledged: subscribers get it after the restart
 			break
 		}

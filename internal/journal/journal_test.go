@@ -13,6 +13,8 @@ import (
 	bolt "go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 
+	"gin-sse/internal/event"
+	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
 )
 
@@ -22,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type server struct {
 	t      testing.TB
 	dir    string
-	limits hub.Limits
+	limits hub.Options
 	events *hub.Hub
 	strike atomic.Int32 // how the disk fails
 	*Journal
@@ -36,7 +38,7 @@ const (
 
 var errStrike = errors.New("the disk is on strike")
 
-func start(t testing.TB, dir string, limits hub.Limits) *server {
+func start(t testing.TB, dir string, limits hub.Options) *server {
 	t.Helper()
 	s := &server{t: t, dir: dir, limits: limits}
 	s.open()
@@ -101,7 +103,7 @@ func (s *server) restart() {
 	s.open()
 }
 
-func (s *server) publish(m hub.Message) (id string) {
+func (s *server) publish(m event.Message) (id string) {
 	s.t.Helper()
 	kept, id, err := s.Publish(s.t.Context(), m)
 	if err != nil || kept != 1 {
@@ -114,13 +116,13 @@ func (s *server) publish(m hub.Message) (id string) {
 // are no messages.
 func (s *server) read(after string, names ...string) (data []string) {
 	s.t.Helper()
-	topics, err := hub.ParseTopics(names)
+	topics, err := event.ParseTopics(names)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	events := s.events
 	subscriber, err := events.Subscribe(context.Background(), topics, after)
-	if errors.Is(err, hub.ErrEnded) {
+	if errors.Is(err, event.ErrEnded) {
 		return []string{"ended"}
 	} else if err != nil {
 		s.t.Fatal(err)
@@ -135,7 +137,7 @@ func (s *server) read(after string, names ...string) (data []string) {
 	for {
 		piece, err := subscriber.Next(ended{ctx, done})
 		text.Write(piece)
-		if errors.Is(err, hub.ErrEnded) {
+		if errors.Is(err, event.ErrEnded) {
 			defer func() { data = append(data, "end") }()
 		}
 		if err != nil {
@@ -162,21 +164,21 @@ func (s *server) read(after string, names ...string) (data []string) {
 	return data
 }
 
-func message(topic, data string) hub.Message {
-	return hub.Message{Topic: topic, Data: json.RawMessage(data)}
+func message(topic, data string) event.Message {
+	return event.Message{Topic: topic, Data: json.RawMessage(data)}
 }
 
-var plenty = hub.Limits{History: 100, HistoryBytes: 1 << 20}
+var plenty = hub.Options{Limits: history.Limits{PerTopic: 100, Bytes: 1 << 20, Window: 1}}
 
 func TestARestartForgetsNothing(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), plenty)
 	before := s.publish(message("a", "1"))
-	s.publish(hub.Message{Topic: "a", Name: "n", Data: json.RawMessage("2"), Key: "key"})
+	s.publish(event.Message{Topic: "a", Name: "n", Data: json.RawMessage("2"), Key: "key"})
 	s.publish(message("b", "3"))
-	keyed := s.publish(hub.Message{Topic: "b", Data: json.RawMessage("4"), Key: "key 2"})
-	s.publish(hub.Message{Topic: "c", Data: json.RawMessage("5"), End: true})
-	s.publish(hub.Message{Topic: "b", End: true})
+	keyed := s.publish(event.Message{Topic: "b", Data: json.RawMessage("4"), Key: "key 2"})
+	s.publish(event.Message{Topic: "c", Data: json.RawMessage("5"), End: true})
+	s.publish(event.Message{Topic: "b", End: true})
 	for range 3 {
 		s.restart()
 		if got, want := fmt.Sprint(s.read(before, "a", "b")), "[2 3 4]"; got != want {
@@ -188,14 +190,14 @@ func TestARestartForgetsNothing(t *testing.T) {
 		if got, want := fmt.Sprint(s.read(keyed, "b")), "[ended]"; got != want {
 			t.Errorf("a client that has seen the end gets %s, want %s", got, want)
 		}
-		if id := s.publish(hub.Message{Topic: "b", Data: json.RawMessage("4"), Key: "key 2"}); id != keyed {
+		if id := s.publish(event.Message{Topic: "b", Data: json.RawMessage("4"), Key: "key 2"}); id != keyed {
 			t.Errorf("the key brings %q, want %q", id, keyed)
 		}
-		if _, _, err := s.Publish(t.Context(), hub.Message{Topic: "b", Data: json.RawMessage("0"), Key: "key 2"}); !errors.Is(err, hub.ErrKeyReused) {
+		if _, _, err := s.Publish(t.Context(), event.Message{Topic: "b", Data: json.RawMessage("0"), Key: "key 2"}); !errors.Is(err, event.ErrKeyReused) {
 			t.Errorf("the key with another message: %v", err)
 		}
 		for _, topic := range []string{"b", "c"} {
-			if _, _, err := s.Publish(t.Context(), message(topic, "0")); !errors.Is(err, hub.ErrEnded) {
+			if _, _, err := s.Publish(t.Context(), message(topic, "0")); !errors.Is(err, event.ErrEnded) {
 				t.Errorf("topic %q has ended, and publishing brings %v", topic, err)
 			}
 		}

@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"gin-sse/internal/event"
+	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
 )
 
@@ -29,11 +31,11 @@ type model struct {
 	s      *server
 	exact  bool // the model knows what is dropped: HISTORY_BYTES plays no part
 	topics int
-	all    []hub.Message            // ever stored
-	kept   map[string][]hub.Message // for each topic
-	gone   map[string]uint64        // the last dropped message of each topic
+	all    []event.Message            // ever stored
+	kept   map[string][]event.Message // for each topic
+	gone   map[string]uint64          // the last dropped message of each topic
 	ended  map[string]bool
-	keys   map[string]hub.Message
+	keys   map[string]event.Message
 }
 
 func (m *model) last() uint64 {
@@ -45,13 +47,13 @@ func (m *model) last() uint64 {
 
 // publish publishes up to four messages together.
 func (m *model) publish() {
-	var messages []hub.Message
+	var messages []event.Message
 	for range 1 + m.r.IntN(4) {
 		topic := fmt.Sprintf("t/%d", m.r.IntN(m.topics))
 		if m.r.IntN(5) == 0 {
 			topic = ""
 		}
-		message := hub.Message{Topic: topic, Data: json.RawMessage(strconv.Itoa(m.r.Int()))}
+		message := event.Message{Topic: topic, Data: json.RawMessage(strconv.Itoa(m.r.Int()))}
 		if topic != "" && m.r.IntN(12) == 0 {
 			message.End = true
 			if m.r.IntN(2) == 0 {
@@ -75,9 +77,9 @@ func (m *model) publish() {
 		var want error
 		switch {
 		case used && !same:
-			want = hub.ErrKeyReused
+			want = event.ErrKeyReused
 		case !used && m.ended[message.Topic]:
-			want = hub.ErrEnded
+			want = event.ErrEnded
 		}
 		if want != nil {
 			if !errors.Is(err, want) || kept != i {
@@ -100,7 +102,7 @@ func (m *model) publish() {
 }
 
 // stored notes a message that is stored, and returns its number.
-func (m *model) stored(message hub.Message) uint64 {
+func (m *model) stored(message event.Message) uint64 {
 	message.Number = m.last() + 1
 	m.all = append(m.all, message)
 	if message.Key != "" {
@@ -114,10 +116,16 @@ func (m *model) stored(message hub.Message) uint64 {
 	return message.Number
 }
 
-// trim drops what HISTORY does not allow.
+// trim drops what HISTORY does not allow, but for the newest message of all, which is the window.
 func (m *model) trim() {
+	newest := uint64(0)
+	for _, message := range m.all {
+		if message.Data != nil {
+			newest = message.Number
+		}
+	}
 	for topic, list := range m.kept {
-		for ; len(list) > m.s.limits.History; list = list[1:] {
+		for ; len(list) > m.s.limits.PerTopic && list[0].Number < newest; list = list[1:] {
 			m.gone[topic] = list[0].Number
 		}
 		m.kept[topic] = list
@@ -128,10 +136,10 @@ func (m *model) trim() {
 func (m *model) fail() {
 	m.s.strike.Store(int32(fails + m.r.IntN(3)))
 	key := fmt.Sprint("lost ", m.r.Int())
-	message := hub.Message{Topic: "t/0", Data: json.RawMessage(strconv.Itoa(m.r.Int())), Key: key}
+	message := event.Message{Topic: "t/0", Data: json.RawMessage(strconv.Itoa(m.r.Int())), Key: key}
 	for range 1 + m.r.IntN(3) {
 		kept, _, err := m.s.Publish(m.t.Context(), message)
-		if errors.Is(err, hub.ErrEnded) {
+		if errors.Is(err, event.ErrEnded) {
 			break
 		}
 		if kept != 0 || !errors.Is(err, errStrike) || !errors.Is(m.s.Ready(), errStrike) {
@@ -162,7 +170,7 @@ func (m *model) restart() {
 		return
 	}
 	if m.r.IntN(2) == 0 { // after a crash, a longer history may still have what a shorter one had dropped
-		m.s.limits.History = m.r.IntN(8)
+		m.s.limits.PerTopic = m.r.IntN(8)
 	}
 	m.s.restart()
 	m.trim()
@@ -208,7 +216,7 @@ func (m *model) resume() {
 	lost := false
 	for _, message := range m.all {
 		if message.Number > after && follows(message.Topic) && message.Data != nil {
-			if slices.ContainsFunc(m.kept[message.Topic], func(k hub.Message) bool { return k.Number == message.Number }) {
+			if slices.ContainsFunc(m.kept[message.Topic], func(k event.Message) bool { return k.Number == message.Number }) {
 				want = append(want, string(message.Data))
 			} else {
 				lost = true
@@ -259,10 +267,10 @@ func runModel(t *testing.T, seed uint64) {
 }
 
 func useAtRandom(t *testing.T, r *rand.Rand) {
-	m := &model{t: t, r: r, exact: r.IntN(3) > 0, topics: 5, kept: map[string][]hub.Message{}, gone: map[string]uint64{}, ended: map[string]bool{}, keys: map[string]hub.Message{}}
-	limits := hub.Limits{History: r.IntN(8), HistoryBytes: 1 << 40}
+	m := &model{t: t, r: r, exact: r.IntN(3) > 0, topics: 5, kept: map[string][]event.Message{}, gone: map[string]uint64{}, ended: map[string]bool{}, keys: map[string]event.Message{}}
+	limits := hub.Options{Limits: history.Limits{PerTopic: r.IntN(8), Bytes: 1 << 40, Window: 1}}
 	if !m.exact {
-		m.topics, limits.HistoryBytes = 400, 2000
+		m.topics, limits.Bytes = 400, 2000
 	}
 	m.s = start(t, t.TempDir(), limits)
 	defer m.s.close()

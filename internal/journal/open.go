@@ -6,11 +6,14 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
+	"gin-sse/internal/event"
+	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/idempotency"
 )
@@ -152,9 +155,9 @@ func (j *Journal) restore(tx *bolt.Tx) error {
 	}
 	var (
 		count, sum uint64
-		messages   []hub.Message
+		messages   []event.Message
 		uses       []idempotency.Use
-		noted      = hub.Changes{Last: r.state.noted, Floor: r.state.floor}
+		noted      = history.Changes{Last: r.state.noted, Forgotten: r.state.floor}
 	)
 	each := func(name []byte, decode func(key, value []byte) error) {
 		if err != nil {
@@ -178,7 +181,7 @@ func (j *Journal) restore(tx *bolt.Tx) error {
 	})
 	each(historiesBucket, func(key, value []byte) error {
 		t, err := decodeHistory(key, value)
-		noted.Histories = append(noted.Histories, t)
+		noted.Topics = append(noted.Topics, t)
 		return err
 	})
 	switch {
@@ -187,12 +190,8 @@ func (j *Journal) restore(tx *bolt.Tx) error {
 	case count != r.state.count || sum != r.state.sum:
 		return errors.New("its records are not those that were written")
 	}
-	err = j.events.Restore(r.state.epoch, r.state.last, noted, func(yield func(hub.Message) bool) {
-		for _, m := range messages {
-			if !yield(m) {
-				return
-			}
-		}
+	err = j.events.Restore(func(h *history.History) error {
+		return h.Restore(r.state.epoch, r.state.last, noted, slices.Values(messages))
 	})
 	if err != nil {
 		return err

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"gin-sse/internal/event"
+	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
 )
 
@@ -14,8 +16,8 @@ var sizeMessages = flag.Int("size.messages", 10_000, "messages that go through t
 func TestTheFileIsAtMostFourTimesWhatItKeeps(t *testing.T) {
 	t.Parallel()
 	for _, together := range []int{50, 500} {
-		s := start(t, t.TempDir(), hub.Limits{History: 1000, HistoryBytes: 64 << 20})
-		messages := slices.Repeat([]hub.Message{message("t", `"`+strings.Repeat("x", 100)+`"`)}, together)
+		s := start(t, t.TempDir(), hub.Options{Limits: history.Limits{PerTopic: 1000, Bytes: 64 << 20, Window: 1}})
+		messages := slices.Repeat([]event.Message{message("t", `"`+strings.Repeat("x", 100)+`"`)}, together)
 		for range *sizeMessages / together {
 			if kept, _, err := s.Publish(t.Context(), messages...); err != nil || kept != together {
 				t.Fatalf("%d kept, %v", kept, err)
@@ -31,20 +33,20 @@ func TestTheFileIsAtMostFourTimesWhatItKeeps(t *testing.T) {
 
 func TestAStartShrinksTheFile(t *testing.T) {
 	t.Parallel()
-	s := start(t, t.TempDir(), hub.Limits{History: 1000, HistoryBytes: 64 << 20})
-	messages := slices.Repeat([]hub.Message{message("t", `"`+strings.Repeat("x", 1000)+`"`)}, 1000)
+	s := start(t, t.TempDir(), hub.Options{Limits: history.Limits{PerTopic: 1000, Bytes: 64 << 20, Window: 1}})
+	messages := slices.Repeat([]event.Message{message("t", `"`+strings.Repeat("x", 1000)+`"`)}, 1000)
 	if _, _, err := s.Publish(t.Context(), messages...); err != nil {
 		t.Fatal(err)
 	}
 	large := s.Size()
-	s.limits.History = 10
+	s.limits.PerTopic = 10
 	s.restart()
 	if size := s.Size(); large < 1<<20 || size > roomy {
 		t.Errorf("the file has %d bytes after %d", size, large)
 	}
 	s.publish(message("t", "1"))
 	s.restart()
-	if got := s.read("earliest", "t"); len(got) != 10 || got[9] != "1" {
+	if got := s.read("earliest", "t"); len(got) != 11 || got[0] != "gap {}" || got[10] != "1" {
 		t.Errorf("then there is %.100q", got)
 	}
 }

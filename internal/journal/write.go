@@ -50,18 +50,18 @@ func (r *records) note(j *Journal) error {
 			return err
 		}
 	}
-	for _, t := range j.changes.Histories {
-		key := historyKey(t.Key)
+	for _, t := range j.changes.Topics {
+		key := historyKey(t.Topic)
 		if err := r.delete(historiesBucket, key); err != nil {
 			return err
 		}
-		if t.Gone > 0 || t.Ended > 0 {
+		if t.Lost > 0 || t.Ended > 0 {
 			if err := r.add(historiesBucket, key, encodeHistory(t)); err != nil {
 				return err
 			}
 		}
 	}
-	r.state.noted, r.state.floor = j.changes.Last, j.changes.Floor
+	r.state.noted, r.state.floor = j.changes.Last, j.changes.Forgotten
 	if oldest := j.keys.Oldest(); oldest > 0 {
 		return r.deleteRange(keysBucket, 0, oldest-1)
 	}

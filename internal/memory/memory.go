@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"gin-sse/internal/event"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/idempotency"
 )
@@ -30,12 +31,12 @@ func New(events *hub.Hub) *Log {
 }
 
 // Publish gives each message its number and hands it to the hub, in this order. It returns how many it published, and
-// the id of the last one. If that is not all of them, the error says why the next one was not: hub.ErrEnded if its
-// topic has ended, hub.ErrClosed, or that its data is not JSON.
+// the id of the last one. If that is not all of them, the error says why the next one was not: event.ErrEnded if its
+// topic has ended, event.ErrClosed, or that its data is not JSON.
 //
 // A key that was used in the last two minutes sends nothing and stands for the original id, unless 100,000 other keys
-// were used since. If it was used for another message, the error is hub.ErrKeyReused. An empty key means no key.
-func (l *Log) Publish(_ context.Context, messages ...hub.Message) (kept int, id string, err error) {
+// were used since. If it was used for another message, the error is event.ErrKeyReused. An empty key means no key.
+func (l *Log) Publish(_ context.Context, messages ...event.Message) (kept int, id string, err error) {
 	for i, m := range messages {
 		next, err := l.publish(m)
 		if err != nil {
@@ -46,7 +47,7 @@ func (l *Log) Publish(_ context.Context, messages ...hub.Message) (kept int, id 
 	return len(messages), id, nil
 }
 
-func (l *Log) publish(m hub.Message) (id string, err error) {
+func (l *Log) publish(m event.Message) (id string, err error) {
 	var digest idempotency.Digest
 	if m.Key != "" {
 		digest = idempotency.Sum(m)
@@ -63,7 +64,7 @@ func (l *Log) publish(m hub.Message) (id string, err error) {
 		}
 	}
 	if l.events.Ended(m.Topic) {
-		return "", hub.ErrEnded
+		return "", event.ErrEnded
 	}
 	m.Number = l.number + 1
 	if err := l.events.Append(m); err != nil {

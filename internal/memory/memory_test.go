@@ -12,6 +12,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"gin-sse/internal/event"
+	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/idempotency"
 )
@@ -19,12 +21,12 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newLog(t *testing.T) (*Log, *hub.Hub) {
-	events := hub.New(hub.Limits{History: 10, HistoryBytes: 1 << 20})
+	events := hub.New(hub.Options{Limits: history.Limits{PerTopic: 10, Bytes: 1 << 20}})
 	t.Cleanup(events.Close)
 	return New(events), events
 }
 
-func publish(t *testing.T, l *Log, key string, m hub.Message) (id string) {
+func publish(t *testing.T, l *Log, key string, m event.Message) (id string) {
 	t.Helper()
 	m.Key = key
 	_, id, err := l.Publish(t.Context(), m)
@@ -34,8 +36,8 @@ func publish(t *testing.T, l *Log, key string, m hub.Message) (id string) {
 	return id
 }
 
-func message(topic, data string) hub.Message {
-	return hub.Message{Topic: topic, Data: json.RawMessage(data)}
+func message(topic, data string) event.Message {
+	return event.Message{Topic: topic, Data: json.RawMessage(data)}
 }
 
 func TestIdsCountOverAllTopics(t *testing.T) {
@@ -55,7 +57,7 @@ func TestIdsCountOverAllTopics(t *testing.T) {
 func TestAKeyPublishesOnce(t *testing.T) {
 	t.Parallel()
 	l, events := newLog(t)
-	m := hub.Message{Topic: "a", Name: "n", Data: json.RawMessage(`{"x":1}`), End: true}
+	m := event.Message{Topic: "a", Name: "n", Data: json.RawMessage(`{"x":1}`), End: true}
 	first := publish(t, l, "key", m)
 	if again := publish(t, l, "key", m); again != first { // though the topic has ended
 		t.Errorf("the same key brings %q, want %q", again, first)
@@ -63,21 +65,21 @@ func TestAKeyPublishesOnce(t *testing.T) {
 	if kept := events.Stats().Kept; kept != 1 {
 		t.Errorf("%d messages are kept, want 1", kept)
 	}
-	for name, change := range map[string]func(*hub.Message){
-		"topic": func(m *hub.Message) { m.Topic = "b" },
-		"name":  func(m *hub.Message) { m.Name = "" },
-		"data":  func(m *hub.Message) { m.Data = json.RawMessage("2") },
-		"end":   func(m *hub.Message) { m.End = false },
+	for name, change := range map[string]func(*event.Message){
+		"topic": func(m *event.Message) { m.Topic = "b" },
+		"name":  func(m *event.Message) { m.Name = "" },
+		"data":  func(m *event.Message) { m.Data = json.RawMessage("2") },
+		"end":   func(m *event.Message) { m.End = false },
 	} {
 		other := m
 		change(&other)
 		other.Key = "key"
-		if _, _, err := l.Publish(t.Context(), other); !errors.Is(err, hub.ErrKeyReused) {
+		if _, _, err := l.Publish(t.Context(), other); !errors.Is(err, event.ErrKeyReused) {
 			t.Errorf("the key with another %s: %v, want ErrKeyReused", name, err)
 		}
 	}
 	m.Key = "other"
-	if _, _, err := l.Publish(t.Context(), m); !errors.Is(err, hub.ErrEnded) {
+	if _, _, err := l.Publish(t.Context(), m); !errors.Is(err, event.ErrEnded) {
 		t.Errorf("another key on a topic that has ended: %v, want ErrEnded", err)
 	}
 }
@@ -116,14 +118,14 @@ func TestKeysAreForgottenAfterTwoMinutesOr100000Others(t *testing.T) {
 func TestWhatCannotBeSentTakesNoNumber(t *testing.T) {
 	t.Parallel()
 	l, events := newLog(t)
-	if _, _, err := l.Publish(t.Context(), hub.Message{Topic: "a", Data: json.RawMessage(`{"x":`), Key: "key"}); err == nil {
+	if _, _, err := l.Publish(t.Context(), event.Message{Topic: "a", Data: json.RawMessage(`{"x":`), Key: "key"}); err == nil {
 		t.Error("data that is not JSON was taken")
 	}
 	if id := publish(t, l, "key", message("a", "1")); !strings.HasSuffix(id, "-1") {
 		t.Errorf("the first message has the id %q", id)
 	}
 	events.Close()
-	if _, _, err := l.Publish(t.Context(), message("a", "1")); !errors.Is(err, hub.ErrClosed) {
+	if _, _, err := l.Publish(t.Context(), message("a", "1")); !errors.Is(err, event.ErrClosed) {
 		t.Errorf("on a closed hub: %v, want ErrClosed", err)
 	}
 }

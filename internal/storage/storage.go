@@ -9,19 +9,15 @@ import (
 
 	"gin-sse/internal/cluster"
 	"gin-sse/internal/config"
+	"gin-sse/internal/event"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/journal"
 	"gin-sse/internal/memory"
 )
 
-// Log gives messages their numbers and keeps them, as handlers.Log says.
-type Log interface {
-	Publish(ctx context.Context, messages ...hub.Message) (kept int, id string, err error)
-}
-
 // Storage is a log, and what is to be known about it.
 type Storage struct {
-	Log     Log
+	Log     event.Log
 	Ready   func() error           // nil while messages can be stored and read, otherwise what is wrong
 	Size    func() int64           // bytes on the disk, or nil if nothing is kept there
 	Metrics []prometheus.Collector // figures of the log's own

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"gin-sse/internal/event"
 )
 
 // Issue returns a token that opens the topics for that long. Topics are names, or prefixes that end in "/*". The
@@ -24,7 +26,7 @@ func Issue(key []byte, topics []string, subject string, lifetime time.Duration) 
 		return "", fmt.Errorf("a token cannot list %d topics: it takes 1 to %d", len(topics), maxTopics)
 	}
 	for _, topic := range topics {
-		if err := checkPattern(topic); err != nil {
+		if err := event.CheckPattern(topic); err != nil {
 			return "", err
 		}
 	}
@@ -69,7 +71,7 @@ func Command(args []string, key []byte, out io.Writer) error {
 		return errors.New("SUBSCRIBE_KEY is not set: a token is signed with the same SUBSCRIBE_KEY that the server has")
 	}
 	for _, topic := range topics {
-		if checkPattern(topic) == nil && !Private(topic) {
+		if event.CheckPattern(topic) == nil && !event.IsPrivate(topic) {
 			return fmt.Errorf("%q needs no token: only topics that begin with private/ do", topic)
 		}
 	}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"gin-sse/internal/event"
 )
 
 const (
@@ -30,6 +32,9 @@ type Verifier struct {
 	key    []byte
 	parser *jwt.Parser
 }
+
+// nameRule is for errors about topics.
+const nameRule = "it takes 1 to 200 letters, digits and signs of . _ - /, with something between the slashes, and * only as the whole last part"
 
 // New returns a verifier of tokens that are signed with key. With an empty key it refuses every private
 // topic. It returns the error of [CheckKey].
@@ -71,7 +76,7 @@ func (v *Verifier) Check(r *http.Request, topics []string) (until time.Time, err
 	}
 	var g grant
 	for _, topic := range topics {
-		if !Private(topic) {
+		if !event.IsPrivate(topic) {
 			continue
 		}
 		if len(v.key) == 0 {
@@ -112,7 +117,7 @@ type grant struct {
 
 func (g grant) covers(topic string) bool {
 	for _, pattern := range g.topics {
-		if covers(pattern, topic) {
+		if event.Pattern(pattern).Covers(event.Pattern(topic)) {
 			return true
 		}
 	}
@@ -223,7 +228,7 @@ func read(data []byte, now time.Time) (grant, error) {
 		return grant{}, invalid("The token lists more than %d topics. A prefix such as private/orders/* covers many.", maxTopics)
 	}
 	for i, pattern := range g.topics {
-		if checkPattern(pattern) != nil {
+		if event.CheckPattern(pattern) != nil {
 			return grant{}, invalid("Entry %d of the token's topics is not the name of a topic: %s.", i+1, nameRule)
 		}
 	}

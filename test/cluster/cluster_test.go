@@ -22,6 +22,8 @@ import (
 	"go.uber.org/goleak"
 
 	"gin-sse/internal/cluster"
+	"gin-sse/internal/event"
+	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/testlog"
 	"gin-sse/internal/testwait"
@@ -53,7 +55,7 @@ func join(t testing.TB, url string, change ...func(*cluster.Config)) *replica {
 	for _, change := range change {
 		change(&cfg)
 	}
-	events := hub.New(hub.Limits{History: cfg.History, HistoryBytes: 64 << 20, Ahead: 100_000})
+	events := hub.New(hub.Options{Limits: history.Limits{PerTopic: cfg.History, Bytes: 64 << 20}, Ahead: 100_000})
 	r := cluster.New(cfg, events)
 	ctx, cancel := context.WithCancel(context.Background())
 	var following sync.WaitGroup
@@ -86,16 +88,16 @@ func (r *replica) publish(t testing.TB, key string, data any) string {
 }
 
 // message is one with that data.
-func message(topic string, data any) hub.Message {
+func message(topic string, data any) event.Message {
 	encoded, err := json.Marshal(data)
 	if err != nil {
 		panic(err)
 	}
-	return hub.Message{Topic: topic, Data: encoded}
+	return event.Message{Topic: topic, Data: encoded}
 }
 
 // send sends until the message is stored.
-func (r *replica) send(t testing.TB, key string, m hub.Message) string {
+func (r *replica) send(t testing.TB, key string, m event.Message) string {
 	t.Helper()
 	for deadline := time.Now().Add(testwait.Limit); ; {
 		m.Key = key
@@ -120,7 +122,7 @@ type client struct {
 // client goes on after the message with the id last, in the default topic or those with these names.
 func (r *replica) client(t testing.TB, last string, topics ...string) *client {
 	t.Helper()
-	set, err := hub.ParseTopics(topics)
+	set, err := event.ParseTopics(topics)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +198,7 @@ func TestMessageReachesEveryReplicaWithOneID(t *testing.T) {
 	n := natsserver.Start(t)
 	a, b := join(t, n.ClientURL()).ready(t), join(t, n.ClientURL()).ready(t)
 	one, two := a.client(t, ""), b.client(t, "")
-	_, first, err := a.Publish(t.Context(), hub.Message{Name: "deploy.done", Data: json.RawMessage(`{"n": 1}`)})
+	_, first, err := a.Publish(t.Context(), event.Message{Name: "deploy.done", Data: json.RawMessage(`{"n": 1}`)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,8 +281,9 @@ func TestFreshReplicaHasTheLastMessagesOfTheStream(t *testing.T) {
 	b := join(t, n.ClientURL(), small).ready(t)
 	want(t, b.client(t, ids[3]).until(t, 4), "data:5", "data:6", "data:7", "data:8")
 	want(t, b.client(t, ids[2]).until(t, 5), "data:4", "data:5", "data:6", "data:7", "data:8")
-	want(t, b.client(t, ids[0]).until(t, 6), `event:gap data:{"missed":2}`, "data:4", "data:5", "data:6", "data:7", "data:8")
-	want(t, b.client(t, "other-5").until(t, 6), `event:gap data:{"missed":null}`, "data:4", "data:5", "data:6", "data:7", "data:8")
+	want(t, b.client(t, ids[0]).until(t, 7), "data:2", "data:3", "data:4", "data:5", "data:6", "data:7", "data:8") // the stream has two more
+	want(t, b.client(t, "earliest").until(t, 6), `event:gap data:{}`, "data:4", "data:5", "data:6", "data:7", "data:8")
+	want(t, b.client(t, "other-5").until(t, 6), `event:gap data:{}`, "data:4", "data:5", "data:6", "data:7", "data:8")
 	fresh := b.client(t, "")
 	a.publish(t, "", 9)
 	want(t, fresh.until(t, 1), "data:9")
@@ -295,8 +298,8 @@ func TestMessageThatNATSDoesNotTakeIsTooLarge(t *testing.T) {
 	}
 	r := join(t, n.ClientURL()).ready(t)
 	for _, size := range []int{600, 2000} {
-		if _, _, err := r.Publish(t.Context(), message("", strings.Repeat("x", size))); !errors.Is(err, hub.ErrTooLarge) {
-			t.Errorf("%d bytes: %v, want %v", size, err, hub.ErrTooLarge)
+		if _, _, err := r.Publish(t.Context(), message("", strings.Repeat("x", size))); !errors.Is(err, event.ErrTooLarge) {
+			t.Errorf("%d bytes: %v, want %v", size, err, event.ErrTooLarge)
 		}
 	}
 }
@@ -317,9 +320,10 @@ func TestReplicaWithoutNATSAtTheStartCatchesUp(t *testing.T) {
 	if err := b.events.Tick("now"); err != nil {
 		t.Error(err)
 	}
-	frames, err := waiting.Next(t.Context())
-	if err != nil || !strings.HasSuffix(string(frames), "\n\ndata:\"now\"\n\n") {
-		t.Errorf("a client got %q and %v, want a tick", frames, err)
+	for _, want := range []string{"retry:", "data:\"now\"\n\n"} {
+		if frames, err := waiting.Next(t.Context()); err != nil || !strings.HasPrefix(string(frames), want) {
+			t.Errorf("a client got %q and %v, want %s", frames, err, want)
+		}
 	}
 	begin := time.Now()
 	if _, _, err := b.Publish(t.Context(), message("", "lost")); !errors.Is(err, cluster.ErrAway) || time.Since(begin) > 10*time.Second {
@@ -329,7 +333,7 @@ func TestReplicaWithoutNATSAtTheStartCatchesUp(t *testing.T) {
 	id := c.publish(t, "", "new") // b may not be there yet
 	want(t, waiting.until(t, 1), `data:"new"`)
 	want(t, back.until(t, 1), `data:"new"`)
-	want(t, lost.until(t, 3), `event:gap data:{"missed":null}`, `data:"old"`, `data:"new"`)
+	want(t, lost.until(t, 3), `event:gap data:{}`, `data:"old"`, `data:"new"`)
 	b.ready(t)
 	if waiting.last != id {
 		t.Errorf("the last id is %q, want %q", waiting.last, id)
@@ -376,7 +380,7 @@ func TestDeletedStreamIsMadeAnewAndClientsAreToldOfAGap(t *testing.T) {
 	}
 	a.publish(t, "", "new")
 	for _, c := range []*client{one, two} {
-		want(t, c.until(t, 7)[5:], `event:gap data:{"missed":null}`, `data:"new"`)
+		want(t, c.until(t, 7)[5:], `event:gap data:{}`, `data:"new"`)
 		if c.last == old {
 			t.Errorf("the id is %q as before", c.last)
 		}
@@ -384,7 +388,7 @@ func TestDeletedStreamIsMadeAnewAndClientsAreToldOfAGap(t *testing.T) {
 	if one.last != two.last {
 		t.Errorf("ids differ: %q and %q", one.last, two.last)
 	}
-	want(t, b.client(t, old).until(t, 2), `event:gap data:{"missed":null}`, `data:"new"`)
+	want(t, b.client(t, old).until(t, 2), `event:gap data:{}`, `data:"new"`)
 	if len(a.log.Lines("was deleted, and is made anew"))+len(b.log.Lines("was deleted, and is made anew")) == 0 {
 		t.Error("the log does not tell that the stream was deleted")
 	}
@@ -409,11 +413,11 @@ func TestPurgedStreamIsForgottenAndGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	testwait.For(t, "a line about the purge", func() bool { return len(a.log.Lines("messages were removed from the stream")) == 1 })
-	want(t, a.client(t, first).until(t, 1), `event:gap data:{"missed":1}`)
+	want(t, a.client(t, first).until(t, 1), `event:gap data:{}`)
 	a.publish(t, "", 3)
 	want(t, c.until(t, 3), "data:1", "data:2", "data:3")
 	b := join(t, n.ClientURL()).ready(t)
-	want(t, b.client(t, first).until(t, 2), `event:gap data:{"missed":null}`, "data:3")
+	want(t, b.client(t, first).until(t, 2), `event:gap data:{}`, "data:3")
 }
 
 func TestServerThatNeverAnswersHoldsNobodyUp(t *testing.T) {
@@ -455,7 +459,7 @@ func TestStreamThatLostMessagesGoesOn(t *testing.T) {
 	n.Options.StoreDir = copied
 	n.Run(t)
 	r.publish(t, "", "other")
-	want(t, c.until(t, 6), "data:1", "data:2", "data:3", `event:gap data:{"missed":null}`, "data:1", `data:"other"`)
+	want(t, c.until(t, 6), "data:1", "data:2", "data:3", `event:gap data:{}`, "data:1", `data:"other"`)
 	r.ready(t)
 	if len(r.log.Lines("has lost messages: it ends with number ")) != 1 {
 		t.Error("the log does not tell")
@@ -491,7 +495,7 @@ func TestReplicaNeedsFewPermissions(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.publish(t, "", 2)
-	want(t, c.until(t, 3)[1:], `event:gap data:{"missed":null}`, "data:2")
+	want(t, c.until(t, 3)[1:], `event:gap data:{}`, "data:2")
 	if len(r.log.Lines("ermissions")) > 0 {
 		t.Errorf("it wants more:\n%s", r.log)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gin-sse/internal/cluster"
+	"gin-sse/internal/event"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/natsserver"
@@ -95,10 +96,10 @@ func (m *model) publish() {
 	if replica == m.away {
 		replica = (replica + 1) % len(m.replicas)
 	}
-	var messages []hub.Message
+	var messages []event.Message
 	for range 1 + m.r.IntN(4) {
 		data := fmt.Appendf(nil, "%d", len(m.all)+len(messages))
-		messages = append(messages, hub.Message{Topic: topic, Data: data})
+		messages = append(messages, event.Message{Topic: topic, Data: data})
 	}
 	if end := &messages[len(messages)-1]; m.r.IntN(12) == 0 {
 		end.End = true
@@ -108,7 +109,7 @@ func (m *model) publish() {
 	}
 	kept, id, err := m.replicas[replica].Publish(m.t.Context(), messages...)
 	if m.ended[topic] {
-		if !errors.Is(err, hub.ErrEnded) || kept > 0 {
+		if !errors.Is(err, event.ErrEnded) || kept > 0 {
 			m.t.Errorf("publish to %q, which has ended: %d kept, %v", topic, kept, err)
 		}
 		return
@@ -124,7 +125,7 @@ func (m *model) publish() {
 	m.all[len(m.all)-1].id = id
 	if m.ended[topic] { // a replica whose clients follow the topic learns of its end a moment later
 		for i, r := range m.replicas {
-			testwait.For(m.t, "the end on every replica", func() bool { return i == m.away || !r.events.Covered(topic) || r.events.Ended(topic) })
+			testwait.For(m.t, "the end on every replica", func() bool { return i == m.away || !r.Covers(topic) || r.events.Ended(topic) })
 		}
 	}
 }
@@ -140,7 +141,7 @@ func (c *follower) subscribe(replica int, after string) {
 	if c.names[0] == "" {
 		set = nil
 	}
-	topics, err := hub.ParseTopics(set)
+	topics, err := event.ParseTopics(set)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -150,7 +151,7 @@ func (c *follower) subscribe(replica int, after string) {
 		return
 	}
 	c.over = true
-	if !errors.Is(err, hub.ErrEnded) || !m.allEnded(c.names) {
+	if !errors.Is(err, event.ErrEnded) || !m.allEnded(c.names) {
 		m.t.Errorf("subscribe to %q after %q: %v", c.names, after, err)
 	}
 	for i := range m.all {
@@ -226,7 +227,7 @@ func (c *follower) read() {
 				return
 			}
 			continue
-		case errors.Is(err, hub.ErrEnded) && m.allEnded(c.names) && !left:
+		case errors.Is(err, event.ErrEnded) && m.allEnded(c.names) && !left:
 			c.over = true
 			c.s.Close()
 		case err != nil:

@@ -13,13 +13,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"gin-sse/internal/cluster"
-	"gin-sse/internal/hub"
+	"gin-sse/internal/event"
 	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/natsserver"
 )
 
 // numbered returns messages with the data from, from+1 … to. Their keys begin with that prefix, unless it is empty.
-func numbered(prefix string, from, to int) (all []hub.Message) {
+func numbered(prefix string, from, to int) (all []event.Message) {
 	for i := from; i <= to; i++ {
 		m := message("", i)
 		if prefix != "" {
@@ -35,10 +35,10 @@ func TestMessagesThatArePublishedTogether(t *testing.T) {
 	t.Parallel()
 	ended := message("over", "done")
 	ended.End = true
-	keyed := func(key string, m hub.Message) []hub.Message { m.Key = key; return []hub.Message{m} }
+	keyed := func(key string, m event.Message) []event.Message { m.Key = key; return []event.Message{m} }
 	for _, test := range []struct {
 		name          string
-		first, second []hub.Message
+		first, second []event.Message
 		kept          int
 		err           error
 		got           string // in the default topic: ranges of numbers
@@ -50,11 +50,11 @@ func TestMessagesThatArePublishedTogether(t *testing.T) {
 		{"the first ones were published before", numbered("k", 1, 20), numbered("k", 1, 600), 600, nil, "1-600"},
 		{"some in the middle were published before", numbered("k", 4, 6), numbered("k", 1, 9), 9, nil, "4-6 1-3 7-9"},
 		{"a key twice in a call", nil, slices.Concat(numbered("k", 1, 3), numbered("k", 3, 5)), 6, nil, "1-5"},
-		{"a key of another message", numbered("k", 4, 4), slices.Concat(numbered("k", 1, 3), keyed("k4", message("", "other")), numbered("k", 5, 9)), 3, hub.ErrKeyReused, "4-4 1-3"},
-		{"one is too large for NATS", nil, slices.Concat(numbered("", 1, 3), []hub.Message{message("", strings.Repeat("x", 20_000))}, numbered("", 4, 9)), 3, hub.ErrTooLarge, "1-3"},
-		{"one is too large for the stream", nil, slices.Concat(numbered("", 1, 3), []hub.Message{message("", strings.Repeat("x", 6_000))}, numbered("", 4, 9)), 3, hub.ErrTooLarge, "1-3"},
-		{"one topic has ended", []hub.Message{ended}, slices.Concat(numbered("", 1, 3), []hub.Message{message("over", 1)}, numbered("", 4, 9)), 3, hub.ErrEnded, "1-3"},
-		{"one topic has ended, with keys", []hub.Message{ended}, slices.Concat(numbered("k", 1, 3), keyed("new", message("over", 1)), numbered("k", 4, 9)), 3, hub.ErrEnded, "1-3"},
+		{"a key of another message", numbered("k", 4, 4), slices.Concat(numbered("k", 1, 3), keyed("k4", message("", "other")), numbered("k", 5, 9)), 3, event.ErrKeyReused, "4-4 1-3"},
+		{"one is too large for NATS", nil, slices.Concat(numbered("", 1, 3), []event.Message{message("", strings.Repeat("x", 20_000))}, numbered("", 4, 9)), 3, event.ErrTooLarge, "1-3"},
+		{"one is too large for the stream", nil, slices.Concat(numbered("", 1, 3), []event.Message{message("", strings.Repeat("x", 6_000))}, numbered("", 4, 9)), 3, event.ErrTooLarge, "1-3"},
+		{"one topic has ended", []event.Message{ended}, slices.Concat(numbered("", 1, 3), []event.Message{message("over", 1)}, numbered("", 4, 9)), 3, event.ErrEnded, "1-3"},
+		{"one topic has ended, with keys", []event.Message{ended}, slices.Concat(numbered("k", 1, 3), keyed("new", message("over", 1)), numbered("k", 4, 9)), 3, event.ErrEnded, "1-3"},
 		{"what ended the topic is repeated", keyed("end", ended), slices.Concat(numbered("", 1, 3), keyed("end", ended), numbered("", 4, 9)), 10, nil, "1-9"},
 	} {
 		for _, batches := range []bool{true, false} {

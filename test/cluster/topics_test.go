@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"gin-sse/internal/cluster"
-	"gin-sse/internal/hub"
+	"gin-sse/internal/event"
 	"gin-sse/internal/testport"
 	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/natsserver"
@@ -111,7 +111,7 @@ func TestKeyBelongsToOneMessage(t *testing.T) {
 	t.Parallel()
 	n := natsserver.Start(t)
 	a, b := join(t, n.ClientURL()).ready(t), join(t, n.ClientURL()).ready(t)
-	m := hub.Message{Topic: "a", Name: "name", Data: json.RawMessage(`{"x": 1}`)}
+	m := event.Message{Topic: "a", Name: "name", Data: json.RawMessage(`{"x": 1}`)}
 	id := a.send(t, "key", m)
 	same := m
 	same.Data = json.RawMessage(` {"x":1} `)
@@ -120,10 +120,10 @@ func TestKeyBelongsToOneMessage(t *testing.T) {
 	}
 	topic, name, data, end := m, m, m, m
 	topic.Topic, name.Name, data.Data, end.End = "b", "other", json.RawMessage(`2`), true
-	for what, other := range map[string]hub.Message{"topic": topic, "name": name, "data": data, "end": end} {
+	for what, other := range map[string]event.Message{"topic": topic, "name": name, "data": data, "end": end} {
 		other.Key = "key"
-		if _, id, err := b.Publish(t.Context(), other); !errors.Is(err, hub.ErrKeyReused) {
-			t.Errorf("with another %s: %q and %v, want %v", what, id, err, hub.ErrKeyReused)
+		if _, id, err := b.Publish(t.Context(), other); !errors.Is(err, event.ErrKeyReused) {
+			t.Errorf("with another %s: %q and %v, want %v", what, id, err, event.ErrKeyReused)
 		}
 	}
 	_, js := direct(t, n.ClientURL())
@@ -145,12 +145,12 @@ func TestEndedTopicIsEndedOnEveryReplica(t *testing.T) {
 	a, b := join(t, n.ClientURL()).ready(t), join(t, n.ClientURL()).ready(t)
 	one, two := a.client(t, "", "build"), b.client(t, "", "build")
 	first := a.send(t, "first", message("build", 1))
-	last := hub.Message{Topic: "build", Data: json.RawMessage(`"over"`), End: true}
+	last := event.Message{Topic: "build", Data: json.RawMessage(`"over"`), End: true}
 	id := a.send(t, "last", last)
 	for _, c := range []*client{one, two} {
 		want(t, c.until(t, 2), "data:1", `data:"over"`)
-		if err := c.read(t.Context()); !errors.Is(err, hub.ErrEnded) {
-			t.Errorf("after the end: %v, want %v", err, hub.ErrEnded)
+		if err := c.read(t.Context()); !errors.Is(err, event.ErrEnded) {
+			t.Errorf("after the end: %v, want %v", err, event.ErrEnded)
 		}
 	}
 	c := join(t, n.ClientURL()).ready(t)
@@ -158,8 +158,8 @@ func TestEndedTopicIsEndedOnEveryReplica(t *testing.T) {
 		for _, key := range []string{"", "new"} {
 			again := message("build", 2)
 			again.Key = key
-			if _, id, err := r.Publish(t.Context(), again); !errors.Is(err, hub.ErrEnded) {
-				t.Errorf("publish with the key %q: %q and %v, want %v", key, id, err, hub.ErrEnded)
+			if _, id, err := r.Publish(t.Context(), again); !errors.Is(err, event.ErrEnded) {
+				t.Errorf("publish with the key %q: %q and %v, want %v", key, id, err, event.ErrEnded)
 			}
 		}
 		if again := r.send(t, "last", last); again != id {
@@ -170,8 +170,8 @@ func TestEndedTopicIsEndedOnEveryReplica(t *testing.T) {
 		}
 		other := message("build", 3)
 		other.Key = "first"
-		if _, id, err := r.Publish(t.Context(), other); !errors.Is(err, hub.ErrKeyReused) {
-			t.Errorf("a key from before the end: %q and %v, want %v", id, err, hub.ErrKeyReused)
+		if _, id, err := r.Publish(t.Context(), other); !errors.Is(err, event.ErrKeyReused) {
+			t.Errorf("a key from before the end: %q and %v, want %v", id, err, event.ErrKeyReused)
 		}
 	}
 	nc, _ := direct(t, n.ClientURL()) // NATS itself does not refuse a message to an ended topic
@@ -189,14 +189,14 @@ func TestTopicEndsWithoutAnEvent(t *testing.T) {
 	a, b := join(t, n.ClientURL()).ready(t), join(t, n.ClientURL()).ready(t)
 	c := b.client(t, "", "build")
 	last := a.send(t, "", message("build", 1))
-	id := a.send(t, "end", hub.Message{Topic: "build", End: true})
-	if again := a.send(t, "end", hub.Message{Topic: "build", End: true}); again != id {
+	id := a.send(t, "end", event.Message{Topic: "build", End: true})
+	if again := a.send(t, "end", event.Message{Topic: "build", End: true}); again != id {
 		t.Errorf("the id is %q, then %q", id, again)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	defer cancel()
-	for err := error(nil); !errors.Is(err, hub.ErrEnded); {
-		if err = c.read(ctx); err != nil && !errors.Is(err, hub.ErrEnded) {
+	for err := error(nil); !errors.Is(err, event.ErrEnded); {
+		if err = c.read(ctx); err != nil && !errors.Is(err, event.ErrEnded) {
 			t.Fatal(err)
 		}
 	}
@@ -231,9 +231,9 @@ func TestStreamOfAnOperatorKeepsItsLimits(t *testing.T) {
 	}
 	// Only 20 are left, so nobody knows what else a topic had.
 	fresh := join(t, n.ClientURL(), ops).ready(t)
-	want(t, fresh.client(t, first, "quiet", "other").until(t, 1), `event:gap data:{"missed":null}`)
+	want(t, fresh.client(t, first, "quiet", "other").until(t, 1), `event:gap data:{}`)
 	back := fresh.client(t, first).upTo(t, newest)
-	want(t, back[:1], `event:gap data:{"missed":null}`)
+	want(t, back[:1], `event:gap data:{}`)
 	want(t, back[len(back)-10:], "data:32", "data:33", "data:34", "data:35", "data:36", "data:37", "data:38", "data:39", "data:40", "data:41")
 	now, err := js.Stream(t.Context(), "ops")
 	if err != nil {
@@ -330,14 +330,14 @@ func TestLostMessagesBeginAnEpochOnEveryReplica(t *testing.T) {
 	n.Options.Port = port
 	n.Run(t)
 
-	after := []string{`event:gap data:{"missed":null}`, "data:1", "data:2"}
+	after := []string{`event:gap data:{}`, "data:1", "data:2"}
 	for i := range 20 {
 		after = append(after, fmt.Sprintf(`data:"other %d"`, i))
 	}
 	for _, c := range []*client{one, two} {
 		want(t, c.until(t, 26), append(slices.Clone(old), after...)...)
 	}
-	want(t, quiet.until(t, 3), "data:0", `event:gap data:{"missed":null}`, "data:0")
+	want(t, quiet.until(t, 3), "data:0", `event:gap data:{}`, "data:0")
 	if one.last != two.last || epoch(one.last) == epoch(oldID) {
 		t.Errorf("ids are %q and %q, and were %q", one.last, two.last, oldID)
 	}
@@ -408,7 +408,7 @@ func TestReplicaThatWasCutOffTellsOfAGapOnlyWhereMessagesAreLost(t *testing.T) {
 	far.Restore()
 	b.ready(t)
 	send("silent", 1, 1)
-	busy = append(busy, `event:gap data:{"missed":null}`, "data:8", "data:9", "data:10", "data:11", "data:12")
+	busy = append(busy, `event:gap data:{}`, "data:6", "data:7", "data:8", "data:9", "data:10", "data:11", "data:12") // the stream has two more than HISTORY
 
 	want(t, clients["busy"].upTo(t, ids["busy"]), busy...)
 	want(t, clients["full"].upTo(t, ids["full"]), full...)
@@ -454,8 +454,8 @@ func TestReplicaThatWasCutOffDuringAPurgeTellsOfAGap(t *testing.T) {
 	a.publish(t, "", 3)
 	a.send(t, "", message("other", 1))
 	far.Restore()
-	want(t, c.until(t, 3), "data:1", `event:gap data:{"missed":null}`, "data:3")
-	want(t, other.until(t, 2), `event:gap data:{"missed":null}`, "data:1")
+	want(t, c.until(t, 3), "data:1", `event:gap data:{}`, "data:3")
+	want(t, other.until(t, 2), `event:gap data:{}`, "data:1")
 	if len(b.log.Lines("removed from the stream")) != 1 {
 		t.Error("the log does not tell")
 	}
@@ -479,7 +479,7 @@ func TestFreshReplicaTellsWaitingClientsOfTheirGapsAlone(t *testing.T) {
 	one, two, three, fresh := b.client(t, quiet, "quiet"), b.client(t, busy, "busy"), b.client(t, recent, "busy"), b.client(t, "", "busy", "quiet")
 	n.Run(t)
 	b.ready(t)
-	want(t, two.upTo(t, newest), `event:gap data:{"missed":null}`, "data:6", "data:7", "data:8")
+	want(t, two.upTo(t, newest), `event:gap data:{}`, "data:4", "data:5", "data:6", "data:7", "data:8") // the stream has two more than HISTORY
 	want(t, three.upTo(t, newest), "data:8")
 	b.send(t, "", message("quiet", 2))
 	last := b.send(t, "", message("busy", 9))

@@ -1,4 +1,4 @@
-package hub
+package event
 
 import (
 	"bytes"
@@ -6,20 +6,19 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/gin-contrib/sse"
 )
 
-// comment is sent when nothing else has been sent for a while. Clients ignore it.
-var comment = []byte(":\n\n")
+// Comment is sent when nothing else has been sent for a while. Clients ignore it.
+const Comment = ":\n\n"
 
-// start returns the first block of a stream: how long to wait before reconnecting, and the id where the stream
+// Start returns the first block of a stream: how long to wait before reconnecting, and the id where the stream
 // begins. A client that is cut off before any message came resumes from that id. The id stands in an event called
 // position, because Firefox, WebKit and npm's eventsource forget an id that comes without data. A retry of zero and
 // an empty id are left out.
-func start(retry int, id string) []byte {
+func Start(retry int, id string) []byte {
 	var b []byte
 	if retry > 0 {
 		b = fmt.Appendf(b, "retry:%d\n", retry)
@@ -30,12 +29,12 @@ func start(retry int, id string) []byte {
 	return append(b, '\n')
 }
 
-// retry returns a random number of milliseconds from 2000 to 4999. It is random so that a restart does not bring all
+// Retry returns a random number of milliseconds from 2000 to 4999. It is random so that a restart does not bring all
 // clients back in the same instant.
-func retry() int { return 2000 + rand.IntN(3000) }
+func Retry() int { return 2000 + rand.IntN(3000) }
 
-// encodeTick returns the frame of an event without an id.
-func encodeTick(data any) ([]byte, error) {
+// Tick returns the frame of an event without an id. The error is about data that cannot be JSON.
+func Tick(data any) ([]byte, error) {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
@@ -45,8 +44,12 @@ func encodeTick(data any) ([]byte, error) {
 	return encode(sse.Event{Data: strings.TrimSuffix(b.String(), "\n")}), nil
 }
 
-// encodeMessage returns the frame of a message with that id.
-func encodeMessage(id string, m Message) ([]byte, error) {
+// Frame returns the frame of a message with that id. A message that only ends its topic has none. The error is about
+// data that is not JSON.
+func (m Message) Frame(id string) ([]byte, error) {
+	if m.IsSilent() {
+		return nil, nil
+	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, m.Data); err != nil {
 		return nil, fmt.Errorf("encode message: %w", err)
@@ -54,14 +57,8 @@ func encodeMessage(id string, m Message) ([]byte, error) {
 	return encode(sse.Event{Id: id, Event: m.Name, Data: compact.String()}), nil
 }
 
-// encodeGap returns the frame that tells how many messages up to that id are lost.
-func encodeGap(id string, missed int, known bool) []byte {
-	number := "null"
-	if known {
-		number = strconv.Itoa(missed)
-	}
-	return encode(sse.Event{Id: id, Event: "gap", Data: `{"missed":` + number + `}`})
-}
+// Gap returns the frame that says: messages up to this id may be missing.
+func Gap(id string) []byte { return encode(sse.Event{Id: id, Event: "gap", Data: "{}"}) }
 
 // encode returns the frame of an event whose data is compact JSON. The data is passed as a string, because the
 // encoder would escape anything else for HTML.

@@ -1,0 +1,372 @@
+// Package history keeps the latest messages of all topics, and hands them over from any position on.
+//
+// A position is a number: a reader has everything up to it. What comes next for a set of topics is found in the lists
+// of its topics or, for a wildcard, in the order of all messages. So a reader that was away and one that is up to date
+// go the same way, and need nothing but that number and their set: together, a Cursor.
+//
+// Limits are for messages. Of each topic the latest few are shown to a reader that asks for everything that is kept,
+// and of all topics together as many bytes as there is room for; the oldest are hidden first. The latest 8 MiB stay
+// behind the scenes, whatever the limits are, for readers that are connected or were just now. So a reader loses a
+// message only if it is itself more than 8 MiB behind.
+//
+// A loss is a fact, not a count. Each topic knows the number of the latest message that it lost. A reader whose
+// position is below that number gets a gap where that message stood, and goes on from there. A topic that has lost all
+// its messages is remembered by its name and that number, for as long as there is room: much more room than a client
+// will notice. When even that is forgotten, the highest such number stands for all topics that are unknown, so that a
+// reader from before it is told of a gap that may be none.
+package history
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/google/btree"
+
+	"gin-sse/internal/event"
+)
+
+const (
+	defaultWindow = 8 << 20
+
+	messageCost = 96  // bytes that a message takes beside its frame
+	topicCost   = 256 // bytes that a topic with messages takes beside its name and its messages
+
+	degree = 32 // of the ordered indexes
+)
+
+// Limits bound what a reader can get that asks for everything that is kept.
+type Limits struct {
+	PerTopic int   // messages of each topic
+	Bytes    int64 // of all messages together, including what it costs to keep them
+	Window   int64 // bytes of the latest messages that stay whatever the other limits are; 0 is 8 MiB
+}
+
+// History has the messages of one epoch. Reading may happen from any number of goroutines at the same time, and nothing
+// else meanwhile: the hub's lock sees to that.
+type History struct {
+	limits Limits
+	epoch  string
+	last   uint64                    // the highest number so far
+	topics map[string]*topic         // those that have messages
+	names  *btree.BTreeG[*topic]     // the same, by name
+	order  *btree.BTreeG[*message]   // all messages, by number
+	bytes  int64                     // of the messages that are shown
+	shown  int                       // how many these are
+	hidden uint64                    // messages up to this number are hidden, because there is no room for them
+	recent uint64                    // messages above this number are in the window
+	young  int64                     // bytes of the window
+	floor  uint64                    // messages of any topic up to this number may be lost, as the log says
+	lost   uint64                    // the highest number that was lost since
+	public uint64                    // the same, of public topics
+	empty  emptied                   // topics that have no messages, but a past
+	watch  map[event.Pattern]uint64  // for each wildcard that is read: the latest loss of its topics
+	keep   func(topic string) bool   // whether a topic is read, so that its past must not be forgotten
+	pieces [64]atomic.Pointer[piece] // shared by readers that need the same
+	record *record                   // what changes, for a log that survives a restart; otherwise nil
+}
+
+// topic is a topic that has messages.
+type topic struct {
+	name     string
+	messages []*message // with rising numbers
+	shown    int        // so many of the last ones are shown to readers that ask for all that is kept
+	past
+}
+
+// past is what is known of a topic beside its messages.
+type past struct {
+	lost    uint64 // messages up to this number may be lost
+	assumed bool   // only because the topic was unknown before
+	ended   uint64 // number of its latest end, or 0; the topic goes on if a message came after that
+}
+
+// message is a kept message.
+type message struct {
+	number uint64
+	frame  []byte // shared, never changed
+	topic  *topic
+	hidden bool
+}
+
+// New returns an empty history. Topics for which keep is true are never forgotten altogether.
+func New(limits Limits, keep func(topic string) bool) *History {
+	if limits.Window == 0 {
+		limits.Window = defaultWindow
+	}
+	h := &History{limits: limits, keep: keep, watch: map[event.Pattern]uint64{}}
+	h.Begin("", 0)
+	return h
+}
+
+// Begin begins an epoch. It drops everything. Messages of any topic up to that number may be lost.
+func (h *History) Begin(epoch string, lost uint64) {
+	h.epoch, h.last, h.floor, h.topics = epoch, lost, lost, map[string]*topic{}
+	h.names = btree.NewG(degree, func(a, b *topic) bool { return a.name < b.name })
+	h.order = btree.NewG(degree, func(a, b *message) bool { return a.number < b.number })
+	h.bytes, h.shown, h.hidden, h.recent, h.young, h.lost, h.public = 0, 0, 0, 0, 0, 0, 0
+	h.empty = newEmptied(lost)
+	for pattern := range h.watch {
+		h.watch[pattern] = 0
+	}
+	for i := range h.pieces {
+		h.pieces[i].Store(nil)
+	}
+}
+
+// Epoch returns the name of the epoch.
+func (h *History) Epoch() string { return h.epoch }
+
+// Last returns the highest number of a message so far.
+func (h *History) Last() uint64 { return h.last }
+
+// Shown returns how many messages a reader could get that asks for everything that is kept.
+func (h *History) Shown() int { return h.shown }
+
+// ID returns the id of the message with that number.
+func (h *History) ID(number uint64) string { return event.ID(h.epoch, number) }
+
+// Topics returns how many topics have messages.
+func (h *History) Topics() int { return len(h.topics) }
+
+// Has reports whether a topic has messages.
+func (h *History) Has(name string) bool { return h.topics[name] != nil }
+
+// Ended reports whether a topic has ended. A topic whose messages are gone may be forgotten after a long time, and its
+// end with it.
+func (h *History) Ended(name string) bool {
+	if t := h.topics[name]; t != nil {
+		return t.ended >= t.newest()
+	}
+	p := h.empty.past(name)
+	return p.ended > 0 && (p.ended >= p.lost || p.assumed)
+}
+
+// Add keeps a message whose number is higher than all before, and drops what exceeds the limits. The frame must not
+// change afterwards; it is nil if the message only ends its topic. A message on a topic that has ended opens it again.
+func (h *History) Add(m event.Message, frame []byte) {
+	h.last = m.Number
+	if frame != nil {
+		t := h.open(m.Topic)
+		h.insert(&message{number: m.Number, frame: frame, topic: t})
+		if m.End {
+			h.end(m.Topic, m.Number)
+		}
+		h.shorten(t)
+		h.trim()
+		h.clean(t)
+	} else {
+		h.end(m.Topic, m.Number)
+	}
+}
+
+// end ends a topic.
+func (h *History) end(name string, number uint64) {
+	if t := h.topics[name]; t != nil {
+		t.ended = max(t.ended, number)
+		h.record.change(t.name)
+		return
+	}
+	p := h.empty.past(name)
+	p.ended = max(p.ended, number)
+	h.remember(strings.Clone(name), p)
+}
+
+// newest returns the number of the topic's last message.
+func (t *topic) newest() uint64 { return t.messages[len(t.messages)-1].number }
+
+// open returns the topic, which gets a message in a moment.
+func (h *History) open(name string) *topic {
+	t := h.topics[name]
+	if t == nil {
+		t = &topic{name: strings.Clone(name), past: h.empty.past(name)}
+		h.empty.remove(name)
+		h.topics[t.name] = t
+		h.names.ReplaceOrInsert(t)
+	}
+	return t
+}
+
+// cost returns how many bytes a message takes. The allocator rounds up by an eighth at most.
+func (m *message) cost() int64 { return messageCost + int64(len(m.frame)+len(m.frame)/8) }
+
+func (t *topic) cost() int64 { return topicCost + int64(len(t.name)) }
+
+// insert adds a message to its topic. It is shown unless it is older than one that is hidden.
+func (h *History) insert(m *message) {
+	t := m.topic
+	i := len(t.messages)
+	for i > 0 && t.messages[i-1].number > m.number {
+		i--
+	}
+	m.hidden = i < len(t.messages)-t.shown
+	t.messages = slices.Insert(t.messages, i, m)
+	h.order.ReplaceOrInsert(m)
+	if m.number > h.recent {
+		h.young += m.cost()
+	}
+	if m.hidden {
+		return
+	}
+	if t.shown++; t.shown == 1 {
+		h.bytes += t.cost()
+	}
+	h.bytes += m.cost()
+	h.shown++
+	h.hidden = min(h.hidden, m.number-1)
+}
+
+// shorten hides the messages of a topic that are too many.
+func (h *History) shorten(t *topic) {
+	for t.shown > h.limits.PerTopic {
+		h.hide(t)
+	}
+}
+
+// trim hides the messages of all topics for which there is no room, and drops what leaves the window.
+func (h *History) trim() {
+	for h.bytes > h.limits.Bytes && h.shown > 0 {
+		m := h.next(h.hidden)
+		if h.hidden = m.number; !m.hidden {
+			h.hide(m.topic)
+		}
+		h.clean(m.topic)
+	}
+	for h.young > h.limits.Window {
+		m := h.next(h.recent)
+		if newest, _ := h.order.Max(); m == newest {
+			break
+		}
+		h.recent = m.number
+		h.young -= m.cost()
+		h.clean(m.topic)
+	}
+}
+
+// next returns the first message after that number, which must have one.
+func (h *History) next(number uint64) (found *message) {
+	h.order.AscendGreaterOrEqual(&message{number: number + 1}, func(m *message) bool {
+		found = m
+		return false
+	})
+	return found
+}
+
+// hide hides the first message of a topic that is shown.
+func (h *History) hide(t *topic) {
+	m := t.messages[len(t.messages)-t.shown]
+	m.hidden = true
+	h.bytes -= m.cost()
+	h.shown--
+	if t.shown--; t.shown == 0 {
+		h.bytes -= t.cost()
+	}
+}
+
+// clean drops the messages of a topic that are hidden and no longer in the window.
+func (h *History) clean(t *topic) {
+	for len(t.messages) > t.shown && t.messages[0].number <= h.recent {
+		h.drop(t)
+	}
+}
+
+// drop loses the first message of a topic.
+func (h *History) drop(t *topic) {
+	m := t.messages[0]
+	h.remove(t)
+	h.record.drop(m.number)
+	h.lose(t.name, &t.past, m.number)
+	if len(t.messages) == 0 {
+		h.close(t)
+		h.remember(t.name, t.past)
+	}
+}
+
+// remove takes out the first message of a topic.
+func (h *History) remove(t *topic) {
+	m := t.messages[0]
+	if !m.hidden {
+		h.hide(t)
+	}
+	if m.number > h.recent {
+		h.young -= m.cost()
+	}
+	t.messages[0], t.messages = nil, t.messages[1:]
+	h.order.Delete(m)
+}
+
+// close removes a topic that has no messages.
+func (h *History) close(t *topic) {
+	delete(h.topics, t.name)
+	h.names.Delete(t)
+}
+
+// lose notes a loss of a topic.
+func (h *History) lose(name string, p *past, number uint64) {
+	if number > p.lost || p.assumed {
+		p.lost, p.assumed = max(p.lost, number), false
+	}
+	h.record.change(name)
+	h.lost = max(h.lost, number)
+	if event.Pattern("*").Matches(name) {
+		h.public = max(h.public, number)
+	}
+	if len(h.watch) == 0 {
+		return
+	}
+	for pattern := range event.Wildcards(name) {
+		if lost, watched := h.watch[pattern]; watched && number > lost {
+			h.watch[pattern] = number
+		}
+	}
+}
+
+// Watch must be called before a wildcard is read, and Unwatch when nothing reads it any longer.
+func (h *History) Watch(pattern event.Pattern) {
+	if _, watched := h.watch[pattern]; watched {
+		return
+	}
+	lost := uint64(0)
+	see := func(p past) {
+		if !p.assumed {
+			lost = max(lost, p.lost)
+		}
+	}
+	if pattern == "*" {
+		lost = h.public // there may be very many
+	} else {
+		h.below(pattern, func(t *topic) { see(t.past) })
+		h.empty.below(pattern, func(t emptyTopic) { see(t.past) })
+	}
+	h.watch[pattern] = lost
+}
+
+// Unwatch undoes Watch.
+func (h *History) Unwatch(pattern event.Pattern) { delete(h.watch, pattern) }
+
+// below calls do for each topic with messages that a wildcard matches. Its cost follows how many these are.
+func (h *History) below(pattern event.Pattern, do func(*topic)) {
+	for first, end := range pattern.Ranges() {
+		h.names.AscendGreaterOrEqual(&topic{name: first}, func(t *topic) bool {
+			if end != "" && t.name >= end {
+				return false
+			}
+			do(t)
+			return true
+		})
+	}
+}
+
+// after returns the topic's messages after that number.
+func (t *topic) after(number uint64) []*message {
+	n := len(t.messages)
+	switch {
+	case n == 0 || t.messages[n-1].number <= number:
+		return nil
+	case n == 1 || t.messages[n-2].number <= number:
+		return t.messages[n-1:]
+	}
+	i, _ := slices.BinarySearchFunc(t.messages, number+1, func(m *message, n uint64) int { return cmp.Compare(m.number, n) })
+	return t.messages[i:]
+}

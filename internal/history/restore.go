@@ -1,0 +1,131 @@
+package history
+
+import (
+	"cmp"
+	"iter"
+	"slices"
+
+	"gin-sse/internal/event"
+)
+
+// A log that survives a restart must keep more than the messages. Without what is here, the history would not know after
+// the restart which messages it had lost before, and readers that miss them would get no gap.
+
+// Changes are what such a log must note, since the last call of History.Changes.
+type Changes struct {
+	Last      uint64   // the messages up to this number are accounted for
+	Dropped   []uint64 // numbers of messages that are no longer kept
+	Topics    []Past   // topics of which something else is known now
+	Forgotten uint64   // topics of which nothing is known may have lost messages up to this number
+}
+
+// Past is what must be noted of a topic beside its messages.
+type Past struct {
+	Topic string
+	Lost  uint64 // the number of the latest message that it lost, or 0
+	Ended uint64 // the number of its latest end, or 0
+}
+
+// record collects what changes.
+type record struct {
+	dropped []uint64
+	topics  map[string]bool // whose past has changed
+}
+
+// Restore begins an epoch with what a log kept from before a restart: everything that Changes ever returned, and the
+// messages, with rising numbers. Messages above noted.Last came after the last Changes. The last number that was ever
+// given is last. From then on, Changes returns what the log must note. The error is about data that is not JSON.
+func (h *History) Restore(epoch string, last uint64, noted Changes, messages iter.Seq[event.Message]) error {
+	h.Begin(epoch, noted.Forgotten)
+	h.record = &record{topics: map[string]bool{}}
+	next, stop := iter.Pull(messages)
+	defer stop()
+	m, more := next()
+	for ; more && m.Number <= noted.Last; m, more = next() {
+		frame, err := m.Frame(h.ID(m.Number))
+		if err != nil {
+			return err
+		}
+		if frame != nil { // an end without an event is in noted
+			h.insert(&message{number: m.Number, frame: frame, topic: h.open(m.Topic)})
+		}
+	}
+	slices.SortFunc(noted.Topics, func(a, b Past) int { return cmp.Compare(a.Lost, b.Lost) })
+	for _, n := range noted.Topics {
+		if event.CheckTopic(n.Topic) == nil { // earlier versions noted wildcards, too
+			h.restore(n)
+		}
+	}
+	for _, t := range h.topics {
+		h.shorten(t)
+	}
+	h.trim()
+	for _, t := range h.topics {
+		h.clean(t)
+	}
+	for ; more; m, more = next() {
+		frame, err := m.Frame(h.ID(m.Number))
+		if err != nil {
+			return err
+		}
+		h.Add(m, frame)
+	}
+	h.last = last
+	return nil
+}
+
+// restore sets what was noted of a topic.
+func (h *History) restore(n Past) {
+	if t := h.topics[n.Topic]; t != nil {
+		t.ended = n.Ended
+		if n.Lost > 0 {
+			h.lose(n.Topic, &t.past, n.Lost)
+		}
+		return
+	}
+	p := past{lost: n.Lost, ended: n.Ended}
+	if n.Lost > 0 {
+		h.lose(n.Topic, &p, n.Lost)
+	} else {
+		p.lost, p.assumed = h.empty.forgotten, h.empty.forgotten > 0
+	}
+	h.remember(n.Topic, p)
+}
+
+// Changes returns what the log must note before the next restart. A history that was not restored returns nothing.
+func (h *History) Changes() Changes {
+	if h.record == nil {
+		return Changes{}
+	}
+	changes := Changes{Last: h.last, Dropped: h.record.dropped, Forgotten: h.empty.forgotten}
+	for name := range h.record.topics {
+		p := h.empty.past(name)
+		if t := h.topics[name]; t != nil {
+			p = t.past
+		}
+		if p.assumed {
+			p.lost = 0
+		}
+		changes.Topics = append(changes.Topics, Past{name, p.lost, p.ended})
+	}
+	h.record.dropped = nil
+	if len(h.record.topics) > 1000 {
+		h.record.topics = map[string]bool{} // a map never shrinks
+	}
+	clear(h.record.topics)
+	return changes
+}
+
+// change records that the past of a topic has changed.
+func (r *record) change(name string) {
+	if r != nil {
+		r.topics[name] = true
+	}
+}
+
+// drop records that a message is no longer kept.
+func (r *record) drop(number uint64) {
+	if r != nil {
+		r.dropped = append(r.dropped, number)
+	}
+}

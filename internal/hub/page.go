@@ -1,0 +1,257 @@
+package hub
+
+import (
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"gin-sse/internal/event"
+	"gin-sse/internal/history"
+)
+
+// feed is what the hub knows of a pattern that is followed.
+type feed struct {
+	only    *Subscriber   // its subscriber, if there is one and it follows other patterns, too
+	crowd   *crowd        // its subscribers otherwise
+	due     time.Duration // from when on its next message may be sent at once
+	waiting bool          // it is in Hub.waiting
+	held    bool          // messages are missing in the history, see demand.go
+}
+
+// crowd is the subscribers of a pattern.
+type crowd struct {
+	several []member // those that follow other patterns, too
+	singles int      // how many others there are; these read from the page
+	joined  int      // how many of these there ever were
+	index   int      // in Hub.pages, if there are any
+	spoke   time.Duration
+	next    page // as it will be published
+	page    atomic.Pointer[page]
+}
+
+// smallPage is how many bytes a page has before the next one begins, if few subscribers share it.
+const smallPage = 512
+
+// member is a subscriber, and which of its patterns this is.
+type member struct {
+	s       *Subscriber
+	pattern int
+}
+
+// page is the newest frames of a pattern, in one piece. A published page never changes: a longer one takes its place,
+// or another one that begins where it ended. A single subscriber keeps its position in the page. As long as it is less
+// than a page behind, it needs no lock to read on.
+type page struct {
+	position          // where it ends
+	before   position // where the page before it ended
+	data     []byte
+	last     uint64          // number of the last message
+	over     bool            // the topic has ended: look into the history
+	doors    []chan struct{} // closed when the next page is published; one for each portion of the subscribers
+}
+
+// position is the end of a page at some moment.
+type position struct {
+	page, offset, events uint32
+}
+
+// isFull reports whether the page must be published before it takes another frame.
+func (c *crowd) isFull(frame []byte) bool {
+	return c.isPending() && len(c.next.data)+len(frame) > history.MaxPiece
+}
+
+// isPending reports whether there is something on the page that is not published.
+func (c *crowd) isPending() bool { return c.next.position != c.page.Load().position }
+
+// add puts a frame on the page. A small crowd has a small page: for most topics, it is a single frame that is shared with
+// the history.
+func (c *crowd) add(frame []byte, events uint32, number uint64) {
+	p := &c.next
+	room := history.MaxPiece / 2
+	if c.singles <= portion {
+		room = smallPage
+	}
+	if !c.isPending() && (len(p.data)+len(frame) > room || number == 0 && events == 0) { // a comment: what is there is old
+		p.before, p.position, p.data = p.position, position{page: p.page + 1}, nil
+	}
+	if len(p.data) == 0 {
+		p.data = slices.Clip(frame) // the next one makes a copy
+	} else {
+		p.data = append(p.data, frame...)
+	}
+	p.offset, p.events = uint32(len(p.data)), p.events+events
+	p.last = max(p.last, number)
+	p.over = p.over && number == 0 // a message opens a topic again
+}
+
+// publish makes the page readable, and returns the doors behind which subscribers wait for it.
+func (c *crowd) publish() (doors []chan struct{}) {
+	p := c.next
+	p.doors = make([]chan struct{}, 1+c.singles/portion)
+	for i := range p.doors {
+		p.doors[i] = make(chan struct{})
+	}
+	return c.page.Swap(&p).doors
+}
+
+// turn begins a page to which no position leads, so that everybody reads the history.
+func (h *Hub) turn(f *feed) {
+	if f.crowd != nil && f.crowd.singles > 0 {
+		p := &f.crowd.next
+		p.position, p.data = position{page: p.page + 2}, nil
+		p.before = p.position
+	}
+	h.callLater(f)
+}
+
+// from returns what is on the page after a position, and moves the position. ok is false if the page does not go back
+// that far.
+func (p *page) from(at *position) (data []byte, events int, ok bool) {
+	from := *at
+	switch {
+	case from == p.before:
+		from = position{page: p.page}
+	case from.page > p.page, from.page == p.page && from.offset > p.offset: // what comes next is not published yet
+		return nil, 0, true
+	case from.page != p.page:
+		return nil, 0, false
+	}
+	*at = p.position
+	return p.data[from.offset:], int(p.events - from.events), true
+}
+
+// join adds a subscriber to the feeds of its patterns.
+func (h *Hub) join(s *Subscriber) {
+	if pattern, only := s.Topics.Only(); only {
+		f := h.open(pattern)
+		c := h.gather(f)
+		if s.crowd, s.index = c, c.joined; c.singles == 0 {
+			c.index, c.spoke = len(h.pages), h.now()
+			h.pages = append(h.pages, f)
+			c.next = page{position: position{page: c.next.page + 2}}
+			c.publish()
+		}
+		c.joined++
+		c.singles++
+		h.singles++
+		return
+	}
+	s.several = &several{wake: make(chan struct{}, 1)}
+	s.several.active.Store(int64(h.now()))
+	s.index = len(h.several)
+	h.several = append(h.several, s)
+	for pattern := range s.Topics.Patterns() {
+		f := h.open(pattern)
+		if f.only == nil && f.crowd == nil {
+			f.only = s
+			s.several.slots = append(s.several.slots, 0)
+			continue
+		}
+		c := h.gather(f)
+		s.several.slots = append(s.several.slots, int32(len(c.several)))
+		c.several = append(c.several, member{s, len(s.several.slots) - 1})
+	}
+}
+
+// open returns the feed of a pattern, which gets a subscriber in a moment.
+func (h *Hub) open(pattern event.Pattern) *feed {
+	f := h.feeds[pattern]
+	if f == nil {
+		f = &feed{}
+		pattern = event.Pattern(strings.Clone(string(pattern))) // it may outlive the subscriber, whose set may be much longer
+		h.feeds[pattern] = f
+		if pattern.IsWildcard() {
+			h.wildcards++
+			h.history.Watch(pattern)
+		}
+		if h.source != nil {
+			h.hold(f, !h.source.Follow(pattern))
+		}
+	}
+	return f
+}
+
+// gather makes a crowd of a feed's subscribers.
+func (h *Hub) gather(f *feed) *crowd {
+	if f.crowd == nil {
+		f.crowd = &crowd{}
+		f.crowd.page.Store(&page{})
+		if s := f.only; s != nil {
+			f.only = nil
+			pattern := 0
+			for p := range s.Topics.Patterns() {
+				if h.feeds[p] == f {
+					break
+				}
+				pattern++
+			}
+			f.crowd.several = append(f.crowd.several, member{s, pattern})
+		}
+	}
+	return f.crowd
+}
+
+// leave takes a subscriber off the feeds of its patterns.
+func (h *Hub) leave(s *Subscriber) {
+	i := 0
+	for pattern := range s.Topics.Patterns() {
+		f := h.feeds[pattern]
+		switch {
+		case s.crowd != nil:
+			h.singles--
+			if s.crowd.singles--; s.crowd.singles == 0 {
+				s.crowd.next.data = nil
+				s.crowd.page.Store(&page{})
+				last := h.pages[len(h.pages)-1]
+				h.pages[s.crowd.index], last.crowd.index = last, s.crowd.index
+				h.pages = removeLast(h.pages)
+			}
+		case f.only == s:
+			f.only = nil
+		default:
+			slot := s.several.slots[i]
+			last := f.crowd.several[len(f.crowd.several)-1]
+			f.crowd.several[slot], last.s.several.slots[last.pattern] = last, slot
+			f.crowd.several = removeLast(f.crowd.several)
+		}
+		if f.subscribers() == 0 {
+			h.close(pattern, f)
+		}
+		i++
+	}
+	if s.several != nil {
+		last := h.several[len(h.several)-1]
+		h.several[s.index], last.index = last, s.index
+		h.several = removeLast(h.several)
+	}
+}
+
+// close removes a feed that nobody follows.
+func (h *Hub) close(pattern event.Pattern, f *feed) {
+	delete(h.feeds, pattern)
+	h.hold(f, false)
+	if pattern.IsWildcard() {
+		h.wildcards--
+		h.history.Unwatch(pattern)
+	}
+	if h.source != nil {
+		h.source.Unfollow(pattern)
+	}
+}
+
+// removeLast shortens a list by one, and forgets what stood there.
+func removeLast[T any](list []T) []T {
+	clear(list[len(list)-1:])
+	return list[:len(list)-1]
+}
+
+func (f *feed) subscribers() int {
+	switch {
+	case f.crowd != nil:
+		return len(f.crowd.several) + f.crowd.singles
+	case f.only != nil:
+		return 1
+	}
+	return 0
+}

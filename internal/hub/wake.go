@@ -1,0 +1,128 @@
+package hub
+
+import "runtime"
+
+// portion is how many subscribers are woken at a time.
+const portion = 256
+
+// call is subscribers to be woken.
+type call struct {
+	only  *Subscriber
+	doors []chan struct{}
+	crowd *crowd
+	left  int // so many of the crowd's first members
+}
+
+// call publishes what a feed has, and adds its subscribers to those that are to be woken. Many are woken by run: a
+// publisher should not wait for that, nor anything else behind it.
+func (h *Hub) call(f *feed, calls []call) []call {
+	now := h.now()
+	f.due = now + pace
+	c := call{only: f.only}
+	if f.crowd != nil {
+		c.crowd, c.left = f.crowd, len(f.crowd.several)
+		if f.crowd.singles > 0 {
+			c.doors = f.crowd.publish()
+			f.crowd.spoke = now
+		}
+	}
+	if c.left+len(c.doors) <= portion && len(c.doors) <= 1 {
+		return append(calls, c)
+	}
+	h.calls = append(h.calls, c)
+	h.signal()
+	return calls
+}
+
+// callLater makes run wake the subscribers of a feed.
+func (h *Hub) callLater(f *feed) {
+	calls := h.call(f, nil)
+	h.calls = append(h.calls, calls...)
+	h.signal()
+}
+
+// signal tells run that there are calls.
+func (h *Hub) signal() {
+	select {
+	case h.called <- struct{}{}:
+	default: // it has a value
+	}
+}
+
+// wake wakes the subscribers of small calls. The caller must not hold the lock.
+func (h *Hub) wake(calls []call) {
+	for i := range calls {
+		for h.some(&calls[i]) {
+		}
+	}
+}
+
+// some wakes the next portion of a call, and reports whether there are more. It goes from the last member to the first:
+// if one leaves meanwhile, another one takes its place that was woken already.
+func (h *Hub) some(c *call) (more bool) {
+	switch {
+	case c.only != nil:
+		c.only.several.rouse()
+		c.only = nil
+	case len(c.doors) > 0:
+		close(c.doors[0])
+		c.doors = c.doors[1:]
+	case c.left > 0:
+		h.mu.RLock()
+		defer h.mu.RUnlock()
+		c.left = min(c.left, len(c.crowd.several))
+		for range min(c.left, portion) {
+			c.left--
+			c.crowd.several[c.left].s.several.rouse()
+		}
+	}
+	return len(c.doors)+c.left > 0
+}
+
+// run sends what waits for its pace, breaks silence, and wakes large crowds, until Close.
+func (h *Hub) run() {
+	defer close(h.stopped)
+	defer h.pacer.Stop()
+	defer h.keeper.Stop()
+	for stop := false; ; {
+		select {
+		case <-h.called:
+		case <-h.pacer.C:
+			h.flush()
+		case <-h.keeper.C:
+			h.comment()
+			h.keeper.Reset(h.options.Keepalive / 15)
+		case <-h.stop:
+			stop = true
+		}
+		for h.wakeSome() {
+			runtime.Gosched() // otherwise all else, such as a POST, waits until thousands of subscribers have written
+			select {
+			case <-h.pacer.C:
+				h.flush()
+			default:
+			}
+		}
+		if stop {
+			return
+		}
+	}
+}
+
+// wakeSome wakes some of the subscribers that are to be woken, and reports whether there are more.
+func (h *Hub) wakeSome() (more bool) {
+	h.mu.Lock()
+	if len(h.calls) == 0 {
+		h.mu.Unlock()
+		return false
+	}
+	c := h.calls[0]
+	h.calls[0], h.calls = call{}, h.calls[1:]
+	h.mu.Unlock()
+	if h.some(&c) {
+		h.mu.Lock()
+		h.calls = append(h.calls, c) // the others have their turn
+		h.mu.Unlock()
+	}
+	return true
+}
