@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	gin.DebugPrintFunc = func(string, ...any) {}
 	log.SetOutput(&errorLog)
 	flag.Parse()
-	if err := flag.Set("test.parallel", "8"); err != nil { // many tests wait
+	if err := flag.Set("test.parallel", "4"); err != nil { // many tests wait
 		log.Fatal(err)
 	}
 	goleak.VerifyTestMain(m)

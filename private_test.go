@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -217,7 +218,7 @@ func TestAStreamEndsWhenItsTokenExpiresAndGoesOnWithANewOne(t *testing.T) {
 			f := testsse.Read(t, response.Body)
 			begun := time.Now()
 			got = append(got, f.Rest()...)
-			last = f.Last
+			last = cmp.Or(f.Last, last) // on a slow machine a token expires before the first event
 			switch ended := time.Now(); {
 			case ended.Before(expires.Truncate(time.Millisecond)): // which is what the token says
 				t.Errorf("the stream ended %v before its token expired", expires.Sub(ended))

@@ -128,7 +128,7 @@ func TestLastEventIDComesFromTheHeaderOrElseTheAddress(t *testing.T) {
 func TestManyPublishersToManySubscribersThatAreCutOffAndResume(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		const publishers, each, subscribers = 16, 128, 16
+		const publishers, each, subscribers = 16, 48, 16
 		s := p.start(t, nil, fmt.Sprint("HISTORY=", publishers*each))
 		got := make([][]string, subscribers)
 		var reading, publishing, connected sync.WaitGroup
