@@ -18,16 +18,21 @@ import (
 
 // Message is a published event.
 type Message struct {
-	Number uint64          // given by the log: 1 or more, rising over all topics, possibly with holes
-	Topic  string          // empty is the default topic
-	Name   string          // the event's name, or empty
-	Data   json.RawMessage // JSON; empty if the message only ends its topic
-	End    bool            // it ends its topic
-	Key    string          // idempotency key, or empty; for the log alone
+	Number  uint64          // given by the log: 1 or more, rising over all topics, possibly with holes
+	Topic   string          // empty is the default topic
+	Name    string          // the event's name, or empty
+	Data    json.RawMessage // JSON; empty if the message only ends its topic
+	End     bool            // it ends its topic
+	Replace bool            // it takes the place of all earlier messages of its topic
+	Key     string          // idempotency key, or empty; for the log alone
+	Time    int64           // when the log kept it, in milliseconds since 1970; 0 if that is unknown
 }
 
 // IsSilent reports whether the message ends its topic without an event.
 func (m Message) IsSilent() bool { return m.End && len(m.Data) == 0 }
+
+// Erases reports whether the message leaves nothing of its topic but the end. A topic that has ended can be erased, too.
+func (m Message) Erases() bool { return m.Replace && m.IsSilent() }
 
 // ID returns the id of the message with that number.
 func ID(epoch string, number uint64) string { return epoch + "-" + strconv.FormatUint(number, 10) }

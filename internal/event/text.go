@@ -14,24 +14,23 @@ import (
 // Comment is sent when nothing else has been sent for a while. Clients ignore it.
 const Comment = ":\n\n"
 
-// Start returns the first block of a stream: how long to wait before reconnecting, and the id where the stream
-// begins. A client that is cut off before any message came resumes from that id. The id stands in an event called
-// position, because Firefox, WebKit and npm's eventsource forget an id that comes without data. A retry of zero and
-// an empty id are left out.
-func Start(retry int, id string) []byte {
-	var b []byte
-	if retry > 0 {
-		b = fmt.Appendf(b, "retry:%d\n", retry)
-	}
-	if id != "" {
-		b = fmt.Appendf(b, "id:%s\nevent:position\ndata:{}\n", id)
-	}
-	return append(b, '\n')
+// Position is what the event called position says.
+type Position struct {
+	Live    bool  `json:"live"`              // nothing that is kept follows any more
+	Expires int64 `json:"expires,omitempty"` // when the stream will end, in seconds since 1970
 }
 
-// Retry returns a random number of milliseconds from 2000 to 4999. It is random so that a restart does not bring all
-// clients back in the same instant.
-func Retry() int { return 2000 + rand.IntN(3000) }
+// Frame returns the frame of the event. Its id is where the stream is: a client that is cut off before any message came
+// resumes from there. The id stands in an event with data, because Firefox, WebKit and npm's eventsource forget an id that
+// comes without.
+func (p Position) Frame(id string) []byte {
+	data, _ := json.Marshal(p) // numbers and booleans always encode
+	return encode(sse.Event{Id: id, Event: "position", Data: string(data)})
+}
+
+// Retry returns a line for the first block of a stream: how long to wait before reconnecting, a random time of 2 to 5 s. It
+// is random so that a restart does not bring all clients back in the same instant.
+func Retry() []byte { return fmt.Appendf(nil, "retry:%d\n", 2000+rand.IntN(3000)) }
 
 // Tick returns the frame of an event without an id. The error is about data that cannot be JSON.
 func Tick(data any) ([]byte, error) {
@@ -54,7 +53,20 @@ func (m Message) Frame(id string) ([]byte, error) {
 	if err := json.Compact(&compact, m.Data); err != nil {
 		return nil, fmt.Errorf("encode message: %w", err)
 	}
-	return encode(sse.Event{Id: id, Event: m.Name, Data: compact.String()}), nil
+	frame := encode(sse.Event{Id: id, Event: m.Name, Data: compact.String()})
+	if m.Topic == "" && m.Time == 0 {
+		return frame, nil
+	}
+	// EventSource ignores these two fields, and everything else may read them.
+	var fields []byte
+	if m.Topic != "" {
+		fields = fmt.Appendf(fields, "topic:%s\n", m.Topic)
+	}
+	if m.Time != 0 {
+		fields = fmt.Appendf(fields, "time:%d\n", m.Time)
+	}
+	data := bytes.Index(frame, []byte("\ndata:")) + 1 // an id comes before it
+	return slices.Concat(frame[:data], fields, frame[data:]), nil
 }
 
 // Gap returns the frame that says: messages up to this id may be missing.

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	maxTopics  = 20  // that one subscriber names
+	maxTopics  = 100 // that one subscriber names
 	maxTopic   = 200 // bytes of a topic's name
 	private    = "private/"
 	topicBytes = nameBytes + "/"
@@ -98,7 +98,7 @@ type Topics struct {
 	joined string // the sorted patterns, a line each; none is covered by another one
 }
 
-// ParseTopics returns the set that these patterns match together, at most 20. No patterns are the default topic.
+// ParseTopics returns the set that these patterns match together, at most 100. No patterns are the default topic.
 func ParseTopics(names []string) (Topics, error) {
 	if len(names) > maxTopics {
 		return Topics{}, fmt.Errorf("%d topics are too many: one subscriber follows up to %d", len(names), maxTopics)

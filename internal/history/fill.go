@@ -28,6 +28,9 @@ func (h *History) Fill(name string, lost uint64, messages []event.Message, frame
 		h.remember(name, p)
 	}
 	for i, m := range messages {
+		if m.Replace {
+			h.replace(name, m.Number)
+		}
 		if m.End {
 			h.end(name, m.Number)
 		}

@@ -147,8 +147,15 @@ func (h *History) Ended(name string) bool {
 // change afterwards; it is nil if the message only ends its topic. A message on a topic that has ended opens it again.
 func (h *History) Add(m event.Message, frame []byte) {
 	h.last = m.Number
-	if frame != nil {
+	if m.Replace {
+		h.replace(m.Topic, m.Number)
+	}
+	switch {
+	case frame != nil:
 		t := h.open(m.Topic)
+		if m.Replace {
+			t.past = past{}
+		}
 		h.insert(&message{number: m.Number, frame: frame, topic: t})
 		if m.End {
 			h.end(m.Topic, m.Number)
@@ -156,8 +163,42 @@ func (h *History) Add(m event.Message, frame []byte) {
 		h.shorten(t)
 		h.trim()
 		h.clean(t)
-	} else {
+	case m.Replace:
+		h.remember(strings.Clone(m.Topic), past{ended: m.Number})
+	default:
 		h.end(m.Topic, m.Number)
+	}
+}
+
+// replace takes out the messages of a topic before that number, and forgets what it lost: nothing of that is missing.
+func (h *History) replace(name string, number uint64) {
+	p := h.empty.past(name)
+	if t := h.topics[name]; t != nil {
+		p = t.past
+		for len(t.messages) > 0 && t.messages[0].number < number {
+			h.record.drop(t.messages[0].number)
+			h.remove(t)
+		}
+		if t.lost < number {
+			t.past = past{ended: t.ended}
+		}
+		if len(t.messages) == 0 {
+			h.close(t)
+		}
+	}
+	h.empty.remove(name)
+	h.record.change(name)
+	if p.lost == 0 || p.assumed {
+		return
+	}
+	less := min(p.lost, h.empty.forgotten) // a topic that is forgotten may have lost messages up to there
+	if p.lost == h.public {
+		h.public = max(h.lostOf("*"), less)
+	}
+	for pattern, latest := range h.watch {
+		if p.lost == latest && pattern.Matches(name) {
+			h.watch[pattern] = max(h.lostOf(pattern), less)
+		}
 	}
 }
 
@@ -327,19 +368,21 @@ func (h *History) Watch(pattern event.Pattern) {
 	if _, watched := h.watch[pattern]; watched {
 		return
 	}
-	lost := uint64(0)
+	if h.watch[pattern] = h.public; pattern != "*" { // of that one, there may be very many topics
+		h.watch[pattern] = h.lostOf(pattern)
+	}
+}
+
+// lostOf returns the number of the latest loss of the topics that a wildcard matches. Its cost follows how many these are.
+func (h *History) lostOf(pattern event.Pattern) (lost uint64) {
 	see := func(p past) {
 		if !p.assumed {
 			lost = max(lost, p.lost)
 		}
 	}
-	if pattern == "*" {
-		lost = h.public // there may be very many
-	} else {
-		h.below(pattern, func(t *topic) { see(t.past) })
-		h.empty.below(pattern, func(t emptyTopic) { see(t.past) })
-	}
-	h.watch[pattern] = lost
+	h.below(pattern, func(t *topic) { see(t.past) })
+	h.empty.below(pattern, func(t emptyTopic) { see(t.past) })
+	return lost
 }
 
 // Unwatch undoes Watch.

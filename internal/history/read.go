@@ -28,6 +28,9 @@ type begin struct {
 	forgotten uint64 // topics that were unknown then may have lost messages up to this number
 	shown     bool   // it reads only what was shown then: at most that many messages of each topic, ...
 	hidden    uint64 // ... and none up to this number
+	latest    bool   // of what was shown, it reads only the newest message of each topic
+	empty     uint64 // for wildcards: the latest loss of a topic that had no message left then, ...
+	lost      uint64 // ... and of any topic
 	matched   int    // how many topics a wildcard matched when it last looked in the index
 }
 
@@ -48,9 +51,44 @@ func (h *History) Earliest(topics event.Topics) Cursor {
 	return Cursor{topics, 0, &begin{until: h.last, forgotten: h.empty.forgotten, shown: true, hidden: h.hidden}}
 }
 
+// Latest returns a cursor that reads the newest message of each topic, and then what comes from now on.
+func (h *History) Latest(topics event.Topics) Cursor {
+	c := h.Earliest(topics)
+	c.begin.latest, c.begin.forgotten = true, 0
+	for pattern := range topics.Patterns() {
+		if pattern.IsWildcard() {
+			h.empty.below(pattern, func(t emptyTopic) {
+				if !t.assumed {
+					c.begin.empty = max(c.begin.empty, t.lost)
+				}
+			})
+			c.begin.lost = max(c.begin.lost, h.watch[pattern])
+		}
+	}
+	return c
+}
+
+// Until returns the number that the newest message had when the cursor was made, until the cursor has passed it.
+func (c *Cursor) Until() uint64 {
+	if c.begin == nil {
+		return 0
+	}
+	return c.begin.until
+}
+
 // SkipLost moves a cursor over the losses before its next message.
 func (h *History) SkipLost(c *Cursor) {
 	h.Read(c, 1) // there is no room for a message
+}
+
+// Misses reports whether messages after the cursor are lost that it has not been told of yet.
+func (h *History) Misses(c *Cursor) bool {
+	for pattern := range c.Topics.Patterns() {
+		if h.loss(c, pattern) > c.Number {
+			return true
+		}
+	}
+	return false
 }
 
 // AllEnded reports whether all topics of a set have ended. A wildcard never ends.
@@ -102,11 +140,16 @@ func (h *History) Read(c *Cursor, room int) (data []byte, events int, more bool)
 
 // loss returns the number of the latest loss of a pattern, as far as this cursor has to be told.
 func (h *History) loss(c *Cursor, pattern event.Pattern) uint64 {
+	b := c.begin
 	if pattern.IsWildcard() {
-		if c.begin != nil {
-			return max(h.watch[pattern], c.begin.forgotten)
+		switch lost := h.watch[pattern]; {
+		case b == nil || b.latest && lost > b.lost: // something was lost since
+			return lost
+		case b.latest:
+			return b.empty
+		default:
+			return max(lost, b.forgotten)
 		}
-		return h.watch[pattern]
 	}
 	t := h.topics[string(pattern)]
 	if t == nil {
@@ -114,18 +157,28 @@ func (h *History) loss(c *Cursor, pattern event.Pattern) uint64 {
 		switch {
 		case !p.assumed:
 			return p.lost
-		case c.begin != nil:
-			return c.begin.forgotten
+		case b != nil:
+			return b.forgotten
 		}
 		return 0
 	}
-	if i := h.firstShown(c, t); i > 0 {
-		return t.messages[i-1].number
-	}
-	if t.assumed && c.begin == nil {
+	switch first, then := h.firstShown(c, t), h.before(c, t); {
+	case b != nil && b.latest && first < then && t.lost <= b.until: // its newest message is there
+		return 0
+	case first > 0:
+		return t.messages[first-1].number
+	case t.assumed && (b == nil || b.latest):
 		return 0
 	}
 	return t.lost
+}
+
+// before returns how many of the topic's messages were there when the cursor was made.
+func (h *History) before(c *Cursor, t *topic) int {
+	if c.begin == nil {
+		return 0
+	}
+	return len(t.messages) - len(t.after(c.begin.until))
 }
 
 // firstShown returns the index of the topic's first message that this cursor may read.
@@ -133,8 +186,12 @@ func (h *History) firstShown(c *Cursor, t *topic) int {
 	if c.begin == nil || !c.begin.shown {
 		return 0
 	}
-	then := len(t.messages) - len(t.after(c.begin.until)) // so many were there
-	return max(0, then-h.limits.PerTopic, min(then, len(t.messages)-len(t.after(c.begin.hidden))))
+	then := h.before(c, t)
+	first := max(0, then-h.limits.PerTopic, min(then, len(t.messages)-len(t.after(c.begin.hidden))))
+	if c.begin.latest {
+		first = max(first, then-1)
+	}
+	return first
 }
 
 // piece is several messages of one topic in one.
@@ -301,9 +358,8 @@ func (r *reading) scan(wildcards []event.Pattern) (more bool) {
 			}
 			left--
 			misses++
-			if r.matches(wildcards, m.topic.name) {
+			if r.matches(wildcards, m.topic.name) && r.pick(m) {
 				misses = 0
-				r.pick(m)
 			}
 			if !r.full {
 				at = m.number
@@ -334,15 +390,25 @@ func (r *reading) scan(wildcards []event.Pattern) (more bool) {
 	return r.full
 }
 
-// pick adds a message of the set or, if the cursor must not read it, the loss of it.
-func (r *reading) pick(m *message) {
+// pick adds a message of the set or, if the cursor must not read it, the loss of it. It reports whether it is one of the
+// two.
+func (r *reading) pick(m *message) bool {
 	first := r.firstShown(r.c, m.topic)
 	switch {
 	case first == 0 || first < len(m.topic.messages) && m.number >= m.topic.messages[first].number:
 		r.message(m)
-	case m == m.topic.messages[first-1]: // the latest one that it must not read
+	case r.isLoss(m.topic, first) && m == m.topic.messages[first-1]:
 		r.losses = append(r.losses, m.number)
+	default:
+		return false
 	}
+	return true
+}
+
+// isLoss reports whether the cursor must be told that it does not get the message before the first one of a topic: the
+// newest one of many is all that some ask for.
+func (r *reading) isLoss(t *topic, first int) bool {
+	return first > 0 && (!r.c.begin.latest || first == r.before(r.c, t))
 }
 
 func (r *reading) matches(wildcards []event.Pattern, name string) bool {
@@ -364,7 +430,15 @@ func (r *reading) nextOf(wildcards []event.Pattern, number uint64) (next uint64,
 	next = math.MaxUint64
 	see := func(t *topic) {
 		looked++
-		if rest := t.after(number); len(rest) > 0 {
+		rest := t.after(number)
+		if first := r.firstShown(r.c, t); first > 0 { // whatever is before that makes one gap at most
+			from := first
+			if r.isLoss(t, first) {
+				from--
+			}
+			rest = t.messages[max(from, len(t.messages)-len(rest)):]
+		}
+		if len(rest) > 0 {
 			next = min(next, rest[0].number)
 		}
 	}

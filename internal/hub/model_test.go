@@ -26,11 +26,12 @@ var (
 // model publishes, subscribes and reads at random, and checks each stream against all messages ever. What the history
 // still has is asked of the history, whose own model test says when that is right.
 type model struct {
-	t       *testing.T
-	r       *rand.Rand
-	h       *Hub
-	all     []event.Message
-	clients []*client
+	t        *testing.T
+	r        *rand.Rand
+	h        *Hub
+	all      []event.Message
+	replaced map[string]uint64 // for each topic, the number of the latest message that replaced the earlier ones
+	clients  []*client
 }
 
 // client reads one subscriber's stream and checks it.
@@ -43,7 +44,9 @@ type client struct {
 	shown   map[uint64]bool   // if it asked for what is kept: the messages until then that it must get
 	until   uint64            // then
 	untold  map[string]uint64 // by topic: a message that was left out, and a gap must come
+	newest  map[string]uint64 // if it asked for the newest: these, by topic
 	unknown bool              // the first event has to be a gap
+	live    bool              // it was told that it is
 	ended   bool
 }
 
@@ -66,11 +69,14 @@ func (m *model) publish() {
 	if m.r.IntN(10) == 0 {
 		size = m.r.IntN(2 * history.MaxPiece)
 	}
-	message := event.Message{Number: number, Topic: topic, End: m.r.IntN(15) == 0}
+	message := event.Message{Number: number, Topic: topic, End: m.r.IntN(15) == 0, Replace: m.r.IntN(10) == 0}
 	if !message.End || m.r.IntN(2) == 0 {
 		message.Data = json.RawMessage(fmt.Sprintf(`{"n": %d, "t": %q, "x": %q}`, number, topic, strings.Repeat("<", size)))
 	}
 	m.all = append(m.all, message)
+	if message.Replace {
+		m.replaced[topic] = number
+	}
 	if err := m.h.Append(message); err != nil {
 		m.t.Fatal(err)
 	}
@@ -114,14 +120,23 @@ func (m *model) subscribe(names []string, after string) {
 	c := &client{m: m, names: set.Names(), untold: map[string]uint64{}}
 	number, known := event.Number("e", after)
 	known = known && number <= m.last()
-	c.unknown = after != "" && after != Earliest && !known
+	c.unknown = after != "" && after != Earliest && after != Latest && !known
 	switch {
 	case after == "" && !m.ended(c.names):
 		c.cursor = m.last()
 	case known:
 		c.cursor = number
 	default:
-		c.shown, c.until = map[uint64]bool{}, m.last()
+		c.shown = map[uint64]bool{}
+	}
+	c.until = m.last()
+	if after == Latest {
+		c.newest = map[string]uint64{}
+		for _, message := range m.all {
+			if len(message.Data) > 0 {
+				c.newest[message.Topic] = message.Number
+			}
+		}
 	}
 	c.s, err = m.h.Subscribe(m.t.Context(), set, after)
 	if c.shown != nil {
@@ -137,11 +152,11 @@ func (m *model) subscribe(names []string, after string) {
 		}
 	}
 	if errors.Is(err, event.ErrEnded) {
-		if !m.ended(c.names) || c.unknown {
+		if !m.ended(c.names) || c.unknown || c.shown != nil {
 			m.t.Errorf("ErrEnded for %q after %q", names, after)
 		}
 		for _, message := range m.all {
-			if message.Number > c.cursor && c.matches(message.Topic) && len(message.Data) > 0 {
+			if message.Number > c.cursor && c.matches(message.Topic) && c.wants(message) {
 				m.t.Errorf("ErrEnded for %q after %q, though number %d comes after", names, after, message.Number)
 			}
 		}
@@ -194,10 +209,19 @@ func (c *client) block(block string) {
 	}
 	isGap := fields["event"] == "gap"
 	switch {
-	case fields["event"] == "position":
+	case fields["event"] == "position" && fields["retry"] != "":
 		if c.shown == nil && number != c.cursor {
 			t.Errorf("%q: the stream begins at %d, want %d", c.names, number, c.cursor)
 		}
+		c.live = fields["data"] == `{"live":true}`
+		return
+	case fields["event"] == "position":
+		if c.live || c.unknown || number < c.cursor || number < c.until {
+			t.Errorf("%q: at %d after %d it is live, want that once, and not before %d", c.names, number, c.cursor, c.until)
+		}
+		c.live = true
+		c.caughtUpTo(number)
+		c.cursor = number // a client that is cut off now comes back with this id
 		return
 	case c.unknown:
 		if c.unknown = false; !isGap || fields["data"] != "{}" {
@@ -208,7 +232,7 @@ func (c *client) block(block string) {
 	}
 	lost := c.cursor == 0 && isGap // also after an unknown id
 	for _, message := range c.m.all {
-		if message.Number <= c.cursor || message.Number > number || message.Number == number && !isGap || !c.matches(message.Topic) || len(message.Data) == 0 {
+		if message.Number <= c.cursor || message.Number > number || message.Number == number && !isGap || !c.matches(message.Topic) || !c.wants(message) {
 			continue
 		}
 		if lost = true; c.due(message) {
@@ -229,9 +253,15 @@ func (c *client) block(block string) {
 		t.Errorf("%q got what is not theirs: %.100q", c.names, block)
 		return
 	}
-	if lost := c.untold[c.m.all[i].Topic]; lost > 0 && !slices.ContainsFunc(c.names, func(name string) bool { return strings.HasSuffix(name, "*") }) {
+	if lost := c.untold[c.m.all[i].Topic]; lost > 0 && lost >= c.m.replaced[c.m.all[i].Topic] && !slices.ContainsFunc(c.names, func(name string) bool { return strings.HasSuffix(name, "*") }) {
 		t.Errorf("%q: number %d was left out without a gap: %.80q", c.names, lost, block)
 	}
+}
+
+// wants reports whether the client misses a message that it does not get: it was not replaced, and it is not one of those
+// before the newest if it asked for the newest alone.
+func (c *client) wants(message event.Message) bool {
+	return len(message.Data) > 0 && message.Number >= c.m.replaced[message.Topic] && (c.newest == nil || message.Number > c.until || message.Number == c.newest[message.Topic])
 }
 
 // due reports whether the client must get a message.
@@ -241,13 +271,22 @@ func (c *client) due(message event.Message) bool {
 
 // caughtUp checks that the client has everything.
 func (c *client) caughtUp() {
-	for _, message := range c.m.all {
-		if message.Number > c.cursor && c.matches(message.Topic) && len(message.Data) > 0 {
-			c.m.t.Errorf("%q: number %d of %q is missing, the last one was %d", c.names, message.Number, message.Topic, c.cursor)
+	for topic, number := range c.untold {
+		if number >= c.m.replaced[topic] {
+			c.m.t.Errorf("%q: number %d of %q was left out without a gap", c.names, number, topic)
 		}
 	}
-	if len(c.untold) > 0 {
-		c.m.t.Errorf("%q: left out without a gap: %v", c.names, c.untold)
+	if c.caughtUpTo(c.m.last()); !c.live {
+		c.m.t.Errorf("%q: it was not told that it is live", c.names)
+	}
+}
+
+// caughtUpTo checks that the client has everything up to that number.
+func (c *client) caughtUpTo(number uint64) {
+	for _, message := range c.m.all {
+		if message.Number > c.cursor && message.Number <= number && c.wants(message) && c.matches(message.Topic) {
+			c.m.t.Errorf("%q: number %d of %q is missing, the last one was %d", c.names, message.Number, message.Topic, c.cursor)
+		}
 	}
 }
 
@@ -273,9 +312,11 @@ func (m *model) step() {
 			names = append(names, namePool[r.IntN(len(namePool))])
 		}
 		after := ""
-		switch r.IntN(5) {
+		switch r.IntN(6) {
 		case 0:
 			after = Earliest
+		case 3:
+			after = Latest
 		case 1:
 			after = m.h.ID(uint64(r.IntN(int(m.last()) + 3)))
 		case 2:
@@ -328,7 +369,7 @@ func runModel(t *testing.T, seed uint64) {
 			Bytes:    []int64{0, 30_000, 1 << 40}[r.IntN(3)],
 			Window:   []int64{1, 20_000, 0}[r.IntN(3)],
 		}}
-		m := &model{t: t, r: r, h: New(options)}
+		m := &model{t: t, r: r, h: New(options), replaced: map[string]uint64{}}
 		defer m.h.Close()
 		m.h.Begin("e", 0, 0)
 		for range 400 {

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -12,8 +13,10 @@ import (
 )
 
 const (
-	// Earliest is what a subscriber names instead of an id to get everything that is kept.
+	// Earliest is what a subscriber names instead of an id to get everything that is kept, and Latest to get the newest
+	// message of each of its topics.
 	Earliest = "earliest"
+	Latest   = "latest"
 
 	// unknown is an id of no epoch.
 	unknown = "-"
@@ -35,6 +38,7 @@ type Subscriber struct {
 	index   int      // of all subscribers to several patterns; or how many had joined the crowd before
 	epochs  int32    // Hub.epochs when the cursor was set
 	behind  bool     // it has fallen off the page, and missed ticks
+	once    bool     // it ends when it has caught up
 	resting bool     // it has everything, or must not have it yet: it waits until it is woken
 }
 
@@ -56,20 +60,25 @@ func (s *several) silentSince() time.Duration { return time.Duration(s.active.Lo
 
 // arrival is what a subscriber needs until it goes on like all others.
 type arrival struct {
-	after string    // the id that the client asked for
-	head  []byte    // comes before anything else
-	heads int       // events in it
-	ahead time.Time // if the cursor is above the highest number: until when to wait for that one
-	last  uint64    // number of the last message on the page, when it was looked at
+	after   string    // the id that the client asked for
+	early   bool      // it came before the first epoch
+	expires int64     // when the stream will end, in seconds since 1970, or 0
+	behind  bool      // it has to be told when it has caught up ...
+	until   uint64    // ... with the newest message of when it came
+	head    []byte    // comes before anything else
+	heads   int       // events in it
+	ahead   time.Time // if the cursor is above the highest number: until when to wait for that one
+	last    uint64    // number of the last message on the page, when it was looked at
 }
 
 // Subscribe returns a subscriber that gets all that is sent to these topics from now on, until it is closed. If after
 // is the id of the last message that it saw, it first gets every message since; if it is Earliest, every message that
 // is kept.
 //
-// The stream begins with an event called position, whose id is where the stream begins. If messages that the
-// subscriber should have had are lost, an event called gap is in the place of the last one. After an id of another
-// epoch, the gap comes first, then everything that is kept.
+// The stream begins with an event called position, whose id is where the stream begins, and which says whether messages
+// that are kept follow. After the last of them, a second position says that it is live. If ctx has a deadline, both say
+// when that is. If messages that the subscriber should have had are lost, an event called gap is in the place of the last
+// one. After an id of another epoch, the gap comes first, then everything that is kept.
 //
 // If a log hands over messages on demand, Subscribe waits up to 2 s, or until ctx ends, for those of these topics.
 //
@@ -78,17 +87,14 @@ type arrival struct {
 func (h *Hub) Subscribe(ctx context.Context, topics event.Topics, after string) (*Subscriber, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := &Subscriber{Cursor: history.Cursor{Topics: topics}, hub: h, arrival: &arrival{after: after}}
-	h.join(s)
-	h.await(ctx, s)
-	retry := event.Retry()
+	s := h.arrive(ctx, topics, after)
 	if h.epochs == 0 || after != "" && h.isHeld(s) {
-		s.arrival.head = event.Start(retry, "") // read will find its place
+		s.arrival.head, s.arrival.early = append(s.arrival.head, '\n'), h.epochs == 0 // read will find its place
 		s.rest()
-	} else if s.place(retry); after != "" && after != Earliest && s.arrival.heads == 0 && h.history.AllEnded(topics) && !h.hasMore(s.Cursor) {
+	} else if s.place(); after != "" && after != Earliest && s.arrival.heads == 0 && h.history.AllEnded(topics) && !h.hasMore(s.Cursor) {
 		h.leave(s)
 		return nil, event.ErrEnded
-	} else if s.begins() {
+	} else if !s.arrival.behind && !h.history.AllEnded(topics) {
 		s.rest()
 	}
 	if (topics == event.Topics{}) && len(h.tick) > 0 {
@@ -98,29 +104,56 @@ func (h *Hub) Subscribe(ctx context.Context, topics event.Topics, after string) 
 	return s, nil
 }
 
+// Fetch is Subscribe for a subscriber that gets what is kept, after that id or all of it, and then event.ErrEnded from
+// Next. Its last event is the position that says that it is live, unless it was cut off. It gets no ticks. The error is
+// ErrLoading if the log hands over messages on demand, and does not in time.
+func (h *Hub) Fetch(ctx context.Context, topics event.Topics, after string) (*Subscriber, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.arrive(ctx, topics, cmp.Or(after, Earliest))
+	s.once = true
+	if h.epochs == 0 || h.isHeld(s) {
+		h.leave(s)
+		return nil, ErrLoading
+	}
+	s.place()
+	return s, nil
+}
+
+// ErrLoading says that messages are still to be loaded from a log.
+var ErrLoading = errors.New("the messages are not loaded yet")
+
+// arrive returns a new subscriber.
+func (h *Hub) arrive(ctx context.Context, topics event.Topics, after string) *Subscriber {
+	s := &Subscriber{Cursor: history.Cursor{Topics: topics}, hub: h, arrival: &arrival{after: after, head: event.Retry()}}
+	if deadline, has := ctx.Deadline(); has {
+		s.arrival.expires = deadline.Unix()
+	}
+	h.join(s)
+	h.await(ctx, s)
+	return s
+}
+
 // hasMore reports whether there is anything to read.
 func (h *Hub) hasMore(c history.Cursor) bool {
-	data, _, more := h.history.Read(&c, history.MaxPiece)
-	return len(data) > 0 || more
+	_, events, more := h.history.Read(&c, 1) // there is no room for a message, so nothing is copied
+	return events > 0 || more
 }
 
-// begins reports whether there is nothing to read for the subscriber yet, as it asked for nothing that is kept.
-func (s *Subscriber) begins() bool {
-	return s.Number == s.hub.highest() && !s.hub.history.AllEnded(s.Topics)
-}
-
-// place sets where the subscriber goes on in this epoch, and what it gets first: the position, with a retry unless that
-// is 0, and a gap if its id is unknown.
-func (s *Subscriber) place(retry int) {
+// place sets where the subscriber goes on in this epoch, and what it gets first: the position, unless it has one of
+// another epoch, and a gap if its id is unknown.
+func (s *Subscriber) place() {
 	h, a := s.hub, s.arrival
 	number, known := event.Number(h.history.Epoch(), a.after)
 	known = known && (number <= h.highest() || number-h.highest() <= h.options.Ahead)
 	var gap []byte
 	switch {
-	case a.after == "" && retry == 0: // it has waited for the first epoch
+	case a.after == "" && a.early:
 		s.Cursor = h.history.After(s.Topics, h.from)
 	case a.after == "" && !h.history.AllEnded(s.Topics):
 		s.Cursor = h.history.After(s.Topics, h.highest())
+	case a.after == Latest:
+		s.Cursor = h.history.Latest(s.Topics)
 	case known:
 		s.Cursor = h.history.After(s.Topics, number)
 		if number > h.highest() {
@@ -135,7 +168,9 @@ func (s *Subscriber) place(retry int) {
 		}
 	}
 	if s.epochs == 0 {
-		a.head = append(a.head, event.Start(retry, h.history.ID(s.Number))...)
+		a.until = s.Until()
+		a.behind = gap != nil || !a.ahead.IsZero() || h.isHeld(s) || h.hasMore(s.Cursor)
+		a.head = append(a.head, event.Position{Live: !a.behind, Expires: a.expires}.Frame(h.history.ID(s.Number))...)
 	}
 	a.head = append(a.head, gap...)
 	a.after, s.epochs = unknown, int32(h.epochs)
@@ -226,10 +261,15 @@ func (s *Subscriber) arrive() (head []byte, heads int) {
 	a := s.arrival
 	head, heads = a.head, a.heads
 	a.head, a.heads = nil, 0
-	if s.epochs > 0 && a.ahead.IsZero() {
+	s.settle()
+	return head, heads
+}
+
+// settle lets go of what the subscriber needed to arrive, once it has.
+func (s *Subscriber) settle() {
+	if a := s.arrival; s.epochs > 0 && a.ahead.IsZero() && !a.behind {
 		s.arrival = nil
 	}
-	return head, heads
 }
 
 // isOverdue reports whether this replica has had its time to get as far as the subscriber.
@@ -248,6 +288,12 @@ func (s *Subscriber) read() (data []byte, events int, wake <-chan struct{}, err 
 	if s.arrival != nil {
 		data, events = s.arrive()
 	}
+	if s.once && s.arrival == nil { // it has caught up
+		if len(data) == 0 {
+			err = event.ErrEnded
+		}
+		return data, events, nil, err
+	}
 	if !waits {
 		piece, n, more := h.history.Read(&s.Cursor, history.MaxPiece-len(data))
 		if events += n; len(data) == 0 {
@@ -255,7 +301,21 @@ func (s *Subscriber) read() (data []byte, events int, wake <-chan struct{}, err 
 		} else {
 			data = append(data, piece...)
 		}
-		if more {
+		if a := s.arrival; a != nil && a.behind && a.ahead.IsZero() && (!more || s.Number >= a.until) {
+			id := h.history.ID(s.Number)
+			frame := event.Position{Live: true, Expires: a.expires}.Frame(id)
+			if s.once && h.history.Misses(&s.Cursor) { // some of it was lost, and the gap would stand further on
+				frame = append(event.Gap(id), frame...)
+			}
+			if len(data) == 0 || len(data)+len(frame) <= history.MaxPiece {
+				data = append(slices.Clip(data), frame...)
+				a.behind = false
+				s.settle()
+			} else {
+				more = true // the position comes next
+			}
+		}
+		if more || s.once {
 			return data, events, nil, nil
 		}
 	}
@@ -289,7 +349,7 @@ func (s *Subscriber) findPlace() {
 		if late := a.isOverdue(); late || s.Number <= h.highest() {
 			a.ahead = time.Time{}
 			if late && s.Number > h.highest() {
-				s.place(0)
+				s.place()
 			}
 		}
 	}
@@ -299,7 +359,7 @@ func (s *Subscriber) findPlace() {
 		} else {
 			a.ahead = time.Time{}
 		}
-		s.place(0)
+		s.place()
 	}
 }
 
