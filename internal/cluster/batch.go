@@ -67,7 +67,7 @@ func (r *Replica) batchable(ctx context.Context, messages []outgoing) (n int) {
 	room := int(r.nc.MaxPayload())
 	for n < min(len(messages), maxBatch) {
 		o := &messages[n]
-		if o.tried || len(o.Data)+perMessage > room {
+		if o.tried || o.alone || len(o.Data)+perMessage > room {
 			return n
 		}
 		if n == 0 || messages[n-1].topic != o.topic {

@@ -226,7 +226,7 @@ func (r *Replica) message(m received) (message event.Message, is bool) {
 		}
 		return message, false
 	}
-	message = event.Message{Number: m.number, Topic: topic, Name: m.Header.Get(nameHeader), Data: m.Data, End: m.Header.Get(endHeader) == "true"}
+	message = event.Message{Number: m.number, Topic: topic, Name: m.Header.Get(nameHeader), Data: m.Data, End: m.Header.Get(endHeader) == "true", Replace: m.Header.Get(jetstream.MsgRollup) != "", Time: m.stored.UnixMilli()}
 	if err := event.CheckName(message.Name); err != nil {
 		r.cfg.Log("NATS: message %d of the stream %q is sent without its name: %v", m.number, r.cfg.Stream, err)
 		message.Name = ""

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -55,11 +56,13 @@ func (r *Replica) Publish(ctx context.Context, messages ...event.Message) (kept 
 // outgoing is a message on its way into the stream.
 type outgoing struct {
 	*nats.Msg
-	topic string
-	once  string // its key, or one made up: an attempt after a lost answer must not store the message twice
-	keyed bool   // the publisher gave the key
-	end   bool   // it ends its topic
-	tried bool   // it may have been stored by an attempt whose answer was lost
+	topic  string
+	once   string // its key, or one made up: an attempt after a lost answer must not store the message twice
+	keyed  bool   // the publisher gave the key
+	end    bool   // it ends its topic
+	alone  bool   // it replaces others, which NATS does not do in a batch
+	erases bool   // it leaves nothing of its topic but the end
+	tried  bool   // it may have been stored by an attempt whose answer was lost
 }
 
 // advance stores the first of the messages, and as many of the following as it can together with it. A batch that
@@ -90,7 +93,7 @@ func (r *Replica) publish(ctx context.Context, o *outgoing) (id string, isNew bo
 			if err = nil; !o.tried { // later, this very message may have ended the topic
 				ended, err = r.ended(ctx, o.topic)
 			}
-			if ended && !o.keyed {
+			if ended = ended && !o.erases; ended && !o.keyed {
 				return "", false, event.ErrEnded
 			}
 			if err == nil {
@@ -137,7 +140,7 @@ const tooLarge = 10054
 
 // encode returns the message as NATS stores it.
 func encode(stream string, m event.Message) (outgoing, error) {
-	o := outgoing{Msg: nats.NewMsg(subjectOf(stream, m.Topic)), topic: m.Topic, once: m.Key, keyed: m.Key != "", end: m.End}
+	o := outgoing{Msg: nats.NewMsg(subjectOf(stream, m.Topic)), topic: m.Topic, once: m.Key, keyed: m.Key != "", end: m.End, alone: m.Replace, erases: m.Erases()}
 	if !o.keyed {
 		o.once = nuid.Next()
 	}
@@ -146,6 +149,9 @@ func encode(stream string, m event.Message) (outgoing, error) {
 	}
 	if m.End {
 		o.Header.Set(endHeader, "true")
+	}
+	if m.Replace {
+		o.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
 	}
 	if m.End && len(m.Data) == 0 {
 		return o, nil
@@ -194,7 +200,7 @@ func (r *Replica) compare(ctx context.Context, number uint64, message *nats.Msg)
 	case was.Subject == r.cfg.Stream+"."+endedToken:
 		return event.ErrEnded
 	case was.Subject != message.Subject || !bytes.Equal(was.Data, message.Data) ||
-		was.header(nameHeader) != message.Header.Get(nameHeader) || was.header(endHeader) != message.Header.Get(endHeader):
+		slices.ContainsFunc([]string{nameHeader, endHeader, jetstream.MsgRollup}, func(name string) bool { return was.header(name) != message.Header.Get(name) }):
 		return event.ErrKeyReused
 	}
 	return nil

@@ -92,6 +92,16 @@ func (h *History) restore(n Past) {
 	h.remember(n.Topic, p)
 }
 
+// Numbers returns the numbers of the messages that are kept of a topic.
+func (h *History) Numbers(name string) (numbers []uint64) {
+	if t := h.topics[name]; t != nil {
+		for _, m := range t.messages {
+			numbers = append(numbers, m.number)
+		}
+	}
+	return numbers
+}
+
 // Changes returns what the log must note before the next restart. A history that was not restored returns nothing.
 func (h *History) Changes() Changes {
 	if h.record == nil {

@@ -172,10 +172,13 @@ func (h *Hub) feed(f *feed, m event.Message, frame []byte, calls []call) []call 
 		return calls
 	}
 	if f.crowd != nil && f.crowd.singles > 0 {
-		if f.crowd.isFull(frame) {
+		if f.crowd.isFull(frame) && !m.Replace {
 			calls = h.call(f, calls)
 		}
-		if frame != nil {
+		switch {
+		case m.Replace: // a subscriber that has not read what is replaced must not read it any more
+			f.crowd.skip()
+		case frame != nil:
 			f.crowd.add(frame, 1, m.Number)
 		}
 		f.crowd.next.over = m.End

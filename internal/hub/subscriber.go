@@ -91,7 +91,7 @@ func (h *Hub) Subscribe(ctx context.Context, topics event.Topics, after string) 
 	if h.epochs == 0 || after != "" && h.isHeld(s) {
 		s.arrival.head, s.arrival.early = append(s.arrival.head, '\n'), h.epochs == 0 // read will find its place
 		s.rest()
-	} else if s.place(); after != "" && after != Earliest && s.arrival.heads == 0 && h.history.AllEnded(topics) && !h.hasMore(s.Cursor) {
+	} else if s.place(); after != "" && after != Earliest && after != Latest && s.arrival.heads == 0 && h.history.AllEnded(topics) && !h.hasMore(s.Cursor) {
 		h.leave(s)
 		return nil, event.ErrEnded
 	} else if !s.arrival.behind && !h.history.AllEnded(topics) {

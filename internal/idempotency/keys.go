@@ -23,6 +23,9 @@ type Digest [sha256.Size]byte
 func Sum(m event.Message) Digest {
 	d := sha256.New()
 	fmt.Fprintf(d, "%q %q %t ", m.Topic, m.Name, m.End)
+	if m.Replace {
+		d.Write([]byte("replace "))
+	}
 	d.Write(m.Data)
 	return Digest(d.Sum(nil))
 }

@@ -19,7 +19,7 @@ import (
 //
 //	gin-sse    "version": the version of this format
 //	           "state": the state
-//	messages   number: flags, topic, name, data
+//	messages   number: flags, time (if there is one), topic, name, data
 //	keys       number of the message: time of use, digest, key
 //	histories  "=" and the key of a history: gone, ended
 //
@@ -36,8 +36,19 @@ var (
 	probeKey   = []byte("probe")
 )
 
-// version of the format. Raise it when older programs could misread the file.
-const version = "1"
+// version of the format. Raise it when older programs could misread the file. A file of version 1, whose messages have no
+// time and replace nothing, is taken over at the start.
+const (
+	version  = "2"
+	version1 = "1"
+)
+
+// flags of a message
+const (
+	endFlag = 1 << iota
+	replaceFlag
+	timeFlag
+)
 
 var (
 	errUnreadable = errors.New("a record cannot be read")
@@ -88,12 +99,18 @@ func decodeNumber(b []byte) (uint64, error) {
 }
 
 func encodeMessage(m event.Message) []byte {
-	b := make([]byte, 0, 8+len(m.Topic)+len(m.Name)+len(m.Data))
-	var flags byte
+	b := make([]byte, 0, 16+len(m.Topic)+len(m.Name)+len(m.Data))
+	b = append(b, 0)
 	if m.End {
-		flags = 1
+		b[0] |= endFlag
 	}
-	b = append(b, flags)
+	if m.Replace {
+		b[0] |= replaceFlag
+	}
+	if m.Time != 0 {
+		b[0] |= timeFlag
+		b = binary.AppendVarint(b, m.Time)
+	}
 	b = binary.AppendUvarint(b, uint64(len(m.Topic)))
 	b = append(b, m.Topic...)
 	b = binary.AppendUvarint(b, uint64(len(m.Name)))
@@ -103,11 +120,18 @@ func encodeMessage(m event.Message) []byte {
 
 // decodeMessage returns the message of a record. Its data is a part of the record.
 func decodeMessage(key, value []byte) (m event.Message, err error) {
-	if m.Number, err = decodeNumber(key); err != nil || len(value) == 0 || value[0] > 1 {
+	if m.Number, err = decodeNumber(key); err != nil || len(value) == 0 || value[0] >= timeFlag<<1 {
 		return m, errUnreadable
 	}
-	m.End = value[0] == 1
+	m.End, m.Replace = value[0]&endFlag != 0, value[0]&replaceFlag != 0
 	rest := value[1:]
+	if value[0]&timeFlag != 0 {
+		var size int
+		if m.Time, size = binary.Varint(rest); size <= 0 {
+			return m, errUnreadable
+		}
+		rest = rest[size:]
+	}
 	for _, field := range []*string{&m.Topic, &m.Name} {
 		n, size := binary.Uvarint(rest)
 		if size <= 0 || n > uint64(len(rest)-size) {

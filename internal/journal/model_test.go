@@ -26,16 +26,16 @@ var (
 
 // model is what a journal should do, as simple as it can be.
 type model struct {
-	t      *testing.T
-	r      *rand.Rand
-	s      *server
-	exact  bool // the model knows what is dropped: HISTORY_BYTES plays no part
-	topics int
-	all    []event.Message            // ever stored
-	kept   map[string][]event.Message // for each topic
-	gone   map[string]uint64          // the last dropped message of each topic
-	ended  map[string]bool
-	keys   map[string]event.Message
+	t        *testing.T
+	r        *rand.Rand
+	s        *server
+	exact    bool // the model knows what is dropped: HISTORY_BYTES plays no part
+	topics   int
+	all      []event.Message            // ever stored
+	kept     map[string][]event.Message // for each topic
+	replaced map[string]uint64          // for each topic, the message that took the place of those before
+	ended    map[string]bool
+	keys     map[string]event.Message
 }
 
 func (m *model) last() uint64 {
@@ -53,7 +53,7 @@ func (m *model) publish() {
 		if m.r.IntN(5) == 0 {
 			topic = ""
 		}
-		message := event.Message{Topic: topic, Data: json.RawMessage(strconv.Itoa(m.r.Int()))}
+		message := event.Message{Topic: topic, Data: json.RawMessage(strconv.Itoa(m.r.Int())), Replace: m.r.IntN(10) == 0}
 		if topic != "" && m.r.IntN(12) == 0 {
 			message.End = true
 			if m.r.IntN(2) == 0 {
@@ -73,12 +73,12 @@ func (m *model) publish() {
 	wantID := ""
 	for i, message := range messages {
 		before, used := m.keys[message.Key]
-		same := used && before.Topic == message.Topic && before.End == message.End && string(before.Data) == string(message.Data)
+		same := used && before.Topic == message.Topic && before.End == message.End && before.Replace == message.Replace && string(before.Data) == string(message.Data)
 		var want error
 		switch {
 		case used && !same:
 			want = event.ErrKeyReused
-		case !used && m.ended[message.Topic]:
+		case !used && m.ended[message.Topic] && !message.Erases():
 			want = event.ErrEnded
 		}
 		if want != nil {
@@ -109,6 +109,9 @@ func (m *model) stored(message event.Message) uint64 {
 		m.keys[message.Key] = message
 	}
 	m.ended[message.Topic] = message.End
+	if message.Replace {
+		m.kept[message.Topic], m.replaced[message.Topic] = nil, message.Number
+	}
 	if message.Data != nil {
 		m.kept[message.Topic] = append(m.kept[message.Topic], message)
 	}
@@ -119,14 +122,13 @@ func (m *model) stored(message event.Message) uint64 {
 // trim drops what HISTORY does not allow, but for the newest message of all, which is the window.
 func (m *model) trim() {
 	newest := uint64(0)
-	for _, message := range m.all {
-		if message.Data != nil {
-			newest = message.Number
+	for _, list := range m.kept {
+		if n := len(list); n > 0 {
+			newest = max(newest, list[n-1].Number)
 		}
 	}
 	for topic, list := range m.kept {
 		for ; len(list) > m.s.limits.PerTopic && list[0].Number < newest; list = list[1:] {
-			m.gone[topic] = list[0].Number
 		}
 		m.kept[topic] = list
 	}
@@ -215,7 +217,7 @@ func (m *model) resume() {
 	var want []string
 	lost := false
 	for _, message := range m.all {
-		if message.Number > after && follows(message.Topic) && message.Data != nil {
+		if message.Number > after && follows(message.Topic) && message.Data != nil && message.Number >= m.replaced[message.Topic] {
 			if slices.ContainsFunc(m.kept[message.Topic], func(k event.Message) bool { return k.Number == message.Number }) {
 				want = append(want, string(message.Data))
 			} else {
@@ -267,7 +269,7 @@ func runModel(t *testing.T, seed uint64) {
 }
 
 func useAtRandom(t *testing.T, r *rand.Rand) {
-	m := &model{t: t, r: r, exact: r.IntN(3) > 0, topics: 5, kept: map[string][]event.Message{}, gone: map[string]uint64{}, ended: map[string]bool{}, keys: map[string]event.Message{}}
+	m := &model{t: t, r: r, exact: r.IntN(3) > 0, topics: 5, kept: map[string][]event.Message{}, replaced: map[string]uint64{}, ended: map[string]bool{}, keys: map[string]event.Message{}}
 	limits := hub.Options{Limits: history.Limits{PerTopic: r.IntN(8), Bytes: 1 << 40, Window: 1}}
 	if !m.exact {
 		m.topics, limits.Bytes = 400, 2000

@@ -88,6 +88,9 @@ func (j *Journal) open(dir string) (err error) {
 	if err := os.Remove(temporary(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; choose a directory that this user may write", dir, cause(err))
 	}
+	if err := j.takeOver(); err != nil {
+		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; look at the disk", dir, cause(err))
+	}
 	if err := j.shrink(); err != nil {
 		return err
 	}
@@ -95,6 +98,19 @@ func (j *Journal) open(dir string) (err error) {
 		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; look at the disk", dir, cause(err))
 	}
 	return nil
+}
+
+// takeOver gives a file of an earlier version the current one, from which on older programs refuse it.
+func (j *Journal) takeOver() error {
+	old := false
+	err := j.db.View(func(tx *bolt.Tx) error {
+		old = string(tx.Bucket(mainBucket).Get(versionKey)) != version
+		return nil
+	})
+	if err != nil || !old {
+		return err
+	}
+	return j.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(mainBucket).Put(versionKey, []byte(version)) })
 }
 
 func inUse(dir string) error {
@@ -137,7 +153,7 @@ func (j *Journal) load() error {
 	return j.db.View(func(tx *bolt.Tx) error {
 		if main := tx.Bucket(mainBucket); main == nil {
 			return damaged(dir, "it has no data of gin-sse")
-		} else if found := main.Get(versionKey); string(found) != version {
+		} else if found := main.Get(versionKey); string(found) != version && string(found) != version1 {
 			return fmt.Errorf("DATA_DIR=%q: %s has the format %.20q, and this gin-sse knows %q: start the newer version of gin-sse that wrote it, or move the file away to start without it", dir, file(dir), found, version)
 		}
 		if err := j.restore(tx); err != nil {

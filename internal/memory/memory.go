@@ -63,10 +63,10 @@ func (l *Log) publish(m event.Message) (id string, err error) {
 			return l.events.ID(number), nil
 		}
 	}
-	if l.events.Ended(m.Topic) {
+	if l.events.Ended(m.Topic) && !m.Erases() {
 		return "", event.ErrEnded
 	}
-	m.Number = l.number + 1
+	m.Number, m.Time = l.number+1, now.UnixMilli()
 	if err := l.events.Append(m); err != nil {
 		return "", err
 	}
