@@ -1,8 +1,7 @@
 // createParser returns a function that takes the text of an event stream, in pieces of any size, as
 // https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream says. It calls onid(id) when
 // the id to resume from has changed, onretry(ms), and onevent({ type, data, id, lastEventId, topic, time }). The id is
-// empty unless the event has one of its own; lastEventId is then that of an event before it. Only this server's events
-// have a topic and a time.
+// empty unless the event has one of its own; lastEventId is then that of an event before it.
 export function createParser({ lastId = '', onevent, onid, onretry }) {
   let rest = ''; // a line that has not ended yet
   let afterReturn = false; // a line feed that comes next belongs to the carriage return before it
@@ -21,13 +20,11 @@ export function createParser({ lastId = '', onevent, onid, onretry }) {
     else if (field === 'time' && /^[0-9]+$/.test(value)) time = Number(value);
     else if (field === 'retry' && /^[0-9]+$/.test(value)) onretry(Number(value));
   }
-
   function dispatch() {
     if (data.length) onevent({ type: type || 'message', data: data.join('\n'), id: ownId ? id : '', lastEventId: id, topic, time });
     if (id !== lastId) onid((lastId = id));
     [ownId, data, type, topic, time] = [false, [], '', '', undefined];
   }
-
   return (text) => {
     if (!text) return;
     const piece = afterReturn && text[0] === '\n' ? text.slice(1) : text;

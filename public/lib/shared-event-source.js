@@ -1,22 +1,20 @@
 // An EventSource that all tabs of an origin share, and that comes back after any error that can pass. See docs/browser.md.
 
 import { connect, toHeaders } from './connection.js';
-import { enter } from './page.js';
 import { createReader } from './reader.js';
+import { share } from './tabs.js';
 
-// The version of the messages between tabs. Raise it with every change to them: tabs of different versions do not
-// share a connection.
-const version = 3;
-
+const version = 3; // of the messages between tabs: raise it with every change to them, as tabs of different versions do not share
 const [CONNECTING, OPEN, CLOSED] = [0, 1, 2];
-const numbers = new WeakMap(); // of functions, so that only those who have the same one share
-let count = 0;
+const numbers = new WeakMap(); // of functions, so that only instances with the same one share
+const numberOf = (option) => numbers.get(option) ?? numbers.set(option, Math.random()).get(option);
 
 export class SharedEventSource extends EventTarget {
   static {
-    for (const target of [this, this.prototype]) {
-      for (const [name, value] of Object.entries({ CONNECTING, OPEN, CLOSED })) Object.defineProperty(target, name, { value, enumerable: true });
+    for (const [name, value] of Object.entries({ CONNECTING, OPEN, CLOSED })) {
+      for (const target of [this, this.prototype]) Object.defineProperty(target, name, { value, enumerable: true });
     }
+    Object.defineProperty(this.prototype, Symbol.toStringTag, { value: 'EventSource', configurable: true });
     // gap: the server no longer has all that this client missed; statechange: readyState or live has changed
     for (const type of ['open', 'message', 'error', 'gap', 'statechange']) {
       Object.defineProperty(this.prototype, `on${type}`, {
@@ -29,15 +27,12 @@ export class SharedEventSource extends EventTarget {
         configurable: true,
       });
     }
-    Object.defineProperty(this.prototype, Symbol.toStringTag, { value: 'EventSource', configurable: true });
   }
 
   #handlers = {};
-  #url;
-  #withCredentials;
+  #url; #withCredentials; #reader;
+  #stream; // of this page
   #state = { readyState: CONNECTING, live: false };
-  #stream;
-  #reader;
   #listener = { hear: (event) => this.#reader.hear(event), tell: () => this.#tell() };
   #life = new AbortController();
 
@@ -60,23 +55,21 @@ export class SharedEventSource extends EventTarget {
     signal?.addEventListener('abort', () => this.close(), { signal: this.#life.signal });
 
     // Each may begin at another id. They share a connection if they ask for the same otherwise.
-    const address = new URL(this.#url);
-    const { searchParams } = address;
-    const lastId = searchParams.get('lastEventId') ?? '';
-    searchParams.delete('lastEventId');
-    address.hash = '';
-    const credentials = withCredentials ? 'include' : 'same-origin';
-    const asks = [address.origin, address.pathname, [...searchParams].sort(), credentials, sent, shareKey, Boolean(renew)];
+    const address = Object.assign(new URL(this.#url), { hash: '' });
+    const lastId = address.searchParams.get('lastEventId') ?? '';
+    address.searchParams.delete('lastEventId');
+    const init = { credentials: withCredentials ? 'include' : 'same-origin' };
+    const asks = [address.origin, address.pathname, [...address.searchParams].sort(), init, sent, shareKey, Boolean(renew)];
     const own = [headers, fetch].filter((option) => typeof option === 'function');
-    this.#stream = enter(this.#listener, {
+    this.#stream = share(this.#listener, {
       key: JSON.stringify([asks, own.map(numberOf)]),
       name: own.length > 0 && shareKey === undefined ? undefined : JSON.stringify(['SharedEventSource', version, asks, own.length]),
       lastId,
       renew,
-      connect({ finite, ...options }) {
+      connect({ finite, ...more }) {
         const url = new URL(address);
         if (finite) url.searchParams.set('follow', 'false');
-        return connect({ url, init: { credentials }, headers: sent ?? headers, fetch, ...options });
+        return connect({ url, init, headers: sent ?? headers, fetch, ...more });
       },
     });
     this.#reader = createReader({
@@ -96,38 +89,24 @@ export class SharedEventSource extends EventTarget {
   get url() { return this.#url; }
   get withCredentials() { return this.#withCredentials; }
   get readyState() { return this.#state.readyState; }
-
-  // live: all that was kept has come, and what comes now is new.
-  get live() { return this.#state.live; }
-
-  // lostAt is when the last byte of the lost connection came, as Date.now() counts; undefined while there is a connection.
-  get lostAt() { return this.readyState === OPEN ? undefined : this.#state.since; }
-
-  // lastEventId is the id after which another EventSource can resume: new SharedEventSource(`/sse?lastEventId=${id}`).
-  get lastEventId() { return this.#reader?.lastId ?? ''; }
-
-  // reconnect connects now, instead of waiting for the next attempt.
-  reconnect() {
-    if (this.readyState !== CLOSED) this.#stream.shared.check();
-  }
-
-  close() {
-    this.#change({ readyState: CLOSED });
-  }
+  get live() { return this.#state.live; } // all that was kept has come, and what comes now is new
+  get lostAt() { return this.readyState === OPEN ? undefined : this.#state.since; } // when the last byte of the lost connection came
+  get lastEventId() { return this.#reader?.lastId ?? ''; } // after which another EventSource can resume
+  reconnect() { if (this.readyState !== CLOSED) this.#stream.check(); } // now, instead of waiting for the next attempt
+  close() { this.#change({ readyState: CLOSED }); }
 
   #tell() {
-    const { shared, state } = this.#stream;
+    const { state, lastId, tick } = this.#stream;
     const adopt = () => this.#change({ ...state, live: state.live && this.#reader.following });
     if (state.readyState === OPEN) adopt(); // first, as open comes before what the stream brings
-    this.#reader.meet(shared.lastId(), { isOpen: state.readyState !== CONNECTING, live: state.live, tick: shared.tick() });
+    this.#reader.meet(lastId, state, tick);
     if (state.readyState !== CLOSED || !this.#reader.seeking) adopt();
   }
 
-  #change(to) {
-    const was = this.#state;
+  #change({ live = false, readyState, ...more }) {
+    const [was, { failures, status, message, cause }] = [this.#state, more];
     if (was.readyState === CLOSED) return;
-    const { readyState, live = false, failures, status, message, cause } = to;
-    const now = (this.#state = { since: was.since, ...to, live });
+    const now = (this.#state = { since: was.since, readyState, live, ...more });
     if (readyState === CLOSED) {
       this.#life.abort();
       this.#stream?.leave(this.#listener);
@@ -136,12 +115,7 @@ export class SharedEventSource extends EventTarget {
     if (readyState !== was.readyState || live !== was.live) this.dispatchEvent(new Event('statechange'));
     if (now === this.#state && readyState === OPEN && was.readyState !== OPEN) this.dispatchEvent(new Event('open'));
     if (now !== this.#state || !failures || failures === was.failures) return;
-    if (readyState === CLOSED && status !== 204) console.error(`The stream ${this.#url} is closed: ${message ?? (status ? `the answer was ${status}` : cause)}`);
+    if (readyState === CLOSED && status !== 204) console.error(`The stream ${this.#url} is closed: ${message ?? cause ?? `the answer was ${status}`}`);
     this.dispatchEvent(Object.assign(new Event('error'), { status, message, cause }));
   }
-}
-
-function numberOf(option) {
-  if (!numbers.has(option)) numbers.set(option, ++count);
-  return numbers.get(option);
 }
