@@ -218,6 +218,34 @@ it('a renewal that does not make the token last longer is not repeated at once',
   assert.equal(server.requests.length, 2);
 });
 
+it('a change of connections that fails leaves the stream as it is', async (server) => {
+  const source = listen(address, { renew: () => true, fetch: server.fetch });
+  await settle();
+  const [first] = server.requests;
+  first.begin(position(0, { live: true, expires: clock.now / 1_000 + 30 }));
+  await pass(20_500);
+  server.last.answer(503);
+  await settle();
+  first.write(message(1));
+  await pass(5_000);
+  assert.deepEqual(source.got, ['open', '1']);
+  assert.equal(server.requests.length, 2);
+});
+
+it('close while renew is asked leaves nothing', async (server) => {
+  let answer;
+  const source = listen(address, { renew: () => new Promise((resolve) => { answer = resolve; }), fetch: server.fetch });
+  await settle();
+  server.last.begin(position(0, { live: true, expires: clock.now / 1_000 + 30 }));
+  await pass(20_500);
+  source.close();
+  await pass(1_100);
+  answer(true);
+  await pass(5_000);
+  assert.equal(server.requests.length, 1);
+  assert.equal(server.open.length, 0);
+});
+
 it('a token that lasts for years is not renewed at once', async (server) => {
   let renewals = 0;
   listen(address, { renew: () => ++renewals > 0, fetch: server.fetch });
