@@ -12,7 +12,6 @@ import (
 	"os/signal"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 	_ "time/tzdata" // makes TZ work where there are no zone files, as in the container
 
@@ -117,7 +116,7 @@ func serve(cfg config.Config) error {
 	out, closeLog := output.Standard()
 	defer closeLog()
 	gin.DebugPrintFunc = func(string, ...any) {} // Gin would print every route, and advice that this program already follows
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), server.StopSignals()...)
 	defer context.AfterFunc(ctx, stop)() // after the first signal, a second one ends the process at once
 
 	tokens, err := token.New([]byte(cfg.SubscribeKey))

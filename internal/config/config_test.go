@@ -95,12 +95,12 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		stream   = "a name of letters, digits, hyphens and underscores"
 		replicas = "on how many NATS servers each message is stored, 1 to 5"
 		zone     = "a time zone such as Europe/Berlin or UTC; empty for the machine's"
+		mode     = "debug, where an edit in public/ or templates/ shows on the next refresh, or release"
 	)
 	for _, test := range []struct{ setting, accepts string }{
 		{"PORT=abc", port},
 		{"PORT=-1", port},
 		{"PORT=65536", port},
-		{"PORT=3000\n", port},
 		{"PORT=3 000", port},
 		{"TICK_INTERVAL=fast", interval},
 		{"TICK_INTERVAL=1", interval},
@@ -126,12 +126,10 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		{"HISTORY_BYTES=-1", all},
 		{"HISTORY_BYTES=64M", all},
 		{"SUBSCRIBE_KEY=short", signing},
-		{"SUBSCRIBE_KEY=" + strings.Repeat("x", 40) + "\n", signing},
 		{"MAX_EVENT_BYTES=0", size},
 		{"MAX_EVENT_BYTES=64k", size},
 		{"PUBLISH_TOKEN=a secret", secret},
 		{"PUBLISH_TOKEN=sécret", secret},
-		{"PUBLISH_TOKEN=secret\n", secret},
 		{"NATS_URL=nats://user:pass word@localhost:4222", servers},
 		{"NATS_URL=http://localhost:4222", servers},
 		{"NATS_URL=nats://a,,nats://b", servers},
@@ -146,6 +144,9 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		{"TZ=Mars/Olympus", zone},
 		{"TZ=../../etc/passwd", zone},
 		{"TZ=/none", zone},
+		{"GIN_MODE=production", mode},
+		{"GIN_MODE=Release", mode},
+		{"GIN_MODE=test", mode},
 	} {
 		name, value, _ := strings.Cut(test.setting, "=")
 		_, err := config.Load(map[string]string{name: value})
@@ -170,14 +171,12 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 				t.Errorf("%s: %q, want %q", test.setting, err, want)
 			}
 		default:
-			if want := name + "=" + quote(value) + " cannot be used: it accepts " + test.accepts; err.Error() != want {
+			if want := name + `="` + value + `" cannot be used: it accepts ` + test.accepts; err.Error() != want {
 				t.Errorf("%s: %q, want %q", test.setting, err, want)
 			}
 		}
 	}
 }
-
-func quote(value string) string { return `"` + strings.ReplaceAll(value, "\n", `\n`) + `"` }
 
 func TestUsageListsEverySettingWithItsDefaultAndWhatItAccepts(t *testing.T) {
 	t.Parallel()
