@@ -70,7 +70,11 @@ func newApp(cfg config.Config, s services, out io.Writer) (http.Handler, error) 
 	if err := app.SetTrustedProxies(cfg.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("TRUSTED_PROXIES: %w", err)
 	}
-	app.LoadHTMLFS(http.FS(handlers.Assets(assets, "templates", "error.html")), "*.html")
+	pages, err := handlers.NewPages(handlers.Assets(assets, "templates", "error.html"), app.FuncMap)
+	if err != nil {
+		return nil, err
+	}
+	app.HTMLRender = pages
 	app.Use(handlers.RequestLog(out), gin.CustomRecoveryWithWriter(nil, handlers.InternalError))
 	app.Use(handlers.WriteDeadline, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
 	routes(app, cfg, s)
