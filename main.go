@@ -67,14 +67,13 @@ func (s services) close() {
 func newApp(cfg config.Config, s services, out io.Writer) (http.Handler, error) {
 	app := gin.New()
 	app.HandleMethodNotAllowed = true
-	if err := app.SetTrustedProxies(cfg.TrustedProxies); err != nil {
+	err := app.SetTrustedProxies(cfg.TrustedProxies)
+	if err != nil {
 		return nil, fmt.Errorf("TRUSTED_PROXIES: %w", err)
 	}
-	pages, err := handlers.NewPages(handlers.Assets(assets, "templates", "error.html"), app.FuncMap)
-	if err != nil {
+	if app.HTMLRender, err = handlers.NewPages(handlers.Assets(assets, "templates", "error.html"), app.FuncMap); err != nil {
 		return nil, err
 	}
-	app.HTMLRender = pages
 	app.Use(handlers.RequestLog(out), gin.CustomRecoveryWithWriter(nil, handlers.InternalError))
 	app.Use(handlers.WriteDeadline, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
 	routes(app, cfg, s)
@@ -123,6 +122,11 @@ func serve(cfg config.Config) error {
 	ctx, stop := signal.NotifyContext(context.Background(), server.StopSignals()...)
 	defer context.AfterFunc(ctx, stop)() // after the first signal, a second one ends the process at once
 
+	port, err := server.Open(ctx, cfg.Server()) // first, so that nobody is refused while a large DATA_DIR is read
+	if err != nil {
+		return err
+	}
+	defer port.Close()
 	tokens, err := token.New([]byte(cfg.SubscribeKey))
 	if err != nil {
 		return err
@@ -142,5 +146,5 @@ func serve(cfg config.Config) error {
 	defer stop()
 	background.Go(func() { clock.Run(ctx, cfg.TickInterval, handlers.SimulateData(s.events)) })
 	background.Go(func() { clock.Run(ctx, time.Second/2, s.status.Update) })
-	return server.Run(ctx, cfg.Server(), app, out, s.close)
+	return port.Serve(ctx, app, out, s.close)
 }

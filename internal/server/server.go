@@ -19,8 +19,9 @@ import (
 	"gin-sse/internal/stream"
 )
 
-// stopTimeout is how long a stop waits for clients that are slow to receive the rest of their answers.
-const stopTimeout = 1500 * time.Millisecond
+// stopTimeout is how long a stop waits for clients that are slow to receive the rest of their answers. Whoever else
+// comes back meanwhile finds nobody listening, so one client that reads nothing must not make it long.
+const stopTimeout = 700 * time.Millisecond
 
 // Config is where the server listens, and what it speaks there.
 type Config struct {
@@ -30,19 +31,30 @@ type Config struct {
 	HTTP2             bool   // beside HTTP/1.1
 }
 
-// Run serves until ctx ends, and then stops gracefully: it accepts no more connections, calls onStop, which must
-// make the streams end, and after 1.5 s cuts off those that have not ended. It prints the address to out once
-// the port is open. An error is about the port or the certificate, and says what to do.
-func Run(ctx context.Context, cfg Config, handler http.Handler, out io.Writer, onStop func()) error {
-	port, err := listen(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "Server running on %s\n", address(cfg, port.Addr().(*net.TCPAddr).Port))
-	return serve(ctx, port, cfg, handler, onStop)
+// Port is an open port. Clients that connect before Serve is called wait until it is, and are not refused.
+type Port struct {
+	net.Listener
+	cfg Config
 }
 
-// serve is Run with a port that is open.
+// Open opens the port. If another program has it, Open waits for it up to 2 s, so that a restart may overlap. An error
+// is about the port or the certificate, and says what to do.
+func Open(ctx context.Context, cfg Config) (*Port, error) {
+	listener, err := listen(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Port{listener, cfg}, nil
+}
+
+// Serve prints the address to out and serves until ctx ends. Then it stops gracefully: it accepts no more connections,
+// calls onStop, which must make the streams end, and after 0.7 s cuts off those that have not ended.
+func (p *Port) Serve(ctx context.Context, handler http.Handler, out io.Writer, onStop func()) error {
+	fmt.Fprintf(out, "Server running on %s\n", address(p.cfg, p.Addr().(*net.TCPAddr).Port))
+	return serve(ctx, p.Listener, p.cfg, handler, onStop)
+}
+
+// serve is Serve for any listener.
 func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Handler, onStop func()) error {
 	streams, silent := stream.NewGroup(), newSilent()
 	server := &http.Server{
@@ -113,7 +125,7 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 		}
 		encryption.Certificates = []tls.Certificate{certificate}
 	}
-	port, err := openPort(ctx, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
+	port, err := openFreePort(ctx, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("port %d is taken by another program: stop that one, or choose another port, such as PORT=%d", cfg.Port, cfg.Port+1)
