@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -39,5 +40,40 @@ func TestAClientThatComesBeforeTheServerServesIsAnswered(t *testing.T) {
 	go func() { _ = port.Serve(t.Context(), http.NotFoundHandler(), io.Discard, func() {}) }()
 	if answer, err := io.ReadAll(conn); err != nil || len(answer) == 0 {
 		t.Errorf("it is answered with %q and error %v", answer, err)
+	}
+}
+
+// net/http keeps such a connection for a second, if its client does not close it.
+func TestStopDoesNotWaitForAnIdleHTTP2Connection(t *testing.T) {
+	before := len(errorLog.Lines("cut off"))
+	synctest.Test(t, func(t *testing.T) {
+		port, stop := serving(t, http.NotFoundHandler(), func() {})
+		conn := port.dial()
+		const settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+		go func() { _, _ = io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+settings) }()
+		told := make(chan bool, 1)
+		go func() {
+			goAway := false
+			for {
+				var head [9]byte // of a frame: its length, its type and more
+				if _, err := io.ReadFull(conn, head[:]); err != nil {
+					told <- goAway // the connection is closed
+					return
+				}
+				goAway = goAway || head[3] == 7
+				_, _ = io.CopyN(io.Discard, conn, int64(head[1])<<8+int64(head[2]))
+			}
+		}()
+		synctest.Wait()
+		if took := stop(); took >= stopTimeout {
+			t.Errorf("the stop took %v", took)
+		}
+		if !<-told {
+			t.Error("the client was not told that the server goes away")
+		}
+		conn.Close()
+	})
+	if after := errorLog.Lines("cut off"); len(after) > before {
+		t.Errorf("the log has %q", after[before:])
 	}
 }
