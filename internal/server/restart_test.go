@@ -43,6 +43,48 @@ func TestAClientThatComesBeforeTheServerServesIsAnswered(t *testing.T) {
 	}
 }
 
+func TestOneOfManyClientsThatReadsNothingMakesAStopNoLongerThanASecond(t *testing.T) {
+	before := len(errorLog.Lines("cut off"))
+	synctest.Test(t, func(t *testing.T) {
+		port, stop := serving(t, streams(), func() {})
+		const request = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+		stalled := port.dial() // a pipe holds nothing, so the head of the answer is stuck already
+		if _, err := io.WriteString(stalled, request); err != nil {
+			t.Fatal(err)
+		}
+		client := client(port, (*http.Protocols).SetHTTP1)
+		defer client.CloseIdleConnections()
+		ended := make(chan time.Time, 500)
+		for range cap(ended) {
+			response, err := client.Get("http://localhost/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				if _, err := io.ReadAll(response.Body); err != nil {
+					t.Error(err)
+				}
+				ended <- time.Now()
+			}()
+		}
+		begin := time.Now()
+		// The process then has a quarter of a second for its log.
+		if took := stop(); took > 750*time.Millisecond {
+			t.Errorf("the stop took %v", took)
+		}
+		for range cap(ended) {
+			if at := <-ended; at.Sub(begin) > 0 {
+				t.Errorf("another stream ended after %v", at.Sub(begin))
+			}
+		}
+		stalled.Close()
+		synctest.Wait()
+	})
+	if after := errorLog.Lines("cut off"); len(after) != before+1 {
+		t.Errorf("the log has %q", after[before:])
+	}
+}
+
 // net/http keeps such a connection for a second, if its client does not close it.
 func TestStopDoesNotWaitForAnIdleHTTP2Connection(t *testing.T) {
 	before := len(errorLog.Lines("cut off"))
