@@ -2,14 +2,12 @@
 package main
 
 import (
-	"context"
 	"embed"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"os"
-	"os/signal"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +16,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/handlers"
+	"gin-sse/internal/capacity"
 	"gin-sse/internal/clock"
 	"gin-sse/internal/config"
 	"gin-sse/internal/hub"
@@ -35,10 +34,10 @@ func routes(app *gin.Engine, cfg config.Config, s services) {
 	app.Use(handlers.Static(handlers.Assets(assets, "public", "index.html")))
 
 	get := []string{http.MethodGet, http.MethodHead}
-	app.Match(get, "/sse", handlers.Private(s.tokens), handlers.Limit(cfg.MaxClients), handlers.SSE(s.events))
+	app.Match(get, "/sse", handlers.Private(s.tokens), handlers.Limit(cfg.Clients()), handlers.SSE(s.events))
 	app.POST("/sse", handlers.Authorize(cfg.PublishToken), handlers.Publish(s.storage.Log, cfg.MaxEventBytes))
 	app.Match(get, "/status", s.status.Page)
-	app.Match(get, "/status/sse", handlers.Limit(cfg.MaxClients), s.status.Refresh, handlers.SSE(s.status.Viewers))
+	app.Match(get, "/status/sse", handlers.Limit(cfg.Viewers()), s.status.Refresh, handlers.SSE(s.status.Viewers))
 	app.Match(get, "/healthz", handlers.Health(s.storage.Ready))
 	app.Match(get, "/readyz", handlers.Ready(s.storage.Ready))
 	if cfg.Metrics {
@@ -104,6 +103,7 @@ func run(args []string) error {
 	}
 	switch command {
 	case "":
+		capacity.KeepToMemoryLimit()
 		fmt.Fprint(os.Stderr, cfg.Warnings(config.Environment()))
 		return serve(cfg)
 	case "healthcheck":
@@ -119,19 +119,17 @@ func serve(cfg config.Config) error {
 	out, closeLog := output.Standard()
 	defer closeLog()
 	gin.DebugPrintFunc = func(string, ...any) {} // Gin would print every route, and advice that this program already follows
-	ctx, stop := signal.NotifyContext(context.Background(), server.StopSignals()...)
-	defer context.AfterFunc(ctx, stop)() // after the first signal, a second one ends the process at once
-
+	ctx, stop := server.UntilSignal()
+	defer stop()
 	port, err := server.Open(ctx, cfg.Server()) // first, so that nobody is refused while a large DATA_DIR is read
 	if err != nil {
 		return err
 	}
 	defer port.Close()
-	tokens, err := token.New([]byte(cfg.SubscribeKey))
-	if err != nil {
+	s := services{events: hub.New(cfg.Hub())}
+	if s.tokens, err = token.New([]byte(cfg.SubscribeKey)); err != nil {
 		return err
 	}
-	s := services{tokens: tokens, events: hub.New(cfg.Hub())}
 	if s.storage, err = storage.Open(cfg, s.events, log.Printf); err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ type Config struct {
 	HistoryBytes   int64         `env:"HISTORY_BYTES" envDefault:"67108864" accepts:"a number of bytes for the messages kept of all topics together, 0 or more"`
 	DataDir        string        `env:"DATA_DIR" accepts:"a directory that keeps messages over a restart, made if it is missing; empty keeps them in memory. It does not go with NATS_URL" path:"true"`
 	SubscribeKey   string        `env:"SUBSCRIBE_KEY" accepts:"the secret that signs the tokens for private topics, at least 32 bytes without white space at its ends; empty closes private topics" secret:"true"`
-	MaxClients     uint64        `env:"MAX_CLIENTS" envDefault:"0" accepts:"how many streams may be open at the same time, 0 for any number"`
+	MaxClients     *uint64       `env:"MAX_CLIENTS" accepts:"how many streams may be open at the same time, 0 for any number; unset for as many as the limits of open files and of memory hold"`
 	Metrics        bool          `env:"METRICS" envDefault:"false" accepts:"true for the page /metrics, or false"`
 	AllowedOrigins list          `env:"ALLOWED_ORIGINS" accepts:"origins such as https://example.com or http://localhost:5173, without a path, separated by commas; or * alone for all"`
 	TrustedProxies list          `env:"TRUSTED_PROXIES" accepts:"addresses or networks such as 10.0.0.0/8, separated by commas"`

@@ -31,6 +31,7 @@ func TestWithoutSettingsEachHasItsDefault(t *testing.T) {
 
 func TestEachSettingIsRead(t *testing.T) {
 	t.Parallel()
+	most := uint64(1<<64 - 1)
 	const key = "a key of at least 32 bytes, with ="
 	creds := filepath.Join(t.TempDir(), "nats.creds")
 	if err := os.WriteFile(creds, nil, 0o600); err != nil {
@@ -45,7 +46,7 @@ func TestEachSettingIsRead(t *testing.T) {
 	})
 	want := config.Config{
 		Host: "127.0.0.1", Port: 65535, TickInterval: 10 * time.Millisecond, PublishToken: "s3cret!~", MaxEventBytes: 1,
-		SubscribeKey: key, MaxClients: 1<<64 - 1, Metrics: true, AllowedOrigins: []string{"http://localhost:5173", "https://example.com"},
+		SubscribeKey: key, MaxClients: &most, Metrics: true, AllowedOrigins: []string{"http://localhost:5173", "https://example.com"},
 		TrustedProxies: []string{"10.0.0.0/8", "::1"}, TLSCertFile: "cert.pem", TLSKeyFile: "key.pem",
 		NATSURL: "nats://a:4222,tls://user:password@b", NATSStream: "a-B_9", NATSReplicas: 5, NATSCreds: creds,
 		TZ: ":Europe/Berlin", GinMode: "release",
@@ -81,7 +82,7 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 	const (
 		port     = "a port number, 0 to 65535; 0 takes any free port"
 		interval = "0 for no ticks, or a duration of at least 10ms such as 1s"
-		clients  = "how many streams may be open at the same time, 0 for any number"
+		clients  = "how many streams may be open at the same time, 0 for any number; unset for as many as the limits of open files and of memory hold"
 		origins  = "origins such as https://example.com or http://localhost:5173, without a path, separated by commas; or * alone for all"
 		networks = "addresses or networks such as 10.0.0.0/8, separated by commas"
 		metrics  = "true for the page /metrics, or false"

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+
+	"gin-sse/internal/capacity"
 )
 
 // Warnings returns a line for each setting that can be used but is probably a mistake.
@@ -12,6 +14,9 @@ func (cfg Config) Warnings(environment map[string]string) (lines string) {
 	warnings := mistyped(environment)
 	if cfg.SubscribeKey != "" && slices.Contains(cfg.AllowedOrigins, "*") {
 		warnings = append(warnings, "ALLOWED_ORIGINS=* and SUBSCRIBE_KEY are both set: browsers then send neither cookies nor tokens from other sites. List the origins that need private topics.")
+	}
+	if memory := capacity.Memory(); !capacity.Fits(cfg.HistoryBytes, memory) {
+		warnings = append(warnings, fmt.Sprintf("HISTORY_BYTES=%d leaves no room for clients in the memory limit, of which %d bytes are for Go. Make it a third of that, HISTORY_BYTES=%d, or raise the limit.", cfg.HistoryBytes, memory, memory/3))
 	}
 	for _, warning := range warnings {
 		lines += "gin-sse: " + warning + "\n"

@@ -27,7 +27,7 @@ func (a *app) raw(text string) net.Conn {
 
 func TestOutOfDescriptorsStreamsGoOnAndNewClientsGetInWhenThereIsRoom(t *testing.T) {
 	t.Parallel()
-	a := startLimited(t, 64, "TICK_INTERVAL=50ms")
+	a := startLimited(t, 64, "TICK_INTERVAL=50ms", "MAX_CLIENTS=0")
 	stream := a.get("/sse").Body
 	readUntil(t, stream, "Server Time: ")
 	var others []net.Conn
