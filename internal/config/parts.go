@@ -25,11 +25,12 @@ func (cfg Config) Clients() uint64 {
 	return capacity.Clients(capacity.Files(), capacity.Memory(), cfg.HistoryBytes, cfg.perClient())
 }
 
-// perClient returns how many bytes a client may take: about twice what a waiting one does, as docs/proxies.md has it.
+// perClient returns how many bytes a client may take. docs/figures.md has what a waiting one takes; as much again is for
+// what it does besides, and for the kernel.
 func (cfg Config) perClient() int64 {
 	switch {
 	case cfg.TLSCertFile == "":
-		return 16 << 10
+		return 24 << 10 // behind a proxy, and over HTTP/2 in clear text without a reserve
 	case cfg.HTTP2:
 		return 192 << 10
 	}

@@ -35,7 +35,7 @@ func TestWithoutMaxClientsThereAreAsManyAsOpenFilesAllow(t *testing.T) {
 
 func TestWithoutMaxClientsThereAreAsManyAsAMemoryLimitAllows(t *testing.T) {
 	t.Parallel()
-	opens(t, start(t, "GOMEMLIMIT=17MiB", "HISTORY_BYTES=0"), (17<<20)/8/(16<<10))
+	opens(t, start(t, "GOMEMLIMIT=17MiB", "HISTORY_BYTES=0"), (17<<20)/8/(24<<10))
 }
 
 func TestWithMaxClientsZeroThereIsNoLimit(t *testing.T) {
