@@ -5,6 +5,8 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 
 	"gin-sse/internal/capacity"
 )
@@ -33,6 +35,10 @@ func mistyped(environment map[string]string) (warnings []string) {
 		closest, least := "", 3
 		for field := range reflect.TypeFor[Config]().Fields() {
 			setting := field.Tag.Get("env")
+			if name != setting && bare(name) == setting {
+				closest = setting
+				break
+			}
 			mistakes := distance(name, setting)
 			if mistakes == 0 {
 				closest = ""
@@ -44,10 +50,19 @@ func mistyped(environment map[string]string) (warnings []string) {
 			}
 		}
 		if closest != "" {
+			if bare(name) != name {
+				name = strconv.Quote(name) // to show what cannot be seen
+			}
 			warnings = append(warnings, fmt.Sprintf("%s is not a setting and is ignored. Did you mean %s?", name, closest))
 		}
 	}
 	return warnings
+}
+
+// bare returns a name without what an env file may have before it: a byte order mark, spaces, the word export.
+func bare(name string) string {
+	name = strings.TrimFunc(name, isInvisible)
+	return strings.TrimFunc(strings.TrimPrefix(name, "export "), isInvisible)
 }
 
 // distance returns how many edits turn a into b: letters to add, remove or replace, or neighbours to swap.
