@@ -365,6 +365,9 @@ func TestPanicEndsItsStreamAloneAndIsLogged(t *testing.T) {
 			panic(reason)
 		})
 		beside := h.get("/")
+		if _, err := io.ReadFull(beside.Body, make([]byte, len("hello"))); err != nil { // the head alone may come before it is counted
+			t.Fatal(err)
+		}
 		response := h.get("/")
 		if _, err := io.ReadFull(response.Body, make([]byte, len("begun"))); err != nil {
 			t.Fatal(err)
@@ -375,8 +378,8 @@ func TestPanicEndsItsStreamAloneAndIsLogged(t *testing.T) {
 		}
 		errorLog.Wait(t, reason)
 		go h.group.Stop()
-		if text, err := io.ReadAll(beside.Body); err != nil || string(text) != "hello" {
-			t.Errorf("the stream beside it has %q and error %v", text, err)
+		if text, err := io.ReadAll(beside.Body); err != nil || len(text) > 0 {
+			t.Errorf("the stream beside it goes on with %q and error %v", text, err)
 		}
 	})
 }
