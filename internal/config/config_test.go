@@ -31,6 +31,7 @@ func TestWithoutSettingsEachHasItsDefault(t *testing.T) {
 
 func TestEachSettingIsRead(t *testing.T) {
 	t.Parallel()
+	most := uint64(1<<64 - 1)
 	const key = "a key of at least 32 bytes, with ="
 	creds := filepath.Join(t.TempDir(), "nats.creds")
 	if err := os.WriteFile(creds, nil, 0o600); err != nil {
@@ -45,7 +46,7 @@ func TestEachSettingIsRead(t *testing.T) {
 	})
 	want := config.Config{
 		Host: "127.0.0.1", Port: 65535, TickInterval: 10 * time.Millisecond, PublishToken: "s3cret!~", MaxEventBytes: 1,
-		SubscribeKey: key, MaxClients: 1<<64 - 1, Metrics: true, AllowedOrigins: []string{"http://localhost:5173", "https://example.com"},
+		SubscribeKey: key, MaxClients: &most, Metrics: true, AllowedOrigins: []string{"http://localhost:5173", "https://example.com"},
 		TrustedProxies: []string{"10.0.0.0/8", "::1"}, TLSCertFile: "cert.pem", TLSKeyFile: "key.pem",
 		NATSURL: "nats://a:4222,tls://user:password@b", NATSStream: "a-B_9", NATSReplicas: 5, NATSCreds: creds,
 		TZ: ":Europe/Berlin", GinMode: "release",
@@ -81,7 +82,7 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 	const (
 		port     = "a port number, 0 to 65535; 0 takes any free port"
 		interval = "0 for no ticks, or a duration of at least 10ms such as 1s"
-		clients  = "how many streams may be open at the same time, 0 for any number"
+		clients  = "how many streams may be open at the same time, 0 for any number; unset for as many as the limits of open files and of memory hold"
 		origins  = "origins such as https://example.com or http://localhost:5173, without a path, separated by commas; or * alone for all"
 		networks = "addresses or networks such as 10.0.0.0/8, separated by commas"
 		metrics  = "true for the page /metrics, or false"
@@ -95,12 +96,12 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		stream   = "a name of letters, digits, hyphens and underscores"
 		replicas = "on how many NATS servers each message is stored, 1 to 5"
 		zone     = "a time zone such as Europe/Berlin or UTC; empty for the machine's"
+		mode     = "debug, where an edit in public/ or templates/ shows on the next refresh, or release"
 	)
 	for _, test := range []struct{ setting, accepts string }{
 		{"PORT=abc", port},
 		{"PORT=-1", port},
 		{"PORT=65536", port},
-		{"PORT=3000\n", port},
 		{"PORT=3 000", port},
 		{"TICK_INTERVAL=fast", interval},
 		{"TICK_INTERVAL=1", interval},
@@ -126,12 +127,10 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		{"HISTORY_BYTES=-1", all},
 		{"HISTORY_BYTES=64M", all},
 		{"SUBSCRIBE_KEY=short", signing},
-		{"SUBSCRIBE_KEY=" + strings.Repeat("x", 40) + "\n", signing},
 		{"MAX_EVENT_BYTES=0", size},
 		{"MAX_EVENT_BYTES=64k", size},
 		{"PUBLISH_TOKEN=a secret", secret},
 		{"PUBLISH_TOKEN=sécret", secret},
-		{"PUBLISH_TOKEN=secret\n", secret},
 		{"NATS_URL=nats://user:pass word@localhost:4222", servers},
 		{"NATS_URL=http://localhost:4222", servers},
 		{"NATS_URL=nats://a,,nats://b", servers},
@@ -146,6 +145,9 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		{"TZ=Mars/Olympus", zone},
 		{"TZ=../../etc/passwd", zone},
 		{"TZ=/none", zone},
+		{"GIN_MODE=production", mode},
+		{"GIN_MODE=Release", mode},
+		{"GIN_MODE=test", mode},
 	} {
 		name, value, _ := strings.Cut(test.setting, "=")
 		_, err := config.Load(map[string]string{name: value})
@@ -170,14 +172,12 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 				t.Errorf("%s: %q, want %q", test.setting, err, want)
 			}
 		default:
-			if want := name + "=" + quote(value) + " cannot be used: it accepts " + test.accepts; err.Error() != want {
+			if want := name + `="` + value + `" cannot be used: it accepts ` + test.accepts; err.Error() != want {
 				t.Errorf("%s: %q, want %q", test.setting, err, want)
 			}
 		}
 	}
 }
-
-func quote(value string) string { return `"` + strings.ReplaceAll(value, "\n", `\n`) + `"` }
 
 func TestUsageListsEverySettingWithItsDefaultAndWhatItAccepts(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"sync"
 	"time"
@@ -73,7 +74,11 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for s := range g.streams {
-		_ = s.w.conn.Close() // its next write fails, which ends it
+		conn := s.w.conn
+		if encrypted, ok := conn.(*tls.Conn); ok {
+			conn = encrypted.NetConn() // to close the other one may wait five seconds until the client takes its last record
+		}
+		_ = conn.Close() // its next write fails, which ends it
 	}
 	return context.Cause(ctx)
 }

@@ -16,7 +16,7 @@ import (
 
 func TestOutOfDescriptorsStreamsGoOnAndNewClientsGetInWhenThereIsRoom(t *testing.T) {
 	t.Parallel()
-	a := app.StartLimited(t, 64, "TICK_INTERVAL=50ms")
+	a := app.StartLimited(t, 64, "TICK_INTERVAL=50ms", "MAX_CLIENTS=0")
 	stream := a.Get("/sse").Body
 	testsse.ReadUntil(t, stream, "Server Time: ")
 	var others []net.Conn
