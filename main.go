@@ -129,7 +129,7 @@ func serve(cfg config.Config) error {
 		return err
 	}
 	defer s.storage.Close()
-	s.status = handlers.NewStatus(s.events, s.storage.Size)
+	s.status = handlers.NewStatus(s.events, s.storage.Size, cfg.Keepalive)
 	app, err := newApp(cfg, s, out)
 	if err != nil {
 		return err

@@ -61,6 +61,10 @@ func publishLines(c *gin.Context, log Log, m hub.Message, max int64, parse func(
 		parse:    parse,
 		stopping: stopping,
 	}
+	if err := u.begin(); err != nil {
+		answer(http.StatusBadRequest, "The body cannot be published: "+err.Error()+".")
+		return
+	}
 	for {
 		messages, numbers, status, problem := u.arrived()
 		if len(messages) > 0 {
@@ -98,6 +102,22 @@ type upload struct {
 	stopping context.Context // ends when the server stops
 	number   int             // of the latest line
 	rest     []byte          // was read, but belongs to the next line
+}
+
+// begin drops a byte order mark. It waits only for bytes that must come before the first line can be published.
+func (u *upload) begin() error {
+	for text := []byte(nil); ; {
+		_, unreadable := u.body.Peek(len(text) + 1) // arrived reports the error, which comes again
+		text = u.waiting()
+		mark, undecided, err := beginning(text)
+		if err != nil {
+			return err
+		}
+		if !undecided || unreadable != nil || bytes.Contains(text, []byte("\n")) {
+			_, _ = u.body.Discard(mark) // never fails: it has them
+			return nil
+		}
+	}
 }
 
 // arrived waits for a line, and returns the messages of that line and of those that have arrived with it, and the

@@ -36,7 +36,7 @@ func TestFiguresFollowTheEvents(t *testing.T) {
 		events := hub.New(hub.Limits{History: 10, HistoryBytes: 1 << 20})
 		defer events.Close()
 		log := memory.New(events)
-		status := handlers.NewStatus(events, nil)
+		status := handlers.NewStatus(events, nil, 0)
 		defer status.Viewers.Close()
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
@@ -116,7 +116,7 @@ func TestUptimeIsInWholeSeconds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		events := hub.New(hub.Limits{})
-		status := handlers.NewStatus(events, nil)
+		status := handlers.NewStatus(events, nil, 0)
 		events.Close() // or their comments would keep the clock busy
 		status.Viewers.Close()
 		started := time.Now()
@@ -150,7 +150,7 @@ func TestNoFiguresAreComputedWhileNobodyLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		events := hub.New(hub.Limits{})
 		defer events.Close()
-		status := handlers.NewStatus(events, nil)
+		status := handlers.NewStatus(events, nil, 0)
 		defer status.Viewers.Close()
 		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()

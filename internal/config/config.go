@@ -26,8 +26,9 @@ type Config struct {
 	Host           string        `env:"HOST" accepts:"the address to listen on, such as 127.0.0.1; empty for all addresses"`
 	Port           uint16        `env:"PORT" envDefault:"3000" accepts:"a port number, 0 to 65535; 0 takes any free port"`
 	TickInterval   time.Duration `env:"TICK_INTERVAL" envDefault:"1s" accepts:"0 for no ticks, or a duration of at least 10ms such as 1s"`
+	Keepalive      time.Duration `env:"KEEPALIVE" envDefault:"15s" accepts:"how often a silent stream gets a comment, a duration of at least 1s such as 15s"`
 	PublishToken   string        `env:"PUBLISH_TOKEN" accepts:"the secret that publishers send: letters, digits and signs without spaces; empty turns publishing off" secret:"true"`
-	MaxEventBytes  int64         `env:"MAX_EVENT_BYTES" envDefault:"65536" accepts:"a number of bytes, 1 or more"`
+	MaxEventBytes  int64         `env:"MAX_EVENT_BYTES" envDefault:"65000" accepts:"a number of bytes, 1 or more"`
 	History        int           `env:"HISTORY" envDefault:"1000" accepts:"how many messages are kept of each topic, 0 or more"`
 	HistoryBytes   int64         `env:"HISTORY_BYTES" envDefault:"67108864" accepts:"a number of bytes for the messages kept of all topics together, 0 or more"`
 	DataDir        string        `env:"DATA_DIR" accepts:"a directory that keeps messages over a restart, made if it is missing; empty keeps them in memory. It does not go with NATS_URL"`
@@ -89,6 +90,7 @@ func Load(environment map[string]string) (Config, error) {
 		{"NATSCreds", cfg.NATSCreds == "" || isReadable(cfg.NATSCreds)},
 		{"PublishToken", !strings.ContainsFunc(cfg.PublishToken, func(r rune) bool { return r <= ' ' || r > '~' })},
 		{"TickInterval", cfg.TickInterval == 0 || cfg.TickInterval >= 10*time.Millisecond},
+		{"Keepalive", cfg.Keepalive >= time.Second},
 		{"TZ", isZone(cfg.TZ)},
 	} {
 		if !check.ok {

@@ -23,7 +23,7 @@ func (cfg Config) Server() server.Config {
 
 // Hub returns the settings of package hub.
 func (cfg Config) Hub() hub.Limits {
-	limits := hub.Limits{History: cfg.History, HistoryBytes: cfg.HistoryBytes}
+	limits := hub.Limits{History: cfg.History, HistoryBytes: cfg.HistoryBytes, Keepalive: cfg.Keepalive}
 	if cfg.NATSURL != "" {
 		limits.Ahead = maxAhead
 	}

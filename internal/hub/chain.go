@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// silence is how long a chain sends nothing before a comment goes out, which keeps connections from
-	// looking dead to proxies.
+	// silence is how long a chain sends nothing before a comment goes out, unless Limits say otherwise. Comments keep
+	// connections from looking dead to proxies.
 	silence = 15 * time.Second
 
 	// pace is the least time between two batches of messages on a chain. A write to each client costs far
@@ -302,7 +302,8 @@ func (h *Hub) comment() {
 	if h.closed {
 		return
 	}
-	now, wait := h.now(), silence
+	now, silence := h.now(), h.limits.Keepalive
+	wait := silence
 	for c := h.silent.next; c != &h.silent; c = h.silent.next {
 		if wait = c.active + silence - now; wait > 0 {
 			break

@@ -48,9 +48,10 @@ func (m Message) endsSilently() bool { return m.End && len(m.Data) == 0 }
 
 // Limits bound what a hub keeps, and which ids it accepts.
 type Limits struct {
-	History      int    // messages for each topic
-	HistoryBytes int64  // for all histories together, including what it costs to keep them
-	Ahead        uint64 // how far an id may be above the last number, because another replica may be ahead; 0 without replicas
+	History      int           // messages for each topic
+	HistoryBytes int64         // for all histories together, including what it costs to keep them
+	Keepalive    time.Duration // how long a stream is silent before it gets a comment; 0 for 15 s
+	Ahead        uint64        // how far an id may be above the last number, because another replica may be ahead; 0 without replicas
 }
 
 // Hub delivers messages and ticks to its subscribers. Its methods may be called from any number of goroutines, except
@@ -88,6 +89,9 @@ type Hub struct {
 
 // New returns a hub within these limits. Close frees what it holds.
 func New(limits Limits) *Hub {
+	if limits.Keepalive == 0 {
+		limits.Keepalive = silence
+	}
 	h := &Hub{
 		limits:    limits,
 		histories: newHistories(limits, 0),
@@ -98,7 +102,7 @@ func New(limits Limits) *Hub {
 	h.silent.previous, h.silent.next = &h.silent, &h.silent
 	h.mu.Lock() // no timer may fire before both are set
 	defer h.mu.Unlock()
-	h.quiet = time.AfterFunc(silence, h.comment)
+	h.quiet = time.AfterFunc(limits.Keepalive, h.comment)
 	h.pacer = time.AfterFunc(pace, h.flushWaiting)
 	return h
 }
