@@ -107,7 +107,7 @@ func beginning(text []byte) (mark int, undecided bool, err error) {
 		if matches == 4 {
 			return 0, false, isNot8("UTF-16")
 		}
-		undecided = undecided || len(text) > 1 && matches == len(text)
+		undecided = undecided || matches == len(text)
 	}
 	return 0, undecided, nil
 }
