@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"reflect"
 	"strings"
@@ -35,7 +34,7 @@ type Config struct {
 	SubscribeKey   string        `env:"SUBSCRIBE_KEY" accepts:"the secret that signs the tokens for private topics, at least 32 bytes without white space at its ends; empty closes private topics" secret:"true"`
 	MaxClients     uint64        `env:"MAX_CLIENTS" envDefault:"0" accepts:"how many streams may be open at the same time, 0 for any number"`
 	Metrics        bool          `env:"METRICS" envDefault:"false" accepts:"true for the page /metrics, or false"`
-	AllowedOrigins list          `env:"ALLOWED_ORIGINS" accepts:"origins such as https://example.com or http://localhost:5173, without a path, separated by commas; or * alone for all"`
+	AllowedOrigins list          `env:"ALLOWED_ORIGINS" accepts:"origins as browsers send them, such as https://example.com, http://localhost:5173 or capacitor://localhost, without a path, separated by commas; or * alone for all"`
 	TrustedProxies list          `env:"TRUSTED_PROXIES" accepts:"addresses or networks such as 10.0.0.0/8, separated by commas"`
 	TLSCertFile    string        `env:"TLS_CERT_FILE" accepts:"the certificate's PEM file; it goes with TLS_KEY_FILE"`
 	TLSKeyFile     string        `env:"TLS_KEY_FILE" accepts:"the private key's PEM file; it goes with TLS_CERT_FILE"`
@@ -76,7 +75,6 @@ func Load(environment map[string]string) (Config, error) {
 		field string
 		ok    bool
 	}{
-		{"AllowedOrigins", areOrigins(cfg.AllowedOrigins)},
 		{"TrustedProxies", areNetworks(cfg.TrustedProxies)},
 		{"TLSCertFile", cfg.TLSCertFile != "" || cfg.TLSKeyFile == ""},
 		{"TLSKeyFile", cfg.TLSKeyFile != "" || cfg.TLSCertFile == ""},
@@ -97,6 +95,9 @@ func Load(environment map[string]string) (Config, error) {
 			return cfg, unusable(check.field, environment)
 		}
 	}
+	if err := checkOrigins(cfg.AllowedOrigins); err != nil {
+		return cfg, fmt.Errorf("%w. Here %w", unusable("AllowedOrigins", environment), err)
+	}
 	if cfg.DataDir != "" && cfg.NATSURL != "" {
 		return cfg, fmt.Errorf("DATA_DIR=%q and NATS_URL are both set: NATS keeps the messages then, so leave one of them out", cfg.DataDir)
 	}
@@ -111,19 +112,6 @@ func unusable(name string, environment map[string]string) error {
 		return fmt.Errorf("%s cannot be used: it accepts %s", variable, accepts)
 	}
 	return fmt.Errorf("%s=%q cannot be used: it accepts %s", variable, environment[variable], accepts)
-}
-
-// areOrigins reports whether each origin is spelled as browsers send it, letter for letter, or * stands alone.
-func areOrigins(origins []string) bool {
-	for _, origin := range origins {
-		u, err := url.Parse(origin)
-		exact := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
-			origin == strings.ToLower(u.Scheme+"://"+u.Host) && !strings.Contains(origin, "*")
-		if !exact && !(origin == "*" && len(origins) == 1) {
-			return false
-		}
-	}
-	return true
 }
 
 func areNetworks(networks []string) bool {
