@@ -46,14 +46,12 @@ func newBuffers() *sync.Pool {
 }
 
 // hijack takes a connection of HTTP/1.x over from net/http and sends the head of the answer. From then on
-// nothing reads from the client; a failed write reports the disconnect.
+// nothing reads from the client.
 func hijack(c *gin.Context, buffers *sync.Pool) (*writer, error) {
-	conn, left, err := c.Writer.Hijack()
+	conn, _, err := c.Writer.Hijack() // dropping the buffers makes them garbage, with all that net/http had for the connection
 	if err != nil {
 		return nil, err
 	}
-	// net/http's own connection refers to these buffers for as long as it lives, so empty them.
-	*left.Reader, *left.Writer = bufio.Reader{}, bufio.Writer{}
 	w := &writer{
 		conn: conn, deadline: Deadline{Conn: conn}, chunked: c.Request.ProtoAtLeast(1, 1), buffers: buffers,
 		header: c.Writer.Header(), status: c.Writer.Status(),
