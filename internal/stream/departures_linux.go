@@ -2,7 +2,7 @@ package stream
 
 import (
 	"crypto/tls"
-	"fmt"
+	"log"
 	"net"
 	"os"
 	"sync"
@@ -15,29 +15,33 @@ import (
 // detached stream, so otherwise only a write would show it. One epoll instance serves all streams: a client costs its
 // registration there, and no goroutine.
 type departures struct {
-	file *os.File        // the epoll instance, on which Go's own poller waits
-	raw  syscall.RawConn // of the file
-	left func(id uint64)
-	done chan struct{} // closed when no more departures are noticed
+	left func(id uint64) // is called when the client of a stream leaves
+
+	begin sync.Once       // at the first stream
+	file  *os.File        // the epoll instance, on which Go's own poller waits; nil if there is none
+	raw   syscall.RawConn // of the file
+	done  chan struct{}   // closed when no more departures are noticed
 
 	mu sync.Mutex // locked while departures are noticed, so that those before a call of notice are handled after it
 }
 
-// watch calls left with the id of each stream whose client leaves, until close is called.
-func watch(left func(id uint64)) (*departures, error) {
+// start creates the epoll instance and the goroutine that waits for it.
+func (d *departures) start() {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err == nil {
+		err = unix.SetNonblock(fd, true) // otherwise Go's poller would not take it
+		d.file = os.NewFile(uintptr(fd), "departures")
+	}
+	if err == nil {
+		d.raw, err = d.file.SyscallConn()
+	}
 	if err != nil {
-		return nil, fmt.Errorf("create an epoll instance: %w", err)
+		log.Printf("a client that leaves is noticed only when something is sent to it: prepare an epoll instance: %v", err)
+		_ = d.file.Close() // fails if there is none
+		d.file = nil
+		return
 	}
-	if err := unix.SetNonblock(fd, true); err != nil { // otherwise Go's poller would not take it
-		_ = unix.Close(fd)
-		return nil, fmt.Errorf("prepare the epoll instance: %w", err)
-	}
-	d := &departures{file: os.NewFile(uintptr(fd), "departures"), left: left, done: make(chan struct{})}
-	if d.raw, err = d.file.SyscallConn(); err != nil {
-		_ = d.file.Close()
-		return nil, fmt.Errorf("prepare the epoll instance: %w", err)
-	}
+	d.done = make(chan struct{})
 	go func() {
 		defer close(d.done)
 		_ = d.raw.Read(func(fd uintptr) bool { // ends with an error when the file is closed
@@ -45,7 +49,6 @@ func watch(left func(id uint64)) (*departures, error) {
 			return false
 		})
 	}()
-	return d, nil
 }
 
 // add watches the connection of a stream. The system forgets it when it is closed. One that is no socket is left out.
@@ -61,6 +64,10 @@ func (d *departures) add(conn net.Conn, id uint64) {
 	if err != nil {
 		return // it is closed, which the first write reports
 	}
+	d.begin.Do(d.start)
+	if d.file == nil {
+		return
+	}
 	event := unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: int32(uint32(id)), Pad: int32(uint32(id >> 32))}
 	_ = raw.Control(func(socket uintptr) { // fails for a closed connection
 		_ = d.raw.Control(func(epoll uintptr) { // fails after close
@@ -71,6 +78,10 @@ func (d *departures) add(conn net.Conn, id uint64) {
 
 // notice returns once left was called for all clients that have left by now.
 func (d *departures) notice() {
+	d.begin.Do(d.start)
+	if d.file == nil {
+		return
+	}
 	_ = d.raw.Control(func(fd uintptr) { d.take(int(fd)) }) // fails after close
 }
 
@@ -93,8 +104,11 @@ func (d *departures) take(epoll int) {
 	}
 }
 
-// close ends the watch and waits for that.
+// close ends the goroutine and waits for that.
 func (d *departures) close() {
-	_ = d.file.Close() // fails if it is closed
-	<-d.done
+	d.begin.Do(func() {}) // there is nothing to start any more
+	if d.file != nil {
+		_ = d.file.Close()
+		<-d.done
+	}
 }

@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"errors"
-	"log"
 	"sync"
 	"time"
 
@@ -15,7 +14,7 @@ type Group struct {
 	buffers    *sync.Pool
 	stopping   context.Context
 	stop       context.CancelFunc
-	departures *departures // nil where the system does not tell them
+	departures *departures // nil in a group that nothing shuts down
 
 	mu      sync.Mutex
 	streams map[uint64]*detached // by id
@@ -28,14 +27,11 @@ type Group struct {
 // NewGroup returns an empty group. Shutdown frees what it holds.
 func NewGroup() *Group {
 	g := newGroup()
-	var err error
-	if g.departures, err = watch(g.left); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		log.Printf("a client that leaves is noticed only when something is sent to it: %v", err)
-	}
+	g.departures = &departures{left: g.left}
 	return g
 }
 
-// newGroup returns a group that notices no departures, and holds nothing.
+// newGroup returns a group that holds nothing, because it notices no departures.
 func newGroup() *Group {
 	g := &Group{buffers: newBuffers(), streams: map[uint64]*detached{}, empty: make(chan struct{})}
 	g.stopping, g.stop = context.WithCancel(context.Background())
