@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path"
 	"runtime/debug"
+	"time"
 
 	"github.com/gin-gonic/gin"
 )
@@ -58,8 +59,12 @@ func fail(c *gin.Context, status int, message string) {
 	refuse(c, status, message)
 }
 
-// refuse ends the request with an error in JSON.
+// refuse ends the request with an error in JSON, at once: net/http would first wait for more of a body without a length,
+// and its publisher may send nothing for hours.
 func refuse(c *gin.Context, status int, message string) {
+	if c.Request.ContentLength < 0 && c.Request.ProtoMajor == 1 {
+		_ = http.NewResponseController(c.Writer).SetReadDeadline(time.Now()) // an error changes nothing: the answer comes later
+	}
 	c.AbortWithStatusJSON(status, gin.H{"error": message})
 }
 
