@@ -59,13 +59,21 @@ func fail(c *gin.Context, status int, message string) {
 	refuse(c, status, message)
 }
 
-// refuse ends the request with an error in JSON, at once: net/http would first wait for more of a body without a length,
-// and its publisher may send nothing for hours.
+// refuse ends the request with an error in JSON.
 func refuse(c *gin.Context, status int, message string) {
-	if c.Request.ContentLength < 0 && c.Request.ProtoMajor == 1 {
-		_ = http.NewResponseController(c.Writer).SetReadDeadline(time.Now()) // an error changes nothing: the answer comes later
+	if c.Request.ContentLength < 0 {
+		stopReading(c)
 	}
 	c.AbortWithStatusJSON(status, gin.H{"error": message})
+}
+
+// stopReading makes net/http answer at once. On HTTP/1.x it would first wait for more of the body, and a publisher may send
+// nothing for hours. No other request comes on the connection, because it would find its context canceled.
+func stopReading(c *gin.Context) {
+	if c.Request.ProtoMajor == 1 {
+		c.Header("Connection", "close")
+		_ = http.NewResponseController(c.Writer).SetReadDeadline(time.Now()) // an error changes nothing: the answer comes later
+	}
 }
 
 // unavailable ends the request with an error that is temporary, and says when to try again.

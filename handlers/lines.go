@@ -46,8 +46,7 @@ func publishLines(c *gin.Context, log Log, m hub.Message, max int64, parse func(
 		result := gin.H{"events": sent, "id": id}
 		if message != "" {
 			result["error"] = message
-			// On HTTP/1.x net/http reads on before it answers, and the publisher may send nothing more for hours.
-			_ = connection.SetReadDeadline(time.Now())
+			stopReading(c)
 		}
 		c.AbortWithStatusJSON(status, result)
 	}
