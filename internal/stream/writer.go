@@ -31,13 +31,13 @@ type writer struct {
 	conn     net.Conn
 	deadline Deadline
 	chunked  bool          // HTTP/1.1; in HTTP/1.0 the body ends with the connection
+	told     bool          // Write has returned err; here it takes no memory of its own
 	waiting  *bytes.Buffer // bytes that wait for a Flush, or nil
 	buffers  *sync.Pool    // of such buffers, shared by the streams that write at the moment
 	header   http.Header
 	status   int
 	size     int
 	err      error  // of the first write that failed; nothing is sent after it
-	told     bool   // Write has returned err
 	failed   func() // called when err is set, if not nil
 }
 
