@@ -21,15 +21,21 @@ const (
 // would report that in place of the answer.
 type port struct {
 	*net.TCPListener
-	spare *spare
+	spare       *spare
+	spareSilent time.Duration
 
 	mu        sync.Mutex
 	closed    bool
 	lingering map[*conn]struct{}
 }
 
-func newPort(listener *net.TCPListener) *port {
-	return &port{TCPListener: listener, spare: newSpare(), lingering: map[*conn]struct{}{}}
+// newPort returns the port of a listener. Through TLS, a client has to shake hands before it sends a request.
+func newPort(listener *net.TCPListener, encrypted bool) *port {
+	p := &port{TCPListener: listener, spare: newSpare(), spareSilent: spareSilent, lingering: map[*conn]struct{}{}}
+	if encrypted {
+		p.spareSilent = spareTime
+	}
+	return p
 }
 
 // Accept returns the next connection. It does not fail at the limit of open files.
@@ -38,7 +44,11 @@ func (p *port) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{TCPConn: inner, port: p, release: release}, nil
+	c := &conn{TCPConn: inner, port: p, release: release}
+	if release != nil {
+		c.hurry()
+	}
+	return c, nil
 }
 
 // Close stops listening. From then on, connections are closed at once.
@@ -81,6 +91,24 @@ func track(c net.Conn, state http.ConnState) {
 	if state == http.StateIdle && own.release != nil {
 		_ = own.Close() // others need the descriptor
 	}
+}
+
+// hurry closes a connection with a spare descriptor soon, so that it cannot keep others from being answered.
+func (c *conn) hurry() {
+	giveBack := c.release
+	end := time.AfterFunc(time.Hour, func() { _ = c.Close() })
+	silent := time.AfterFunc(time.Hour, func() {
+		if !c.active.Load() && !hasSent(c.TCPConn) {
+			_ = c.Close()
+		}
+	})
+	c.release = func() {
+		end.Stop()
+		silent.Stop()
+		giveBack()
+	}
+	end.Reset(spareTime) // not before release is set
+	silent.Reset(c.port.spareSilent)
 }
 
 // CloseWrite tells the client that the answer is complete. net/http calls it before it closes a connection on which a

@@ -109,7 +109,7 @@ func TestAClientThatGoesOnSendingDoesNotDelayTheStop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := newPort(listener.(*net.TCPListener))
+	port := newPort(listener.(*net.TCPListener), false)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {

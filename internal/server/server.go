@@ -131,7 +131,7 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 	case err != nil:
 		return nil, fmt.Errorf("cannot listen on HOST=%q: it accepts an address or a name of this machine, or nothing for all: %w", cfg.Host, err)
 	}
-	port := newPort(listener.(*net.TCPListener))
+	port := newPort(listener.(*net.TCPListener), cfg.CertFile != "")
 	if cfg.CertFile != "" {
 		return tls.NewListener(port, encryption), nil
 	}

@@ -11,9 +11,10 @@ import (
 )
 
 const (
-	mostSpare = 32          // descriptors that are kept for the limit of open files
-	spareTime = time.Second // how long a connection may use one of them
-	reminder  = time.Minute // between two lines in the log about the limit
+	mostSpare   = 32                     // descriptors that are kept for the limit of open files
+	spareTime   = 2 * time.Second        // how long a connection may use one of them
+	spareSilent = 100 * time.Millisecond // for how long of that it may have sent nothing
+	reminder    = time.Minute            // between two lines in the log about the limit
 )
 
 // spare holds descriptors back, so that the server can still answer when the process may open no more files: /healthz
@@ -44,38 +45,34 @@ func newSpare() *spare {
 func (s *spare) accept(next func() (*net.TCPConn, error)) (c *net.TCPConn, release func(), err error) {
 	for {
 		c, err = next()
-		if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) {
-			s.refill() // others may have taken the place of a spare file
-			return c, nil, err
-		}
-		s.report(err)
-		if !s.lend() {
-			select {
-			case <-s.freed:
-			case <-time.After(time.Second):
-				s.refill() // others may have closed files
-			case <-s.ended:
-				return nil, nil, net.ErrClosed
-			}
-			continue
-		}
-		c, err = next()
-		full := !s.refill()
 		switch {
-		case err == nil && full:
-			timer := time.AfterFunc(spareTime, func() { _ = c.Close() })
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+			s.report(err)
+			if !s.lend() {
+				s.wait()
+			}
+		case err != nil || s.refill():
+			return c, nil, err
+		default: // a spare file is missing, so the connection has its descriptor
 			return c, sync.OnceFunc(func() {
-				timer.Stop()
 				s.refill()
 				select {
 				case s.freed <- struct{}{}:
 				default:
 				}
 			}), nil
-		case err == nil: // others have closed files meanwhile
-			return c, nil, nil
 		}
 	}
+}
+
+// wait waits until a spare file may have come back. After close it does not wait.
+func (s *spare) wait() {
+	select {
+	case <-s.freed:
+	case <-s.ended:
+	case <-time.After(time.Second): // others may have closed files
+	}
+	s.refill()
 }
 
 // lend closes a spare file, so that its descriptor can be used, and reports whether there was one.

@@ -48,11 +48,22 @@ func TestClosingEndsTheWaitForADescriptor(t *testing.T) {
 	for s.lend() { // none ever comes back
 	}
 	s.wanted = 0
+	waiting, closed := make(chan struct{}, 1), make(chan struct{})
 	ended := make(chan error)
 	go func() {
-		_, _, err := s.accept(func() (*net.TCPConn, error) { return nil, syscall.EMFILE })
+		_, _, err := s.accept(func() (*net.TCPConn, error) {
+			select {
+			case <-closed:
+				return nil, net.ErrClosed // as a listener answers
+			case waiting <- struct{}{}:
+			default:
+			}
+			return nil, syscall.EMFILE
+		})
 		ended <- err
 	}()
+	<-waiting
+	close(closed)
 	s.close()
 	select {
 	case err := <-ended:
