@@ -25,27 +25,56 @@ func (a *app) raw(text string) net.Conn {
 	return conn
 }
 
-func TestOutOfDescriptorsStreamsGoOnAndNewClientsGetInWhenThereIsRoom(t *testing.T) {
+func TestOutOfDescriptorsStreamsGoOnAndNewClientsAreTurnedAwayUntilThereIsRoom(t *testing.T) {
 	t.Parallel()
 	a := startLimited(t, 64, "TICK_INTERVAL=50ms")
 	stream := a.get("/sse").Body
 	readUntil(t, stream, "Server Time: ")
-	var others []net.Conn
+	var others, open []net.Conn
 	for range 100 {
 		others = append(others, a.raw("GET /sse HTTP/1.1\r\nHost: x\r\n\r\n"))
 	}
-	a.out.Wait(t, "too many open files")
+	for _, conn := range others {
+		switch line, err := bufio.NewReader(conn).ReadString('\n'); {
+		case err != nil:
+			t.Fatal(err)
+		case strings.HasPrefix(line, "HTTP/1.1 200 "):
+			open = append(open, conn)
+		case !strings.HasPrefix(line, "HTTP/1.1 503 "):
+			t.Errorf("a client is answered with %q", line)
+		}
+	}
+	if len(open) < 20 || len(open) >= 64 {
+		t.Errorf("%d streams are open", len(open))
+	}
+	for range 20 {
+		a.raw("") // sends nothing
+	}
 	for range 3 {
+		if response := a.get("/healthz"); response.StatusCode != http.StatusOK {
+			t.Errorf("/healthz is answered with %s", response.Status)
+		}
 		readUntil(t, stream, "Server Time: ")
 	}
-	for _, conn := range others[:80] {
+	if lines := a.out.Lines("the limit of 64 open files is reached"); len(lines) != 1 || !strings.Contains(lines[0], "LimitNOFILE=") {
+		t.Errorf("the log has %q", lines)
+	}
+	for _, conn := range open {
 		conn.Close()
 	}
-	readUntil(t, a.get("/sse").Body, "Server Time: ")
-	readUntil(t, stream, "Server Time: ")
-	for _, conn := range others[80:] {
-		readUntil(t, conn, "Server Time: ") // a client that waited is let in as well
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(patience); ; <-again.C { // the last of those that were turned away have to go
+		response := a.get("/sse")
+		if response.StatusCode == http.StatusOK {
+			readUntil(t, response.Body, "Server Time: ")
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a new client is answered with %s", response.Status)
+		}
 	}
+	readUntil(t, stream, "Server Time: ")
 }
 
 func TestStoppedProcessGoesOnWithEveryStream(t *testing.T) {
