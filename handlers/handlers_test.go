@@ -12,6 +12,8 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"go.uber.org/goleak"
+
+	"gin-sse/internal/testwait"
 )
 
 func TestMain(m *testing.M) {
@@ -24,13 +26,16 @@ func serve(t *testing.T, app http.Handler) *httptest.Server {
 	t.Helper()
 	server := httptest.NewServer(app)
 	t.Cleanup(server.Close)
+	server.Client().Timeout = testwait.Limit // also for a body
 	return server
 }
 
 // ask sends one request as it is written, follows no redirect, and returns the answer and its body.
 func ask(t *testing.T, server *httptest.Server, method, target string, header http.Header) (*http.Response, string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, server.URL, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, server.URL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

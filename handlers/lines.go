@@ -38,6 +38,7 @@ func publishLines(c *gin.Context, log Log, m hub.Message, max int64, parse func(
 	stopping := stream.Stopping(c)
 	defer context.AfterFunc(stopping, func() { _ = connection.SetReadDeadline(time.Now()) })() // fails only if the request is over
 
+	body := &endingReader{Reader: c.Request.Body}
 	sent, id := 0, ""
 	answer := func(status int, message string) {
 		if status == http.StatusServiceUnavailable {
@@ -46,14 +47,16 @@ func publishLines(c *gin.Context, log Log, m hub.Message, max int64, parse func(
 		result := gin.H{"events": sent, "id": id}
 		if message != "" {
 			result["error"] = message
-			stopReading(c)
+			if !body.ended {
+				stopReading(c)
+			}
 		}
 		c.AbortWithStatusJSON(status, result)
 	}
 	end := m.End
 	m.End = false
 	u := upload{
-		body:     bufio.NewReaderSize(c.Request.Body, readAhead),
+		body:     bufio.NewReaderSize(body, readAhead),
 		text:     strings.EqualFold(c.ContentType(), gin.MIMEPlain),
 		message:  m,
 		max:      max,
@@ -89,6 +92,18 @@ func publishLines(c *gin.Context, log Log, m hub.Message, max int64, parse func(
 		answer(status, problem)
 		return
 	}
+}
+
+// endingReader notes that it has come to its end.
+type endingReader struct {
+	io.Reader
+	ended bool
+}
+
+func (r *endingReader) Read(p []byte) (n int, err error) {
+	n, err = r.Reader.Read(p)
+	r.ended = r.ended || errors.Is(err, io.EOF)
+	return n, err
 }
 
 // upload reads messages from a body, one from each line.

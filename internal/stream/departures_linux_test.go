@@ -16,6 +16,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/internal/stream"
+	"gin-sse/internal/testwait"
 )
 
 // Nothing is written to these streams, so no failed write can show that their clients have left.
@@ -54,8 +55,8 @@ func TestAClientThatLeavesASilentStreamIsLetGoAtOnce(t *testing.T) {
 				if err := leave(inner); err != nil {
 					t.Fatal(err)
 				}
-				wait(t, "the stream", left)
-				wait(t, "its place", freed)
+				testwait.Closed(t, "the stream", left)
+				testwait.Closed(t, "its place", freed)
 			})
 		}
 	}
@@ -101,7 +102,7 @@ func TestClientsThatStayAreNotLetGo(t *testing.T) {
 		}
 		conn.Close()
 	}
-	eventually(t, func() string {
+	testwait.Until(t, func() string {
 		if n := open.Load(); n != clients {
 			return fmt.Sprintf("%d streams are open, want %d", n, clients)
 		}
@@ -137,7 +138,7 @@ func TestStreamsOfClientsThatHaveLeftAreFreedWhenThereIsNoRoom(t *testing.T) {
 				}
 			}
 			leaving.Body.Close()
-			eventually(t, func() string {
+			testwait.Until(t, func() string {
 				response, err := h.Client().Get(h.URL + "/free")
 				if err != nil {
 					t.Fatal(err)

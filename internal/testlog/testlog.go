@@ -7,10 +7,9 @@ import (
 	"sync"
 	"testing"
 	"time"
-)
 
-// patience bounds each wait for something that takes milliseconds on an idle machine.
-const patience = 30 * time.Second
+	"gin-sse/internal/testwait"
+)
 
 // Log is an io.Writer that keeps everything. Its methods may be called from any number of goroutines.
 type Log struct {
@@ -60,10 +59,10 @@ func linesWith(all, text string) (found []string) {
 	return found
 }
 
-// Wait returns the first whole line that has the text. If none comes in half a minute, the test fails.
+// Wait returns the first whole line that has the text. If none comes in testwait.Limit, the test fails.
 func (l *Log) Wait(t testing.TB, text string) string {
 	t.Helper()
-	return l.WaitFor(t, text, 1, patience)[0]
+	return l.WaitFor(t, text, 1, testwait.Limit)[0]
 }
 
 // WaitFor returns the whole lines that have the text, once there are n.

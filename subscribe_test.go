@@ -1,0 +1,373 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tmaxmax/go-sse"
+
+	"gin-sse/handlers"
+	"gin-sse/internal/hub"
+	"gin-sse/internal/testsse"
+)
+
+func TestStreamHasTheTutorialsHeadersAndFrames(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		s.tick(map[string]string{"message": "one"})
+		head, nothing := s.ask(http.MethodHead, "/sse", nil, "")
+		stream := s.get("/sse")
+		for _, response := range []*http.Response{head, stream} {
+			if response.Proto != p.proto || response.StatusCode != http.StatusOK {
+				t.Errorf("%s is answered with %s %s, want %s 200 OK", response.Request.Method, response.Proto, response.Status, p.proto)
+			}
+			for name, want := range map[string]string{
+				"Content-Type":      "text/event-stream",
+				"Cache-Control":     "no-cache, no-transform",
+				"X-Accel-Buffering": "no",
+				"Connection":        map[bool]string{true: "keep-alive"}[response.ProtoMajor == 1], // HTTP/2 forbids it
+			} {
+				if got := strings.Join(response.Header[name], ", "); got != want {
+					t.Errorf("%s: %s is %q, want %q", response.Request.Method, name, got, want)
+				}
+			}
+		}
+		if nothing != "" {
+			t.Errorf("HEAD is answered with the body %q", nothing)
+		}
+
+		s.tick(map[string]string{"message": "two"})
+		s.stop()
+		text, err := io.ReadAll(stream.Body) // an error if the end is missing
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "data:{\"message\":\"one\"}\n\ndata:{\"message\":\"two\"}\n\n"
+		if _, got := testsse.CutFirst(t, string(text)); got != want {
+			t.Errorf("the stream has %q, want %q", got, want)
+		}
+	})
+}
+
+// This is the place to change when the text that the page shows every second is changed.
+func TestTheClockSendsTheServersTime(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	for hour, want := range map[int]string{
+		14: `{"message":"Server Time: 2:03:25 PM"}`,
+		0:  `{"message":"Server Time: 12:03:25 AM"}`,
+	} {
+		handlers.SimulateData(s.events)(time.Date(2026, 1, 2, hour, 3, 25, 0, time.UTC))
+		stream := s.follow("/sse", nil) // which begins with the latest tick
+		if got, _ := stream.Text(); got != want {
+			t.Errorf("the clock sends %s, want %s; if you changed that text, change it here, in subscribe_test.go, as well", got, want)
+		}
+		stream.Leave()
+	}
+}
+
+func TestThirdPartyClientSeesEveryTickInOrder(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		s.tick(0)
+		stream := s.follow("/sse", nil)
+		for n := range 100 {
+			stream.Wants(fmt.Sprint(n))
+			s.tick(n + 1)
+		}
+	})
+}
+
+func TestLastEventIDComesFromTheHeaderOrElseTheAddress(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		var ids []string
+		for n := range 4 {
+			ids = append(ids, s.send(n))
+		}
+		s.close() // each stream ends after what it missed
+		for _, test := range []struct {
+			query, header string
+			want          []string
+		}{
+			{"", "", nil},
+			{"", ids[1], []string{"2", "3"}},
+			{"?lastEventId=" + ids[0], "", []string{"1", "2", "3"}},
+			{"?lastEventId=" + ids[0], ids[2], []string{"3"}}, // an EventSource that reconnects has a newer one in the header
+			{"?lastEventId=" + url.QueryEscape("\r\n\x00"), "", []string{`{"missed":null}`, "0", "1", "2", "3"}},
+			{"", strings.Repeat("9", 10<<10), []string{`{"missed":null}`, "0", "1", "2", "3"}},
+		} {
+			header := http.Header{}
+			if test.header != "" {
+				header.Set("Last-Event-ID", test.header)
+			}
+			_, text := s.ask(http.MethodGet, "/sse"+test.query, header, "")
+			var got []string
+			for _, event := range testsse.Events(t, text) {
+				got = append(got, event.Data)
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("%q with %.20q: got %q, want %q", test.query, test.header, got, test.want)
+			}
+		}
+	})
+}
+
+func TestManyPublishersToManySubscribersThatAreCutOffAndResume(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		const publishers, each, subscribers = 16, 128, 16
+		s := p.start(t, nil, fmt.Sprint("HISTORY=", publishers*each))
+		got := make([][]string, subscribers)
+		var reading, publishing, connected sync.WaitGroup
+		for i := range got {
+			connected.Add(1)
+			reading.Go(func() {
+				random := rand.New(rand.NewPCG(2, uint64(i)))
+				last := ""
+				for first := true; len(got[i]) < publishers*each; first = false {
+					request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/sse", nil)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if !first {
+						request.Header.Set("Last-Event-ID", last)
+					}
+					response, err := s.client.Do(request)
+					if first {
+						connected.Done()
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					left := random.IntN(50) // until it is cut off
+					for event, err := range sse.Read(response.Body, nil) {
+						if err != nil {
+							t.Error(err)
+							break
+						}
+						last = event.LastEventID
+						switch event.Type {
+						case "":
+							got[i] = append(got[i], event.Data)
+						case "gap":
+							t.Errorf("subscriber %d was told of a gap: %s", i, event.Data)
+						}
+						if left--; left < 0 || len(got[i]) == publishers*each {
+							break
+						}
+					}
+					response.Body.Close()
+				}
+			})
+		}
+		connected.Wait()
+		for publisher := range publishers {
+			publishing.Go(func() {
+				for n := range each {
+					if response, fields := s.publish("/sse", authorized("application/json"), fmt.Sprintf("[%d,%d]", publisher, n)); response.StatusCode != http.StatusAccepted {
+						t.Errorf("status %d: %v", response.StatusCode, fields)
+					}
+				}
+			})
+		}
+		publishing.Wait()
+		reading.Wait()
+
+		next := make([]int, publishers)
+		for _, data := range got[0] {
+			var publisher, n int
+			if _, err := fmt.Sscanf(data, "[%d,%d]", &publisher, &n); err != nil || n != next[publisher] {
+				t.Fatalf("unexpected %q, want number %d of publisher %d", data, next[publisher], publisher)
+			}
+			next[publisher]++
+		}
+		for i := range got {
+			if !slices.Equal(got[i], got[0]) {
+				t.Errorf("subscriber %d saw something else than subscriber 0", i)
+			}
+		}
+	})
+}
+
+func TestATopicReachesItsFollowersAloneAndTicksTheDefaultTopicAlone(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		s.tick("tick")
+		twenty := ""
+		for n := range 19 {
+			twenty += fmt.Sprint("topic=", n, "&")
+		}
+		type client struct {
+			query string
+			want  []string
+			*testsse.Stream
+		}
+		clients := []client{
+			{query: "", want: []string{"default"}},
+			{query: "topic=a", want: []string{"a"}},
+			{query: "topic=a&topic=a", want: []string{"a"}},
+			{query: "topic=a/b&topic=b", want: []string{"a/b", "b"}},
+			{query: "topic=a/*", want: []string{"a/b", "a/b/c"}},
+			{query: "topic=a/b/*", want: []string{"a/b/c"}},
+			{query: "topic=*", want: []string{"a", "a/b", "a/b/c", "ab", "A", "b"}},
+			{query: "topic=a/*&topic=*&topic=a&topic=a/b", want: []string{"a", "a/b", "a/b/c", "ab", "A", "b"}},
+			{query: twenty + "topic=a", want: []string{"a"}},
+			{query: twenty + "topic=a/*", want: []string{"a/b", "a/b/c"}},
+			{query: "topic=nobody"},
+			{query: "topic=private"},
+		}
+		for i := range clients {
+			clients[i].Stream = s.follow("/sse?"+clients[i].query, nil)
+		}
+		for _, topic := range []string{"a", "", "a/b", "a/b/c", "ab", "A", "private/a", "b"} {
+			path := "/sse"
+			if topic != "" {
+				path += "?topic=" + topic
+			}
+			s.publish(path, authorized("application/json"), `"`+cmp.Or(topic, "default")+`"`)
+		}
+		s.tick("tock")
+		s.close()
+		for _, c := range clients {
+			want := []string{}
+			for _, topic := range c.want {
+				want = append(want, `"`+topic+`"`)
+			}
+			live := c.Rest()
+			if c.query == "" {
+				want = []string{`"tick"`, `"default"`, `"tock"`}
+			}
+			if !slices.Equal(live, want) {
+				t.Errorf("?%s got %q, want %q", c.query, live, want)
+			}
+			if c.query == "" {
+				want = []string{`"tock"`, `"default"`} // the latest tick, and what is kept
+			}
+			if got := s.follow("/sse?lastEventId=earliest&"+c.query, nil).Rest(); !slices.Equal(got, want) {
+				t.Errorf("?%s has kept %q, want %q", c.query, got, want)
+			}
+		}
+	})
+}
+
+func TestATopicThatCannotBeIsRefusedAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	query := strings.Repeat("&topic=a", 21)
+	if response, text := s.ask(http.MethodGet, "/sse?"+query[1:], nil, ""); response.StatusCode != 400 || !strings.Contains(text, "21 topics are too many: one subscriber follows up to 20.") {
+		t.Errorf("21 topics are answered with %d and %q", response.StatusCode, text)
+	}
+	for _, name := range []string{
+		"", "/", "/a", "a/", "a//b", "a%20b", "a+b", "%C3%A9", "a%00", "a%0Aid:1", "a,b", "a*", "*a", "a/*b", "*/a", "a/*/b", "**", "a/**", "%2A%2A",
+		"a:b", "a?b", "a%23", "~", "private/", "private//a", "%zz", strings.Repeat("x", 201), strings.Repeat("x", 199) + "/*",
+	} {
+		for method, header := range map[string]http.Header{http.MethodGet: nil, http.MethodHead: nil, http.MethodPost: authorized("application/json")} {
+			response, text := s.ask(method, "/sse?topic="+name, header, "{}")
+			if response.StatusCode != http.StatusBadRequest || method != http.MethodHead && !strings.HasPrefix(text, `{"error":"`) {
+				t.Errorf("%s of topic %.20q is answered with %d and %q", method, name, response.StatusCode, text)
+			}
+		}
+		if response, text := s.ask(http.MethodGet, "/sse?topic=a&topic="+name, nil, ""); response.StatusCode != http.StatusBadRequest {
+			t.Errorf("%.20q beside a good topic is answered with %d and %q", name, response.StatusCode, text)
+		}
+	}
+	if topics, _ := s.events.Topics(); s.events.Stats() != (hub.Stats{}) || topics > 0 {
+		t.Errorf("what was refused left %+v and %d topics", s.events.Stats(), topics)
+	}
+}
+
+func TestOnlyClientsThatMissSomethingGetAGap(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil, "HISTORY=2")
+		var ids []string
+		for _, topic := range []string{"b", "a/x", "a/x", "a/x", "a/x", "a/y", "b"} {
+			_, answer := s.publish("/sse?topic="+topic, authorized("application/json"), fmt.Sprintf(`"%s %d"`, topic, len(ids)))
+			ids = append(ids, answer["id"])
+		}
+		s.close()
+		for _, test := range []struct {
+			query, after string
+			want         []string
+		}{
+			{"topic=b", ids[0], []string{`"b 6"`}},
+			{"topic=a/y&topic=b", ids[0], []string{`"a/y 5"`, `"b 6"`}},
+			{"topic=a/x", ids[0], []string{`gap {"missed":2}`, `"a/x 3"`, `"a/x 4"`}},
+			{"topic=a/x&topic=b", ids[0], []string{`gap {"missed":2}`, `"a/x 3"`, `"a/x 4"`, `"b 6"`}},
+			{"topic=a/x", ids[1], []string{`gap {"missed":1}`, `"a/x 3"`, `"a/x 4"`}},
+			{"topic=a/x", ids[2], []string{`"a/x 3"`, `"a/x 4"`}},
+			{"topic=a/x", ids[5], nil},
+			{"topic=a/*", ids[0], []string{`gap {"missed":null}`, `"a/x 3"`, `"a/x 4"`, `"a/y 5"`}},
+			{"topic=a/*", ids[2], []string{`"a/x 3"`, `"a/x 4"`, `"a/y 5"`}},
+			{"topic=a/x", "other-1", []string{`gap {"missed":null}`, `"a/x 3"`, `"a/x 4"`}},
+			{"topic=a/x", strings.Replace(ids[0], "-1", "-18446744073709551615", 1), []string{`gap {"missed":null}`, `"a/x 3"`, `"a/x 4"`}},
+			{"topic=a/x&topic=b", "earliest", []string{`"b 0"`, `"a/x 3"`, `"a/x 4"`, `"b 6"`}},
+			{"topic=*", "earliest", []string{`"b 0"`, `"a/x 3"`, `"a/x 4"`, `"a/y 5"`, `"b 6"`}},
+			{"topic=nobody", "earliest", nil},
+			{"topic=a/x", "", nil},
+		} {
+			if got := s.follow("/sse?"+test.query, http.Header{"Last-Event-Id": {test.after}}).Rest(); !slices.Equal(got, test.want) {
+				t.Errorf("%s after %q in the header: got %q, want %q", test.query, test.after, got, test.want)
+			}
+			if got := s.follow("/sse?lastEventId="+test.after+"&"+test.query, nil).Rest(); !slices.Equal(got, test.want) {
+				t.Errorf("%s after %q in the address: got %q, want %q", test.query, test.after, got, test.want)
+			}
+		}
+	})
+}
+
+func TestAnEndedTopicEndsItsStreamsAndTakesNothingMore(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, nil)
+		alone, both, wild := s.follow("/sse?topic=a/x", nil), s.follow("/sse?topic=a/x&topic=b", nil), s.follow("/sse?topic=a/*", nil)
+		_, first := s.publish("/sse?topic=a/x", authorized("application/json"), `1`)
+		_, last := s.publish("/sse?topic=a/x&event=done&end=true", authorized("application/json"), `2`)
+		if got := alone.Rest(); !slices.Equal(got, []string{"1", "done 2"}) {
+			t.Errorf("a client that follows nothing else got %q", got)
+		}
+		for _, f := range []*testsse.Stream{both, wild} {
+			f.Wants("1", "done 2")
+		}
+		for _, test := range []struct {
+			after string
+			want  []string
+		}{{"", []string{"1", "done 2"}}, {"earliest", []string{"1", "done 2"}}, {first["id"], []string{"done 2"}}} {
+			if got := s.follow("/sse?topic=a/x", http.Header{"Last-Event-Id": {test.after}}).Rest(); !slices.Equal(got, test.want) {
+				t.Errorf("a client that comes late, with %q, got %q, want %q", test.after, got, test.want)
+			}
+		}
+		if response, text := s.ask(http.MethodGet, "/sse?topic=a/x", http.Header{"Last-Event-Id": {last["id"]}}, ""); response.StatusCode != http.StatusNoContent || text != "" {
+			t.Errorf("a client that has seen the end gets %d and %q", response.StatusCode, text)
+		}
+		for _, path := range []string{"/sse?topic=a/x", "/sse?topic=a/x&end=true"} {
+			if response, fields := s.publish(path, authorized("application/json"), `3`); response.StatusCode != http.StatusConflict || !strings.HasPrefix(fields["error"], "This topic has ended.") {
+				t.Errorf("%s is answered with %d and %v", path, response.StatusCode, fields)
+			}
+		}
+		s.publish("/sse?topic=b", authorized("application/json"), `4`)
+		s.publish("/sse?topic=a/y", authorized("application/json"), `5`)
+		both.Wants("4")
+		wild.Wants("5")
+		s.publish("/sse?topic=b&end=true", authorized("application/json"), `6`)
+		if got := both.Rest(); !slices.Equal(got, []string{"6"}) {
+			t.Errorf("when the other topic has ended as well, the stream ends with %q", got)
+		}
+	})
+}

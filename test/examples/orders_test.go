@@ -1,0 +1,308 @@
+package examples
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"gin-sse/internal/testlog"
+	"gin-sse/internal/testport"
+	"gin-sse/internal/testsse"
+	"gin-sse/internal/testwait"
+	"gin-sse/test/internal/app"
+	"gin-sse/test/internal/browser"
+	"gin-sse/test/internal/child"
+	"gin-sse/test/internal/need"
+)
+
+// shop is the example "Orders" beside its push server.
+type shop struct {
+	t    *testing.T
+	url  string
+	push *app.Server
+	out  *testlog.Log
+}
+
+func startShop(t *testing.T, env ...string) *shop {
+	t.Helper()
+	command := inREADME(t, "orders", "python3 docs/examples/orders/orders.py")
+	need.Program(t, command)
+	site := fmt.Sprint("http://localhost:", testport.Free(t))
+	push := app.Start(t, "SUBSCRIBE_KEY="+app.SubscribeKey, "PUBLISH_TOKEN=secret", "ALLOWED_ORIGINS="+site, "METRICS=true")
+	env = append(env, "SITE="+site, "PUSH="+push.URL, "SUBSCRIBE_KEY="+app.SubscribeKey, "PUBLISH_TOKEN=secret")
+	return &shop{t, site, push, startExample(t, command, "The shop is at "+site, env...)}
+}
+
+// post sends a form and returns the answer, without its body.
+func (s *shop) post(path, origin, authorization string, form url.Values) *http.Response {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for name, value := range map[string]string{"Origin": origin, "Authorization": authorization} {
+		if value != "" {
+			request.Header.Set(name, value)
+		}
+	}
+	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request) // follows no redirect
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	response.Body.Close()
+	return response
+}
+
+// change runs the command of the README.
+func (s *shop) change(order, status string) {
+	s.t.Helper()
+	command := inREADME(s.t, "orders", "curl -H 'Authorization: Bearer secret' -d order=1001 -d status=shipped localhost:8000/change")
+	need.Program(s.t, command)
+	command = strings.NewReplacer("localhost:8000", s.url, "1001", order, "shipped", "'"+status+"'").Replace(command)
+	if out, err := child.Command(s.t.Context(), "sh", "-c", command+" -sS --fail-with-body").CombinedOutput(); err != nil || len(out) > 0 {
+		s.t.Fatalf("%s: %v: %s", command, err, out)
+	}
+}
+
+// subscribers waits until the push server has so many. It notices a client that has left when it sends to it for the
+// second time, or after 30 seconds.
+func (s *shop) subscribers(n int) {
+	s.t.Helper()
+	want := fmt.Sprintf("\ngin_sse_subscribers %d\n", n)
+	for deadline := time.Now().Add(testwait.Limit); !strings.Contains(testsse.ReadAll(s.t, s.push.Get("/metrics").Body), want); {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("the push server does not get to %q", want)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func signIn(p *browser.Tab, name, password string) {
+	p.T.Helper()
+	p.Until("document.querySelector('#sign-in:not([hidden])') !== null")
+	p.Run(fmt.Sprintf("const form = document.querySelector('#sign-in'); form.elements.name.value = '%s'; form.elements.password.value = '%s'; form.requestSubmit();", name, password))
+}
+
+const (
+	live      = "document.querySelector('#connection')?.textContent === 'Live'"
+	signedOut = "document.querySelector('#sign-in:not([hidden])') !== null && document.querySelector('ul').children.length === 0"
+)
+
+// order tells whether the page shows it so.
+func order(text string) string {
+	return fmt.Sprintf("[...document.querySelectorAll('li')].some((order) => order.textContent === '%s')", text)
+}
+
+func TestOrdersShowsEachCustomerTheirOwnAndForgetsThemWhenTheySignOut(t *testing.T) {
+	t.Parallel()
+	b := browser.Chromium(t)
+	b.Offline.Store(true) // a 401 is written to the console
+	s := startShop(t)
+	alices := b.Private()
+	alice, second, bob := alices.Open(s.url), alices.Open(s.url), b.Private().Open(s.url)
+	signIn(alice, "alice", "can we fix it")
+	alice.Until("location.hash === '#wrong'")
+	alice.Until("getComputedStyle(document.querySelector('#wrong')).display !== 'none'")
+	alice.Until(signedOut)
+	signIn(alice, "alice", "tea party")
+	signIn(bob, "bob", "can we fix it")
+	for _, page := range []*browser.Tab{alice, second, bob} { // the second tab by itself
+		page.Until(live)
+	}
+	s.subscribers(2)
+
+	s.change("1001", "shipped")
+	alice.Until(order("Tea set (1001): shipped"))
+	alice.Do(browser.Prefer("light"), chromedp.EmulateViewport(560, 270, chromedp.EmulateScale(2)))
+	alice.Picture("orders")
+	s.change("1001", "shipped <b>today</b>")
+	s.change("1003", "packed")
+	for _, page := range []*browser.Tab{alice, second} {
+		page.Until(order("Tea set (1001): shipped <b>today</b>"))
+		if rows := browser.Evaluate[string](page, "document.querySelector('ul').innerText"); strings.Contains(rows, "1003") {
+			t.Errorf("Alice sees %q", rows)
+		}
+	}
+	bob.Until(order("Spanner (1003): packed"))
+	if rows := browser.Evaluate[string](bob, "document.querySelector('ul').innerText"); rows != "Spanner (1003): packed" {
+		t.Errorf("Bob sees %q", rows)
+	}
+	if cookies := browser.Evaluate[string](alice, "document.cookie"); cookies != "" {
+		t.Errorf("a script can read %q", cookies)
+	}
+	stream := fmt.Sprintf("fetch('%s/sse?topic=private/orders/%%s', { credentials: 'include' }).then((answer) => { answer.body.cancel(); return answer.status; })", s.push.URL)
+	for name, want := range map[string]int{"alice": 200, "bob": 403} {
+		if status := browser.Evaluate[int](alice, fmt.Sprintf(stream, name)); status != want {
+			t.Errorf("the stream of %s is answered with %d to Alice, want %d", name, status, want)
+		}
+	}
+
+	second.Run("document.querySelector('#sign-out button').click()")
+	alice.Until(signedOut)
+	second.Until(signedOut)
+	s.change("1001", "at the door")
+	s.change("1001", "delivered")
+	s.subscribers(1)
+	if status := browser.Evaluate[int](second, fmt.Sprintf(stream, "alice")); status != http.StatusUnauthorized {
+		t.Errorf("after signing out, the stream is answered with %d", status)
+	}
+	alice.Run("history.back()") // to a page that had her orders
+	alice.Until(signedOut)
+	second.Run("history.back()")
+	second.Until(signedOut)
+	s.change("1003", "delivered")
+	bob.Until(order("Spanner (1003): delivered"))
+	alice.Until(signedOut)
+
+	signIn(alice, "bob", "can we fix it") // in the browser that was Alice's
+	second.Until(order("Spanner (1003): delivered"))
+	if rows := browser.Evaluate[string](second, "document.querySelector('ul').innerText"); rows != "Spanner (1003): delivered" {
+		t.Errorf("Bob sees %q", rows)
+	}
+}
+
+func TestOrdersAreEachShownOnceAndInOrderWhileTokensExpire(t *testing.T) {
+	t.Parallel()
+	browser.Each(t, func(t *testing.T, b *browser.Browser) {
+		b.Offline.Store(true) // a 401 is written to the console
+		s := startShop(t, "TOKEN_LIFETIME=3")
+		alice := b.Private().Open(s.url)
+		signIn(alice, "alice", "tea party")
+		alice.Until(live)
+		alice.Run(`window.seen = [];
+			new MutationObserver((changes) => changes.forEach(({ addedNodes }) => window.seen.push(addedNodes[0].textContent)))
+				.observe(document.getElementById('1001'), { childList: true });`)
+		ticker := time.NewTicker(50 * time.Millisecond)
+		defer ticker.Stop()
+		var want []string
+		for deadline := time.Now().Add(6 * testwait.Limit); len(s.out.Lines(`"POST /renew HTTP/1.1" 204`)) < 3; {
+			<-ticker.C
+			if time.Now().After(deadline) {
+				t.Fatal("the token is not renewed")
+			}
+			n := fmt.Sprint(len(want) + 1)
+			if response := s.post("/change", "", "Bearer secret", url.Values{"order": {"1001"}, "status": {n}}); response.StatusCode != http.StatusNoContent {
+				t.Fatalf("change %s is answered with %s", n, response.Status)
+			}
+			want = append(want, "Tea set (1001): "+n)
+		}
+		alice.Until(fmt.Sprintf("seen.length >= %d", len(want)))
+		if got := browser.Evaluate[[]string](alice, "seen"); !slices.Equal(got, want) {
+			t.Errorf("the page showed %q, want %d changes in order", got, len(want))
+		}
+		alice.Run("document.querySelector('#sign-out button').click()")
+		alice.Until(signedOut)
+		s.subscribers(0)
+	})
+}
+
+func TestOrdersGoesOnAfterTheRestartOfAPushServerThatForgotEverything(t *testing.T) {
+	t.Parallel()
+	b := browser.Chromium(t)
+	b.Offline.Store(true)
+	s := startShop(t)
+	alice := b.Private().Open(s.url)
+	signIn(alice, "alice", "tea party")
+	alice.Until(live)
+	s.change("1001", "packed")
+	alice.Until(order("Tea set (1001): packed"))
+
+	s.push.Stop(syscall.SIGTERM)
+	if response := s.post("/change", "", "Bearer secret", url.Values{"order": {"1002"}, "status": {"lost"}}); response.StatusCode != http.StatusBadGateway {
+		t.Errorf("without a push server, a change is answered with %s", response.Status)
+	}
+	app.Start(t, "PORT="+s.push.Port, "SUBSCRIBE_KEY="+app.SubscribeKey, "PUBLISH_TOKEN=secret", "ALLOWED_ORIGINS="+s.url)
+	other := b.Private().Open(s.url) // with the id of an event that the push server no longer knows
+	signIn(other, "alice", "tea party")
+	for _, page := range []*browser.Tab{alice, other} {
+		page.Until(live)
+		page.Until(order("Tea set (1001): packed"))
+		page.Until(order("Pocket watch (1002): received"))
+	}
+	s.change("1002", "shipped")
+	for _, page := range []*browser.Tab{alice, other} {
+		page.Until(order("Pocket watch (1002): shipped"))
+	}
+}
+
+func TestOrdersComesAliveOnceThePushServerIsThere(t *testing.T) {
+	t.Parallel()
+	b := browser.Chromium(t)
+	b.Offline.Store(true)
+	s := startShop(t)
+	s.push.Stop(syscall.SIGKILL)
+	alice := b.Private().Open(s.url)
+	signIn(alice, "alice", "tea party")
+	alice.Until(order("Tea set (1001): received"))
+	alice.Until("document.querySelector('#connection').textContent === 'Connecting'")
+	app.Start(t, "PORT="+s.push.Port, "SUBSCRIBE_KEY="+app.SubscribeKey, "PUBLISH_TOKEN=secret", "ALLOWED_ORIGINS="+s.url)
+	alice.Until(live)
+	s.change("1001", "shipped")
+	alice.Until(order("Tea set (1001): shipped"))
+}
+
+func TestOrdersFitsEveryScreenAndSchemeAndPassesAxe(t *testing.T) {
+	t.Parallel()
+	axe := browser.Axe(t)
+	b := browser.Chromium(t)
+	b.Offline.Store(true) // a 401 is written to the console
+	s := startShop(t)
+	alice := b.Private().Open(s.url)
+	signIn(alice, "alice", "can we fix it")
+	alice.Until("location.hash === '#wrong' && document.querySelector('#sign-in:not([hidden])') !== null")
+	alice.Check("orders-wrong", axe)
+	signIn(alice, "alice", "tea party")
+	alice.Until(live)
+	s.change("1001", "with_the_courier_"+strings.Repeat("x", 200))
+	s.change("1002", "Ünïcödé 🙂 <b>markup</b>")
+	alice.Until(order("Pocket watch (1002): Ünïcödé 🙂 <b>markup</b>"))
+	alice.Check("orders-long", axe)
+}
+
+func TestOrdersRefusesWhoeverIsNotItsCustomerOrStaff(t *testing.T) {
+	t.Parallel()
+	s := startShop(t)
+	alice := url.Values{"name": {"alice"}, "password": {"tea party"}}
+	shipped := url.Values{"order": {"1001"}, "status": {"shipped"}}
+	for name, test := range map[string]struct {
+		path, origin, authorization string
+		form                        url.Values
+		status                      int
+		location                    string
+	}{
+		"a customer":                {"/sign-in", s.url, "", alice, 303, "/"},
+		"a wrong password":          {"/sign-in", s.url, "", url.Values{"name": {"alice"}, "password": {"can we fix it"}}, 303, "/#wrong"},
+		"an unknown name":           {"/sign-in", s.url, "", url.Values{"name": {"eve"}, "password": {""}}, 303, "/#wrong"},
+		"nothing":                   {"/sign-in", s.url, "", nil, 303, "/#wrong"},
+		"a password of 1,000 bytes": {"/sign-in", s.url, "", url.Values{"name": {"alice"}, "password": {strings.Repeat("x", 1000)}}, 303, "/#wrong"},
+		"another site":              {"/sign-in", "https://example.com", "", alice, 403, ""},
+		"no site":                   {"/sign-in", "", "", alice, 403, ""},
+		"another site's sign-out":   {"/sign-out", "https://example.com", "", nil, 403, ""},
+		"a renewal without session": {"/renew", s.url, "", url.Values{"name": {"alice"}}, 401, ""},
+		"staff":                     {"/change", "", "Bearer secret", shipped, 204, ""},
+		"staff with a wrong token":  {"/change", "", "Bearer wrong", shipped, 403, ""},
+		"an unknown order":          {"/change", "", "Bearer secret", url.Values{"order": {"7"}, "status": {"shipped"}}, 502, ""},
+	} {
+		response := s.post(test.path, test.origin, test.authorization, test.form)
+		if response.StatusCode != test.status || response.Header.Get("Location") != test.location {
+			t.Errorf("%s: %s, %q; want %d, %q", name, response.Status, response.Header.Get("Location"), test.status, test.location)
+		}
+		cookies := response.Cookies()
+		if want := 2; name == "a customer" && len(cookies) != want || name != "a customer" && len(cookies) != 0 {
+			t.Errorf("%s: it sets the cookies %v", name, cookies)
+		}
+		for _, cookie := range cookies {
+			if !cookie.HttpOnly || cookie.SameSite != http.SameSiteStrictMode {
+				t.Errorf("the cookie %s is open to scripts or other sites", cookie)
+			}
+		}
+	}
+}

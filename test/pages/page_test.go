@@ -1,0 +1,362 @@
+package pages
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	"gin-sse/test/internal/app"
+	"gin-sse/test/internal/browser"
+	"gin-sse/test/internal/relay"
+)
+
+func TestPageMissesNothingWhenAServerThatKeepsMessagesIsRestarted(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "a folder", "with spaces")
+	env := []string{"DATA_DIR=" + dir, "PUBLISH_TOKEN=" + app.Token, "TICK_INTERVAL=0"}
+	a := app.Start(t, env...)
+	b := browser.Chromium(t)
+	page := b.Open(a.URL)
+	page.Until(state("live"))
+	a.Publish(`{"message":"one"}`)
+	page.Until(shows(1))
+	b.Offline.Store(true)
+	a.StopPolitely(syscall.SIGTERM)
+	page.Until(state("lost"))
+	again := app.Start(t, append(env, "PORT="+a.Port)...)
+	again.Publish(`{"message":"two"}`)
+	page.Until(shows(2))
+	if got, want := browser.Evaluate[[]string](page, messageTexts), []string{"one", "two"}; !slices.Equal(got, want) {
+		t.Errorf("the page shows %q, want %q", got, want)
+	}
+	status := b.Open(again.URL + "/status")
+	status.Until(state("live"))
+	status.Until(`/^\d+ kB$/.test(document.getElementById('disk').textContent)`)
+	status.Picture("status-disk")
+}
+
+// state is true when the page says that the connection does like that.
+func state(name string) string {
+	return fmt.Sprintf("document.getElementById('connection')?.dataset.state === %q", name)
+}
+
+// messageTexts is the page's list, the oldest first.
+const messageTexts = "Array.from(document.querySelectorAll('.messages li'), (line) => line.querySelector('p, pre').textContent)"
+
+// headline is what stands in large type.
+const headline = "document.querySelector('.headline')?.textContent"
+
+func shows(n int) string { return fmt.Sprintf("%s.length >= %d", messageTexts, n) }
+
+func TestPageShowsEverySecondAndGoesOnAfterARestart(t *testing.T) {
+	t.Parallel()
+	a := app.Start(t)
+	b := browser.Chromium(t)
+	page := b.Open(a.URL)
+	page.Until("document.title === 'Server-Sent Events Example'")
+	clock := func() []string {
+		return browser.Evaluate[[]string](page, "[...document.querySelectorAll('.headline, .ticks li')].map((line) => line.textContent).filter(Boolean).reverse()")
+	}
+	page.Until("Boolean(document.querySelectorAll('.ticks li')[3]?.textContent)")
+	everySecond(t, clock())
+
+	b.Offline.Store(true)
+	a.Stop(syscall.SIGTERM)
+	page.Until(state("lost"))
+	page.Until(`/lost( [1-9]\d* s ago)Try now$/.test(document.getElementById('connection').textContent)`)
+	before := clock()
+	app.Start(t, "PORT="+a.Port)
+	page.Run("document.querySelector('#connection button').click()")
+	page.Until(state("live"))
+	b.Offline.Store(false)
+	page.Until(fmt.Sprintf("document.querySelectorAll('.ticks li')[3].textContent > %q", before[len(before)-1]))
+	everySecond(t, clock())
+}
+
+func TestPageResumesFromTheServersHistoryAndIsToldOfAGapAfterARestart(t *testing.T) {
+	t.Parallel()
+	a := app.Start(t, "PUBLISH_TOKEN="+app.Token, "TICK_INTERVAL=0")
+	network := relay.New(t, "127.0.0.1:"+a.Port)
+	b := browser.Chromium(t)
+	page := b.Open(strings.Replace(network.URL(), "127.0.0.1", "localhost", 1))
+	page.Until(state("live"))
+	b.Offline.Store(true)
+	network.Cut() // before any message
+	page.Until(state("lost"))
+	a.Publish(`{"message":"one"}`)
+	a.Publish(`{"message":"two"}`)
+	page.Until(shows(2))
+	network.Cut()
+	a.Publish(`{"message":"three"}`)
+	page.Until(shows(3))
+	a.Stop(syscall.SIGTERM)
+	page.Until(state("lost"))
+	again := app.Start(t, "PUBLISH_TOKEN="+app.Token, "TICK_INTERVAL=0", "PORT="+a.Port)
+	again.Publish(`{"message":"four"}`)
+	page.Until(shows(5))
+	if got, want := browser.Evaluate[[]string](page, messageTexts), []string{"one", "two", "three", "Some messages were missed", "four"}; !slices.Equal(got, want) {
+		t.Errorf("the page shows %q, want %q", got, want)
+	}
+}
+
+func TestPageShowsWhatItShowedAfterAReloadAndAVisitElsewhere(t *testing.T) {
+	t.Parallel()
+	browser.Each(t, func(t *testing.T, b *browser.Browser) {
+		s := newStage(t)
+		b.Offline.Store(true) // a stream may be cut off while its page goes
+		other := b.Open(s.url)
+		address := s.url + "/?topic=a&lastEventId=earliest"
+		page := b.Open(address)
+		page.Until(state("live"))
+		s.send(`{"message":"one"}`, `{"message":"two"}`)
+		page.Until(shows(2))
+
+		at := "document.querySelector('.messages time').dateTime"
+		published := browser.Evaluate[string](page, at)
+		page.Run("location.reload()")
+		s.until(t, func() bool { return s.opened >= 3 })
+		page.Until(shows(2))
+		page.Until(headline + " === 'two'")
+		if got := browser.Evaluate[string](page, at); got != published {
+			t.Errorf("the first message was published at %s before the reload, and %s after it", published, got)
+		}
+		page.Navigate(s.url + "/elsewhere")
+		page.Until("document.title === 'elsewhere'")
+		s.send(`{"message":"three"}`)
+		page.Run("history.back()")
+		page.Until(shows(3))
+		page.Navigate(s.url + "/elsewhere")
+		page.Until("document.title === 'elsewhere'")
+		s.send(`{"message":"four"}`)
+		page.Navigate(address)
+		page.Until(shows(4))
+		for _, tab := range []*browser.Tab{page, other} { // the other tab is on another topic, and has seen all of this stage's
+			tab.Until(shows(4))
+			if got, want := browser.Evaluate[[]string](tab, messageTexts), []string{"one", "two", "three", "four"}; !slices.Equal(got, want) {
+				t.Errorf("the page shows %q, want %q", got, want)
+			}
+		}
+		fresh := b.Open(s.url + "/?topic=a")
+		fresh.Until(state("live"))
+		if got := browser.Evaluate[[]string](fresh, messageTexts); len(got) > 0 {
+			t.Errorf("a new tab shows %q", got)
+		}
+	})
+}
+
+func TestNothingMovesUnderAReader(t *testing.T) {
+	t.Parallel()
+	browser.Each(t, func(t *testing.T, b *browser.Browser) {
+		s := newStage(t)
+		page := b.Open(s.url)
+		page.Resize(375, 667) // Firefox and WebKit stop at about 500
+		page.Until(state("live"))
+		s.beat(`{"message":"tick 0"}`)
+		page.Until(headline + " === 'tick 0'")
+		page.Run(`
+			window.shift = 0;
+			try { new PerformanceObserver((list) => list.getEntries().forEach(({ value }) => window.shift += value)).observe({ type: 'layout-shift' }) } catch {}
+		`)
+		// A minute's worth of it, as fast as the page shows it; then as much again for a reader who looks at the third message.
+		place := func(selector string) float64 {
+			return browser.Evaluate[float64](page, fmt.Sprintf("document.querySelector(%q).getBoundingClientRect().top", selector))
+		}
+		fixed := []string{"header", ".headline", ".ticks", ".messages"}
+		before := map[string]float64{}
+		for _, selector := range fixed {
+			before[selector] = place(selector)
+		}
+		var reading float64
+		for i := range 150 {
+			s.beat(fmt.Sprintf(`{"message":"tick %d"}`, i+1))
+			if i%2 == 0 || i > 60 {
+				s.send(fmt.Sprintf(`{"message":"message %d %s"}`, i, strings.Repeat("and more ", i%20)))
+			}
+			page.Until(fmt.Sprintf("document.querySelector('.ticks li').textContent === 'tick %d'", i+1))
+			switch {
+			case i == 80:
+				page.Run("const reading = document.querySelectorAll('.messages li')[45]; reading.id = 'reading'; reading.scrollIntoView()")
+				reading = place("#reading")
+			case i > 80:
+				if at := place("#reading"); at != reading {
+					t.Fatalf("after message %d the line that is read is at %v, before at %v", i, at, reading)
+				}
+			}
+		}
+		for _, selector := range fixed {
+			if at := place(selector); at != before[selector] {
+				t.Errorf("%s is at %v, before at %v", selector, at, before[selector])
+			}
+		}
+		if shift := browser.Evaluate[float64](page, "window.shift"); shift >= 0.1 {
+			t.Errorf("the layout shifted by %v", shift)
+		}
+	})
+}
+
+func TestMessagesAreShownAsTextWhateverTheyAre(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	page := browser.Chromium(t).Open(s.url)
+	page.Until(state("live"))
+	sent := []string{`{"message":"<img src=x onerror=alert(1)><b>bold</b>"}`, `{"message":"two\nlines"}`, `"text"`, `null`, `7`, `[]`, `{"message":1}`, `{"temperature":21.5}`, `{"message":""}`}
+	want := []string{"<img src=x onerror=alert(1)><b>bold</b>", "two\nlines", "text", "null", "7", "[]", "{\n  \"message\": 1\n}", "{\n  \"temperature\": 21.5\n}", "{\n  \"message\": \"\"\n}"}
+	s.send(sent...)
+	page.Until(shows(len(want)))
+	if got := browser.Evaluate[[]string](page, messageTexts); !slices.Equal(got, want) {
+		t.Errorf("the page shows %q, want %q", got, want)
+	}
+	if got := browser.Evaluate[string](page, headline); got != "text" {
+		t.Errorf("%q is in large type, want the newest message in words", got)
+	}
+	if browser.Evaluate[bool](page, "document.querySelector('#sse-data img, #sse-data b') !== null") {
+		t.Error("a message has become markup")
+	}
+
+	s.send(`{"message":"` + strings.Repeat("long ", 200) + `"}`)
+	page.Until(shows(len(want) + 1))
+	page.Until("document.querySelectorAll('.messages .clamped').length === 1")
+	page.Run("document.querySelector('.messages li:last-child button').click()")
+	page.Until("document.querySelectorAll('.messages .clamped').length === 0")
+}
+
+func TestPausedPageWaitsAndThenShowsWhatCame(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	page := browser.Chromium(t).Open(s.url)
+	page.Until(state("live"))
+	page.Run("document.querySelector('.bar button').click()")
+	s.send(`{"message":"one"}`, `{"message":"two"}`)
+	page.Until("document.querySelector('.bar button').textContent === 'Resume (2)'")
+	if got := browser.Evaluate[[]string](page, messageTexts); len(got) > 0 {
+		t.Errorf("a paused page shows %q", got)
+	}
+	page.Run("document.querySelector('.bar button').click()")
+	page.Until(headline + " === 'two' && " + shows(2))
+	page.Until("document.querySelector('.announcement').textContent === '2 messages. The latest: two'")
+}
+
+func TestPageWorksWithTheBrowsersOwnEventSourceWithoutItsFirstLine(t *testing.T) {
+	t.Parallel()
+	browser.Each(t, func(t *testing.T, b *browser.Browser) {
+		s := newStage(t)
+		s.change(func() { s.native = true })
+		b.Offline.Store(true)
+		s.beat(`{"message":"tick"}`)
+		page := b.Open(s.url)
+		page.Until(state("live"))
+		page.Until(headline + " === 'tick'")
+		s.send(`{"message":"one"}`)
+		page.Until(shows(1))
+		s.change(func() { s.epoch++ })
+		s.send(`{"message":"two"}`)
+		page.Until(shows(2))
+		s.beat(`{"message":"tock"}`)
+		page.Until("document.querySelector('.ticks li').textContent === 'tock'")
+		if got, want := browser.Evaluate[[]string](page, messageTexts), []string{"one", "two"}; !slices.Equal(got, want) {
+			t.Errorf("the page shows %q, want %q", got, want)
+		}
+	})
+}
+
+func TestTheBrowsersOwnEventSourceResumes(t *testing.T) {
+	t.Parallel()
+	browser.Each(t, func(t *testing.T, b *browser.Browser) {
+		a := app.Start(t, "PUBLISH_TOKEN="+app.Token, "TICK_INTERVAL=0")
+		network := relay.New(t, "127.0.0.1:"+a.Port)
+		b.Offline.Store(true)
+		page := b.Open(network.URL() + "/nope")
+		page.Until("location.pathname === '/nope' && document.readyState === 'complete'")
+		page.Run("window.got = []; window.es = new EventSource('/sse'); es.onmessage = ({ data }) => window.got.push(JSON.parse(data).message)")
+		page.Until("es.readyState === 1")
+		network.Cut() // before any message
+		a.Publish(`{"message":"one"}`)
+		page.Until("got.length === 1")
+		network.Cut()
+		a.Publish(`{"message":"two"}`)
+		page.Until("got.length === 2")
+		if got, want := browser.Evaluate[[]string](page, "got"), []string{"one", "two"}; !slices.Equal(got, want) {
+			t.Errorf("it got %q, want %q", got, want)
+		}
+	})
+}
+
+func TestAnotherSiteImportsTheModuleAndSendsItsCookies(t *testing.T) {
+	t.Parallel()
+	browser.Each(t, func(t *testing.T, b *browser.Browser) {
+		here, there := newStage(t), newStage(t)
+		there.change(func() { there.allowed = here.url })
+		page := b.Open(there.url + "/elsewhere")
+		page.Until("document.title === 'elsewhere'")
+		page.Run("document.cookie = 'stage=secret'")
+		page.Navigate(here.url + "/elsewhere?here")
+		page.Until("location.search === '?here' && document.readyState === 'complete'")
+		page.Run(fmt.Sprintf(`window.got = []; import('%[1]s/lib/shared-event-source.js').then(({ SharedEventSource }) => {
+			window.source = new SharedEventSource('%[1]s/sse', { withCredentials: true });
+			source.onmessage = ({ data, origin }) => window.got.push(data, origin);
+		})`, there.url))
+		page.Until("window.source?.readyState === 1")
+		there.send("1")
+		there.cut()
+		there.send("2")
+		page.Until("got.length === 4")
+		if got, want := browser.Evaluate[[]string](page, "got"), []string{"1", there.url, "2", there.url}; !slices.Equal(got, want) {
+			t.Errorf("it got %q, want %q", got, want)
+		}
+		there.mu.Lock()
+		defer there.mu.Unlock()
+		if there.cookie != "secret" || there.preflights > 0 {
+			t.Errorf("the cookie is %q, and there were %d requests for permission", there.cookie, there.preflights)
+		}
+	})
+}
+
+func TestPageSaysWhatIsMissingWithoutJavaScript(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	page := browser.Chromium(t).Open("about:blank")
+	page.Do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+		return err
+	}), chromedp.Navigate(s.url))
+	text := browser.Evaluate[string](page, "document.body.innerText")
+	if !strings.Contains(text, "JavaScript") || strings.Contains(text, "Nothing") {
+		t.Errorf("the page shows %q", text)
+	}
+}
+
+func TestPageSaysWhenItMayNotReadATopic(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	b := browser.Chromium(t)
+	b.Offline.Store(true)
+	s.change(func() { s.status = http.StatusForbidden })
+	b.Open(s.url).Until(state("refused"))
+}
+
+// everySecond fails the test unless each line is the time one second after the line before.
+func everySecond(t *testing.T, lines []string) {
+	t.Helper()
+	var before time.Time
+	for i, line := range lines {
+		text, ok := strings.CutPrefix(line, "Server Time: ")
+		at, err := time.Parse("3:04:05 PM", text)
+		if !ok || err != nil {
+			t.Fatalf("%q is no time", line)
+		}
+		if step := at.Sub(before); i > 0 && step != time.Second && step != time.Second-24*time.Hour {
+			t.Errorf("after %s came %s", before.Format("3:04:05 PM"), text)
+		}
+		before = at
+	}
+}

@@ -1,0 +1,150 @@
+package program
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"gin-sse/internal/testsse"
+	"gin-sse/internal/testwait"
+	"gin-sse/test/internal/app"
+)
+
+func TestOutOfDescriptorsStreamsGoOnAndNewClientsAreTurnedAwayUntilThereIsRoom(t *testing.T) {
+	t.Parallel()
+	a := app.StartLimited(t, 64, "TICK_INTERVAL=50ms")
+	stream := a.Get("/sse").Body
+	testsse.ReadUntil(t, stream, "Server Time: ")
+	var others, open []net.Conn
+	for range 100 {
+		others = append(others, a.Raw("GET /sse HTTP/1.1\r\nHost: x\r\n\r\n"))
+	}
+	for _, conn := range others {
+		switch line, err := bufio.NewReader(conn).ReadString('\n'); {
+		case err != nil:
+			t.Fatal(err)
+		case strings.HasPrefix(line, "HTTP/1.1 200 "):
+			open = append(open, conn)
+		case !strings.HasPrefix(line, "HTTP/1.1 503 "):
+			t.Errorf("a client is answered with %q", line)
+		}
+	}
+	if len(open) < 20 || len(open) >= 64 {
+		t.Errorf("%d streams are open", len(open))
+	}
+	for range 20 {
+		a.Raw("") // sends nothing
+	}
+	for range 3 {
+		if response := a.Get("/healthz"); response.StatusCode != http.StatusOK {
+			t.Errorf("/healthz is answered with %s", response.Status)
+		}
+		testsse.ReadUntil(t, stream, "Server Time: ")
+	}
+	if lines := a.Out.Lines("the limit of 64 open files is reached"); len(lines) != 1 || !strings.Contains(lines[0], "LimitNOFILE=") {
+		t.Errorf("the log has %q", lines)
+	}
+	for _, conn := range open {
+		conn.Close()
+	}
+	testwait.Until(t, func() string { // the last of those that were turned away have to go
+		response := a.Get("/sse")
+		if response.StatusCode != http.StatusOK {
+			return "a new client is answered with " + response.Status
+		}
+		testsse.ReadUntil(t, response.Body, "Server Time: ")
+		return ""
+	})
+	testsse.ReadUntil(t, stream, "Server Time: ")
+}
+
+func TestStoppedProcessGoesOnWithEveryStream(t *testing.T) {
+	t.Parallel()
+	a := app.Start(t)
+	stream := bufio.NewReader(a.Get("/sse").Body)
+	next := func() string {
+		for {
+			line, err := stream.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(line, "data:") {
+				return line
+			}
+		}
+	}
+	before := next()
+	if err := a.Cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(20 * time.Second) // longer than the server's limits for a request, a write and an answer to its ping
+	if err := a.Cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{before: true}
+	for range 4 {
+		line := next()
+		if seen[line] {
+			t.Errorf("%q came twice", line)
+		}
+		seen[line] = true
+	}
+}
+
+func TestNothingAClientSendsReachesTheLogUnescaped(t *testing.T) {
+	t.Parallel()
+	a := app.Start(t)
+	for _, path := range []string{
+		"/%0a[GIN]%20forged", "/%1b[31mred", "/x?a=%0d%0aforged", "/%22quoted%22", "/%00", "/%e2%80%ae",
+	} {
+		response := a.Get(path)
+		if page := testsse.ReadAll(t, response.Body); response.StatusCode != http.StatusNotFound || strings.Contains(page, "forged") {
+			t.Errorf("%s: status %d and %q", path, response.StatusCode, page)
+		}
+	}
+	forged := a.Raw("GET /<script> HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 6.6.6.6\r\nUser-Agent: \x1b[31mred\r\nReferer: forged\r\n\r\n")
+	if _, err := bufio.NewReader(forged).ReadString('\n'); err != nil {
+		t.Error(err)
+	}
+	a.Get("/last")
+	a.Out.Wait(t, "/last")
+	for _, line := range strings.Split(strings.TrimSuffix(a.Out.String(), "\n"), "\n")[1:] {
+		if !strings.HasPrefix(line, "[GIN] 2") || strings.ContainsAny(line, "\x1b\x00\r\u202e") || strings.Contains(line, "6.6.6.6") {
+			t.Errorf("a client wrote the log line %q", line)
+		}
+	}
+}
+
+func TestThousandStalledClientsAreCutOffAndHoldNobodyUp(t *testing.T) {
+	t.Parallel()
+	const stalled = 1000
+	a := app.Start(t, "PUBLISH_TOKEN="+app.Token, "TICK_INTERVAL=0", "METRICS=true")
+	for range stalled {
+		conn := a.Raw("GET /sse HTTP/1.1\r\nHost: localhost\r\n\r\n").(*net.TCPConn)
+		_ = conn.SetReadBuffer(4 << 10)
+		testsse.ReadFirst(t, conn) // and nothing after that
+	}
+	healthy := testsse.Open(t, app.Client(t), a.URL+"/sse", nil)
+	filler := strings.Repeat("x", 32<<10)
+	begin := time.Now()
+	for n := 0; ; n++ {
+		data := fmt.Sprintf(`{"filler":"%s","number":%d}`, filler, n)
+		a.Publish(data)
+		healthy.Wants(data) // before the next one is sent
+		if n%50 > 0 {
+			continue
+		}
+		if strings.Contains(testsse.ReadAll(t, a.Get("/metrics").Body), "\ngin_sse_subscribers 1\n") {
+			t.Logf("%d stalled clients were cut off within %v, and %d messages", stalled, time.Since(begin), n)
+			return
+		}
+		if time.Since(begin) > 2*time.Minute {
+			t.Fatal("the stalled clients are not cut off")
+		}
+	}
+}

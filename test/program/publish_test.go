@@ -1,0 +1,121 @@
+package program
+
+import (
+	"bufio"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"gin-sse/internal/testsse"
+	"gin-sse/test/internal/app"
+	"gin-sse/test/internal/child"
+	"gin-sse/test/internal/need"
+	"gin-sse/test/internal/npm"
+	"gin-sse/test/internal/relay"
+)
+
+func TestNpmClientThatIsCutOffMissesNothing(t *testing.T) {
+	t.Parallel()
+	a := app.Start(t, "PUBLISH_TOKEN="+app.Token, "TICK_INTERVAL=0")
+	front := relay.New(t, "127.0.0.1:"+a.Port)
+	out := npm.EventSource(t, front.URL()+"/sse")
+	out.Wait(t, "open")
+	var want []string
+	say := func(text string) {
+		id := a.Publish(`{"message":"` + text + `"}`)
+		want = append(want, fmt.Sprintf(`message %s {"message":"%s"}`, id, text))
+	}
+	front.Cut() // before any message
+	say("first")
+	out.Wait(t, "first")
+	for round := range 3 {
+		front.Cut()
+		for n := range 5 {
+			say(fmt.Sprintf("%d of round %d", n, round))
+		}
+		out.Wait(t, fmt.Sprintf("4 of round %d", round))
+	}
+	if got := npm.Printed(out, "message "); !slices.Equal(got, want) {
+		t.Errorf("it saw\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if got := npm.Printed(out, "gap "); len(got) > 0 {
+		t.Errorf("it was told of %q", got)
+	}
+}
+
+func TestNpmClientIsToldOfAGapWhenTheServerWasRestarted(t *testing.T) {
+	t.Parallel()
+	a := app.Start(t, "PUBLISH_TOKEN="+app.Token, "TICK_INTERVAL=0")
+	out := npm.EventSource(t, a.URL+"/sse")
+	out.Wait(t, "open")
+	before := a.Publish(`"before"`)
+	out.Wait(t, `message `+before+` "before"`)
+	a.Stop(syscall.SIGTERM)
+
+	b := app.Start(t, "PUBLISH_TOKEN="+app.Token, "TICK_INTERVAL=0", "PORT="+a.Port)
+	after := b.Publish(`"after"`) // while the client waits to come back
+	out.Wait(t, `message `+after+` "after"`)
+	last := b.Publish(`"last"`)
+	out.Wait(t, `message `+last+` "last"`)
+	if got, want := npm.Printed(out, "message "), []string{"message " + before + ` "before"`, "message " + after + ` "after"`, "message " + last + ` "last"`}; !slices.Equal(got, want) {
+		t.Errorf("it saw %q, want %q", got, want)
+	}
+	if got := npm.Printed(out, "gap "); len(got) != 1 || !strings.HasSuffix(got[0], ` {"missed":null}`) {
+		t.Errorf("it was told of %q, want one gap of unknown size", got)
+	}
+}
+
+func TestCurlPublishesAsTheREADMESays(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("curl"); err != nil {
+		need.Missing(t, "curl", "install it (apt-get install curl)")
+	}
+	a := app.Start(t, "PUBLISH_TOKEN="+app.Token, "TICK_INTERVAL=0")
+	stream := a.Get("/sse").Body
+	testsse.ReadFirst(t, stream)
+	for _, args := range [][]string{
+		{"-H", "Content-Type: application/json", "-d", `{"message":"Deploy finished"}`},
+		{"-d", "message=Deploy finished"},
+	} {
+		curl := child.Command(t.Context(), "curl", append([]string{"-sS", "-H", "Authorization: Bearer " + app.Token, a.URL + "/sse"}, args...)...)
+		out, err := curl.CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(out), `{"id":"`) {
+			t.Errorf("%v, and curl said %s", err, out)
+		}
+		testsse.ReadUntil(t, stream, "data:{\"message\":\"Deploy finished\"}\n\n")
+	}
+	off := app.Start(t)
+	if _, err := (&app.Server{URL: off.URL}).TryPublish(`{}`); err == nil || !strings.Contains(err.Error(), "status 403: Publishing is off.") {
+		t.Errorf("with no token set: %v", err)
+	}
+}
+
+func TestBurstIsAcceptedWithAStalledClientAndNobodyMissesAnything(t *testing.T) {
+	t.Parallel()
+	const burst = 10_000
+	a := app.Start(t, "PUBLISH_TOKEN="+app.Token, "TICK_INTERVAL=0")
+	a.Raw("GET /sse HTTP/1.1\r\nHost: x\r\n\r\n") // reads nothing
+	stream := a.Get("/sse").Body
+	testsse.ReadFirst(t, stream)
+	begin := time.Now()
+	for n := range burst {
+		a.Publish(fmt.Sprint(n))
+	}
+	t.Logf("%d messages accepted in %v", burst, time.Since(begin))
+	next := 0
+	for lines := bufio.NewScanner(stream); next < burst && lines.Scan(); {
+		if data, ok := strings.CutPrefix(lines.Text(), "data:"); ok && data != "{}" {
+			if data != fmt.Sprint(next) {
+				t.Fatalf("message %s, want %d", data, next)
+			}
+			next++
+		}
+	}
+	if next != burst {
+		t.Errorf("the stream ended after %d messages", next)
+	}
+}

@@ -1,0 +1,99 @@
+package proxies
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"gin-sse/internal/testsse"
+	"gin-sse/test/internal/app"
+	"gin-sse/test/internal/proxy"
+)
+
+func TestEventsArriveOneByOneBehindAProxy(t *testing.T) {
+	t.Parallel()
+	for _, p := range proxy.All {
+		for _, compressed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s compressed=%t", p, compressed), func(t *testing.T) {
+				t.Parallel()
+				a := app.Start(t, "TICK_INTERVAL=0", "PUBLISH_TOKEN="+app.Token)
+				url := p.Start(t, "127.0.0.1:"+a.Port)
+				response := app.Open(t, &http.Transport{DisableCompression: !compressed}, http.MethodGet, url)
+				if p.Name == proxy.Nginx.Name && response.Uncompressed != compressed {
+					t.Errorf("that the answer was compressed is %t, want %t", response.Uncompressed, compressed)
+				}
+				testsse.ReadFirst(t, response.Body)
+				for n := range 5 {
+					// Nothing more is sent until this one has arrived.
+					id := a.Publish(fmt.Sprintf(`{"message":"number %d"}`, n))
+					testsse.ReadUntil(t, response.Body, fmt.Sprintf("id:%s\ndata:{\"message\":\"number %d\"}\n\n", id, n))
+				}
+			})
+		}
+	}
+}
+
+func TestServerBehindAProxyNoticesClientsThatLeaveAndEndsItsStreams(t *testing.T) {
+	t.Parallel()
+	for _, p := range proxy.All {
+		t.Run(p.String(), func(t *testing.T) {
+			t.Parallel()
+			a := app.Start(t)
+			url := p.Start(t, "127.0.0.1:"+a.Port)
+
+			head := app.Open(t, new(http.Transport), http.MethodHead, url)
+			if got := head.Header.Get("Content-Type"); head.StatusCode != http.StatusOK || got != "text/event-stream" {
+				t.Errorf("HEAD is answered with %s and Content-Type %q", head.Status, got)
+			}
+
+			leaving := app.Open(t, new(http.Transport), http.MethodGet, url).Body
+			testsse.ReadUntil(t, leaving, "Server Time: ")
+			leaving.Close()
+			a.Out.Wait(t, `GET      "/sse"`)
+
+			staying := app.Open(t, new(http.Transport), http.MethodGet, url).Body
+			testsse.ReadUntil(t, staying, "Server Time: ")
+			a.StopPolitely(syscall.SIGTERM)
+			if text, err := io.ReadAll(staying); err != nil || len(text) > 0 && !bytes.HasSuffix(text, []byte("\n\n")) {
+				t.Errorf("the stream ended with %v after %q", err, text)
+			}
+		})
+	}
+}
+
+// nginx ends a silent stream after 60 s, HAProxy after the 50 s of its file; the comments come well before.
+func TestSilentStreamStaysOpenBehindAProxy(t *testing.T) {
+	t.Parallel()
+	a := app.Start(t, "TICK_INTERVAL=0")
+	var streams []io.ReadCloser
+	for _, p := range proxy.All {
+		url := p.Start(t, "127.0.0.1:"+a.Port)
+		streams = append(streams, app.Open(t, new(http.Transport), http.MethodGet, url).Body)
+	}
+	for _, stream := range streams { // all wait for the same one
+		testsse.ReadUntil(t, stream, "\n\n:\n\n")
+	}
+}
+
+func TestDocsShowTheConfigurationsThatAreTested(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "proxies.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []proxy.Proxy{proxy.Nginx, proxy.HAProxy, proxy.Caddy} {
+		config, err := os.ReadFile(filepath.Join("..", "..", "docs", p.Config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := bytes.Cut(config, []byte("\n")) // without its first line, which says where it goes
+		if n := bytes.Count(text, rest); n != 1 {
+			t.Errorf("docs/proxies.md shows docs/%s %d times, want once", p.Config, n)
+		}
+	}
+}
