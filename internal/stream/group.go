@@ -21,6 +21,7 @@ type Group struct {
 	last    uint64               // id of the latest stream
 	open    int                  // how many are in streams or about to begin
 	shut    bool                 // Shutdown was called
+	late    bool                 // Shutdown has cut off what was left
 	empty   chan struct{}        // closed once shut is true and open is 0
 }
 
@@ -83,6 +84,7 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.late = true
 	for _, s := range g.streams {
 		_ = s.w.conn.Close() // its next write fails, which ends it
 	}
@@ -141,6 +143,9 @@ func (g *Group) add(s *detached) {
 	g.streams[s.id] = s
 	if g.stopping.Err() != nil {
 		s.cancel()
+	}
+	if g.late {
+		_ = s.w.conn.Close() // its next write fails, which ends it
 	}
 	g.mu.Unlock()
 	if g.departures != nil {
