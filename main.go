@@ -31,7 +31,8 @@ var assets embed.FS
 
 // routes is the tutorial's server.js: each address, and the handler that answers it.
 func routes(app *gin.Engine, cfg config.Config, s services) {
-	app.Use(handlers.Static(handlers.Assets(assets, "public", "index.html")))
+	files := handlers.Assets(assets, "public", "index.html")
+	app.Use(handlers.Static(files))
 
 	get := []string{http.MethodGet, http.MethodHead}
 	app.Match(get, "/sse", handlers.Private(s.tokens), handlers.Limit(cfg.Clients()), handlers.SSE(s.events))
@@ -44,7 +45,7 @@ func routes(app *gin.Engine, cfg config.Config, s services) {
 		app.Match(get, "/metrics", handlers.Metrics(s.events, s.storage.Metrics))
 	}
 
-	app.NoRoute(handlers.NotFound)
+	app.NoRoute(handlers.NotFound(app.Routes(), files))
 	app.NoMethod(handlers.MethodNotAllowed)
 }
 
@@ -66,6 +67,7 @@ func (s services) close() {
 func newApp(cfg config.Config, s services, out io.Writer) (http.Handler, error) {
 	app := gin.New()
 	app.HandleMethodNotAllowed = true
+	app.RedirectTrailingSlash = false // a redirect would go past the middleware, and lose the body of a POST
 	err := app.SetTrustedProxies(cfg.TrustedProxies)
 	if err != nil {
 		return nil, fmt.Errorf("TRUSTED_PROXIES: %w", err)
@@ -134,7 +136,7 @@ func serve(cfg config.Config) error {
 		return err
 	}
 	defer s.storage.Close()
-	s.status = handlers.NewStatus(s.events, s.storage.Size)
+	s.status = handlers.NewStatus(s.events, s.storage.Size, cfg.Keepalive)
 	app, err := newApp(cfg, s, out)
 	if err != nil {
 		return err

@@ -119,7 +119,7 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 		t.Fatal(err)
 	}
 	t.Cleanup(s.storage.Close)
-	s.status = handlers.NewStatus(s.events, s.storage.Size)
+	s.status = handlers.NewStatus(s.events, s.storage.Size, cfg.Keepalive)
 	if s.tokens, err = token.New([]byte(cfg.SubscribeKey)); err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func show(t *testing.T, p *handlers.Pages, name string, data any) (status int, b
 		logged = strings.Join(c.Errors.Errors(), "\n")
 	})
 	app.GET("/", func(c *gin.Context) { c.HTML(http.StatusOK, name, data) })
-	app.NoRoute(handlers.NotFound)
+	app.NoRoute(handlers.NotFound(nil, fstest.MapFS{}))
 	path := "/"
 	if name == "error.html" {
 		path = "/nope"

@@ -35,11 +35,8 @@ func Static(files fs.FS) gin.HandlerFunc {
 	tags := &etags{}
 	return func(c *gin.Context) {
 		path := c.Request.URL.Path
-		name := strings.TrimPrefix(path, "/")
-		if strings.HasSuffix(path, "/") {
-			name += "index.html"
-		}
-		if !fs.ValidPath(name) || strings.HasPrefix(name, ".") || strings.Contains(name, "/.") {
+		name, ok := fileAt(path)
+		if !ok {
 			return
 		}
 		file, err := files.Open(name)
@@ -52,7 +49,8 @@ func Static(files fs.FS) gin.HandlerFunc {
 			return
 		}
 		if info.IsDir() {
-			if _, err := fs.Stat(files, name+"/index.html"); err == nil {
+			isRead := c.Request.Method == http.MethodGet || c.Request.Method == http.MethodHead
+			if _, err := fs.Stat(files, name+"/index.html"); err == nil && isRead {
 				to := url.URL{Path: path + "/", RawQuery: c.Request.URL.RawQuery}
 				c.Redirect(http.StatusMovedPermanently, to.String())
 				c.Abort()
@@ -76,6 +74,25 @@ func Static(files fs.FS) gin.HandlerFunc {
 		c.Header("Cache-Control", "public, max-age=0") // a browser may keep it, and asks each time whether it changed
 		http.ServeContent(c.Writer, c.Request, name, info.ModTime(), content)
 	}
+}
+
+// fileAt returns the name of the file at a path, and whether there may be one: hidden files are not served.
+func fileAt(path string) (name string, ok bool) {
+	name = strings.TrimPrefix(path, "/")
+	if strings.HasSuffix(path, "/") {
+		name += "index.html"
+	}
+	return name, fs.ValidPath(name) && !strings.HasPrefix(name, ".") && !strings.Contains(name, "/.")
+}
+
+// isServed reports whether Static serves a file at a path.
+func isServed(files fs.FS, path string) bool {
+	name, ok := fileAt(path)
+	if !ok {
+		return false
+	}
+	info, err := fs.Stat(files, name)
+	return err == nil && !info.IsDir()
 }
 
 // etags are the ETags of files. No request reads a whole file for one, except the first request for an embedded file.

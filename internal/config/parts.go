@@ -55,7 +55,7 @@ func (cfg Config) Server() server.Config {
 
 // Hub returns the settings of package hub.
 func (cfg Config) Hub() hub.Options {
-	options := hub.Options{Limits: history.Limits{PerTopic: cfg.History, Bytes: cfg.HistoryBytes}}
+	options := hub.Options{Limits: history.Limits{PerTopic: cfg.History, Bytes: cfg.HistoryBytes}, Keepalive: cfg.Keepalive}
 	if cfg.NATSURL != "" {
 		options.Ahead = maxAhead
 	}

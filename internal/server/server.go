@@ -80,7 +80,16 @@ func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Hand
 			PingTimeout:     15 * time.Second,
 		},
 		BaseContext: func(net.Listener) context.Context { return streams.Context() },
-		ConnState:   quiet.track,
+		ConnState: func(c net.Conn, state http.ConnState) {
+			quiet.track(c, state)
+			track(c, state)
+		},
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if own, ok := plain(c); ok && own.release != nil {
+				return stream.NoRoom(ctx)
+			}
+			return ctx
+		},
 	}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetHTTP2(cfg.HTTP2)            // over TLS
@@ -128,7 +137,7 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 		}
 		encryption.Certificates = []tls.Certificate{certificate}
 	}
-	port, err := openFreePort(ctx, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
+	listener, err := openFreePort(ctx, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("port %d is taken by another program: stop that one, or choose another port, such as PORT=%d", cfg.Port, cfg.Port+1)
@@ -136,7 +145,9 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 		return nil, fmt.Errorf("PORT=%d is reserved for the system: choose one above 1023, such as PORT=3000", cfg.Port)
 	case err != nil:
 		return nil, fmt.Errorf("cannot listen on HOST=%q: it accepts an address or a name of this machine, or nothing for all: %w", cfg.Host, err)
-	case cfg.CertFile != "":
+	}
+	port := newGentlePort(listener.(*net.TCPListener), cfg.CertFile != "")
+	if cfg.CertFile != "" {
 		return tls.NewListener(port, encryption), nil
 	}
 	return port, nil
