@@ -5,13 +5,15 @@ RUN go mod download
 COPY . .
 # nomsgpack leaves out an encoding of Gin's that nothing here uses; it halves the binary.
 RUN CGO_ENABLED=0 go build -trimpath -tags nomsgpack -ldflags="-s -w" -o /gin-sse .
-# A fresh volume gets the owner of the folder that it is mounted on.
-RUN mkdir /data && chown 65532:65532 /data
+# A fresh volume gets the owner and the mode of the folder that it is mounted on. Some platforms, such as OpenShift, run
+# the image as a user of their own choice in group 0, so that group may write there too.
+RUN mkdir -p /volumes/data && chmod 0770 /volumes/data
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /gin-sse /gin-sse
-COPY --from=build --chown=65532:65532 /data /data
+# What a folder contains keeps its mode; to copy /volumes/data itself would lose it.
+COPY --from=build --chown=65532:0 /volumes /
 ENV GIN_MODE=release
 USER 65532:65532
 EXPOSE 3000

@@ -2,23 +2,21 @@
 package main
 
 import (
-	"context"
 	"embed"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"os"
-	"os/signal"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 	_ "time/tzdata" // makes TZ work where there are no zone files, as in the container
 
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/handlers"
+	"gin-sse/internal/capacity"
 	"gin-sse/internal/clock"
 	"gin-sse/internal/config"
 	"gin-sse/internal/hub"
@@ -33,20 +31,21 @@ var assets embed.FS
 
 // routes is the tutorial's server.js: each address, and the handler that answers it.
 func routes(app *gin.Engine, cfg config.Config, s services) {
-	app.Use(handlers.Static(handlers.Assets(assets, "public", "index.html")))
+	files := handlers.Assets(assets, "public", "index.html")
+	app.Use(handlers.Static(files))
 
 	get := []string{http.MethodGet, http.MethodHead}
-	app.Match(get, "/sse", handlers.Private(s.tokens), handlers.Limit(cfg.MaxClients), handlers.SSE(s.events))
+	app.Match(get, "/sse", handlers.Private(s.tokens), handlers.Limit(cfg.Clients()), handlers.SSE(s.events))
 	app.POST("/sse", handlers.Authorize(cfg.PublishToken), handlers.Publish(s.storage.Log, cfg.MaxEventBytes))
 	app.Match(get, "/status", s.status.Page)
-	app.Match(get, "/status/sse", handlers.Limit(cfg.MaxClients), s.status.Refresh, handlers.SSE(s.status.Viewers))
+	app.Match(get, "/status/sse", handlers.Limit(cfg.Viewers()), s.status.Refresh, handlers.SSE(s.status.Viewers))
 	app.Match(get, "/healthz", handlers.Health(s.storage.Ready))
 	app.Match(get, "/readyz", handlers.Ready(s.storage.Ready))
 	if cfg.Metrics {
 		app.Match(get, "/metrics", handlers.Metrics(s.events, s.storage.Metrics))
 	}
 
-	app.NoRoute(handlers.NotFound)
+	app.NoRoute(handlers.NotFound(app.Routes(), files))
 	app.NoMethod(handlers.MethodNotAllowed)
 }
 
@@ -68,10 +67,14 @@ func (s services) close() {
 func newApp(cfg config.Config, s services, out io.Writer) (http.Handler, error) {
 	app := gin.New()
 	app.HandleMethodNotAllowed = true
-	if err := app.SetTrustedProxies(cfg.TrustedProxies); err != nil {
+	app.RedirectTrailingSlash = false // a redirect would go past the middleware, and lose the body of a POST
+	err := app.SetTrustedProxies(cfg.TrustedProxies)
+	if err != nil {
 		return nil, fmt.Errorf("TRUSTED_PROXIES: %w", err)
 	}
-	app.LoadHTMLFS(http.FS(handlers.Assets(assets, "templates", "error.html")), "*.html")
+	if app.HTMLRender, err = handlers.NewPages(handlers.Assets(assets, "templates", "error.html"), app.FuncMap); err != nil {
+		return nil, err
+	}
 	app.Use(handlers.RequestLog(out), gin.CustomRecoveryWithWriter(nil, handlers.InternalError))
 	app.Use(handlers.WriteDeadline, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
 	routes(app, cfg, s)
@@ -102,6 +105,7 @@ func run(args []string) error {
 	}
 	switch command {
 	case "":
+		capacity.KeepToMemoryLimit()
 		fmt.Fprint(os.Stderr, cfg.Warnings(config.Environment()))
 		return serve(cfg)
 	case "healthcheck":
@@ -117,19 +121,22 @@ func serve(cfg config.Config) error {
 	out, closeLog := output.Standard()
 	defer closeLog()
 	gin.DebugPrintFunc = func(string, ...any) {} // Gin would print every route, and advice that this program already follows
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer context.AfterFunc(ctx, stop)() // after the first signal, a second one ends the process at once
-
-	tokens, err := token.New([]byte(cfg.SubscribeKey))
+	ctx, stop := server.UntilSignal()
+	defer stop()
+	port, err := server.Open(ctx, cfg.Server()) // first, so that nobody is refused while a large DATA_DIR is read
 	if err != nil {
 		return err
 	}
-	s := services{tokens: tokens, events: hub.New(cfg.Hub())}
+	defer port.Close()
+	s := services{events: hub.New(cfg.Hub())}
+	if s.tokens, err = token.New([]byte(cfg.SubscribeKey)); err != nil {
+		return err
+	}
 	if s.storage, err = storage.Open(cfg, s.events, log.Printf); err != nil {
 		return err
 	}
 	defer s.storage.Close()
-	s.status = handlers.NewStatus(s.events, s.storage.Size)
+	s.status = handlers.NewStatus(s.events, s.storage.Size, cfg.Keepalive)
 	app, err := newApp(cfg, s, out)
 	if err != nil {
 		return err
@@ -139,5 +146,5 @@ func serve(cfg config.Config) error {
 	defer stop()
 	background.Go(func() { clock.Run(ctx, cfg.TickInterval, handlers.SimulateData(s.events)) })
 	background.Go(func() { clock.Run(ctx, time.Second/2, s.status.Update) })
-	return server.Run(ctx, cfg.Server(), app, out, s.close)
+	return port.Serve(ctx, app, out, s.close)
 }

@@ -119,7 +119,7 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 		t.Fatal(err)
 	}
 	t.Cleanup(s.storage.Close)
-	s.status = handlers.NewStatus(s.events, s.storage.Size)
+	s.status = handlers.NewStatus(s.events, s.storage.Size, cfg.Keepalive)
 	if s.tokens, err = token.New([]byte(cfg.SubscribeKey)); err != nil {
 		t.Fatal(err)
 	}
@@ -146,9 +146,13 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 	s.client = &http.Client{Transport: transport, Timeout: testwait.Limit} // also for a body
 
 	ctx, cancel := context.WithCancel(context.Background())
+	port, err := server.Open(ctx, cfg.Server())
+	if err != nil {
+		t.Fatal(err)
+	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- server.Run(ctx, cfg.Server(), app, s.out, s.close)
+		ended <- port.Serve(ctx, app, s.out, s.close)
 	}()
 	s.stop = sync.OnceFunc(func() {
 		cancel()

@@ -33,7 +33,7 @@ func TestStreamHasTheTutorialsHeadersAndFrames(t *testing.T) {
 			}
 			for name, want := range map[string]string{
 				"Content-Type":      "text/event-stream",
-				"Cache-Control":     "no-cache",
+				"Cache-Control":     "no-cache, no-transform",
 				"X-Accel-Buffering": "no",
 				"Connection":        map[bool]string{true: "keep-alive"}[response.ProtoMajor == 1], // HTTP/2 forbids it
 			} {

@@ -132,7 +132,7 @@ func TestALineThatCannotBePublishedEndsTheRequestAtOnceWithItsNumber(t *testing.
 		}{
 			{"application/x-ndjson", "1\n\n2\n", "{\n", 400, "Line 4 cannot be published: the body is not JSON: "},
 			{"application/x-ndjson", "1\n2\n", "1 2\n", 400, "Line 3 cannot be published: the body is not JSON: "},
-			{"application/x-ndjson", "1\n2\n", "\"\xff\"\n", 400, "Line 3 cannot be published: the body is not JSON: it is not UTF-8."},
+			{"application/x-ndjson", "1\n2\n", "\"\xff\"\n", 400, "Line 3 cannot be published: the body is not JSON: byte 0xff at column 2 is not UTF-8; "},
 			{"application/x-ndjson", "1\n2\n", strings.Repeat(" ", 101) + "\n", 413, "Line 3: The event is too large: this server accepts up to 100 bytes (MAX_EVENT_BYTES)."},
 		} {
 			topic := fmt.Sprint("/sse?topic=", i)

@@ -1,16 +1,36 @@
 package handlers
 
 import (
+	"io/fs"
 	"log"
 	"net/http"
+	"net/url"
+	"path"
 	"runtime/debug"
+	"time"
 
 	"github.com/gin-gonic/gin"
 )
 
-// NotFound answers a request for an address where there is nothing.
-func NotFound(c *gin.Context) {
-	fail(c, http.StatusNotFound, "There is nothing at this address.")
+// NotFound answers a request for an address where there is nothing. If that is a route or a file with a slash too many,
+// the answer names the right address. It is no redirect: clients repeat a redirected POST as a GET, without its body.
+func NotFound(routes gin.RoutesInfo, files fs.FS) gin.HandlerFunc {
+	known := map[string]bool{}
+	for _, route := range routes {
+		known[route.Path] = true
+	}
+	return func(c *gin.Context) {
+		message := "There is nothing at this address."
+		clean := path.Clean(c.Request.URL.Path)
+		for _, right := range []string{clean, clean + "/"} {
+			if right != c.Request.URL.Path && (known[right] || isServed(files, right)) {
+				to := url.URL{Path: right}
+				message = "There is nothing at this address, which has a slash too many. Use " + to.String() + "."
+				break
+			}
+		}
+		fail(c, http.StatusNotFound, message)
+	}
 }
 
 // MethodNotAllowed answers a request whose method the address does not accept. The header Allow is set already.
@@ -41,7 +61,19 @@ func fail(c *gin.Context, status int, message string) {
 
 // refuse ends the request with an error in JSON.
 func refuse(c *gin.Context, status int, message string) {
+	if c.Request.ContentLength < 0 {
+		stopReading(c)
+	}
 	c.AbortWithStatusJSON(status, gin.H{"error": message})
+}
+
+// stopReading makes net/http answer at once. On HTTP/1.x it would first wait for more of the body, and a publisher may send
+// nothing for hours. No other request comes on the connection, because it would find its context canceled.
+func stopReading(c *gin.Context) {
+	if c.Request.ProtoMajor == 1 {
+		c.Header("Connection", "close")
+		_ = http.NewResponseController(c.Writer).SetReadDeadline(time.Now()) // an error changes nothing: the answer comes later
+	}
 }
 
 // unavailable ends the request with an error that is temporary, and says when to try again.

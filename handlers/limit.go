@@ -8,8 +8,8 @@ import (
 	"gin-sse/internal/stream"
 )
 
-// Limit allows at most max open streams, or any number if max is 0. Before it refuses a client, it frees the
-// places of clients that have closed their connections.
+// Limit allows at most max open streams, or any number if max is 0. Before it refuses a client, it makes sure that no
+// client that has left holds a place.
 func Limit(max uint64) gin.HandlerFunc {
 	var open atomic.Uint64
 	take := func() bool {
@@ -21,7 +21,7 @@ func Limit(max uint64) gin.HandlerFunc {
 	}
 	return func(c *gin.Context) {
 		if !take() {
-			stream.FreeGone(c)
+			stream.LetGo(c)
 			if !take() {
 				unavailable(c, "All places are taken. Try again in a few seconds.")
 				return

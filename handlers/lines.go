@@ -38,6 +38,7 @@ func publishLines(c *gin.Context, log event.Log, m event.Message, max int64, par
 	stopping := stream.Stopping(c)
 	defer context.AfterFunc(stopping, func() { _ = connection.SetReadDeadline(time.Now()) })() // fails only if the request is over
 
+	body := &endingReader{Reader: c.Request.Body}
 	sent, id := 0, ""
 	answer := func(status int, message string) {
 		if status == http.StatusServiceUnavailable {
@@ -46,20 +47,25 @@ func publishLines(c *gin.Context, log event.Log, m event.Message, max int64, par
 		result := gin.H{"events": sent, "id": id}
 		if message != "" {
 			result["error"] = message
-			// On HTTP/1.x net/http reads on before it answers, and the publisher may send nothing more for hours.
-			_ = connection.SetReadDeadline(time.Now())
+			if !body.ended {
+				stopReading(c)
+			}
 		}
 		c.AbortWithStatusJSON(status, result)
 	}
 	end := m.End
 	m.End = false
 	u := upload{
-		body:     bufio.NewReaderSize(c.Request.Body, readAhead),
+		body:     bufio.NewReaderSize(body, readAhead),
 		text:     strings.EqualFold(c.ContentType(), gin.MIMEPlain),
 		message:  m,
 		max:      max,
 		parse:    parse,
 		stopping: stopping,
+	}
+	if err := u.begin(); err != nil {
+		answer(http.StatusBadRequest, "The body cannot be published: "+err.Error()+".")
+		return
 	}
 	for {
 		messages, numbers, status, problem := u.arrived()
@@ -88,6 +94,18 @@ func publishLines(c *gin.Context, log event.Log, m event.Message, max int64, par
 	}
 }
 
+// endingReader notes that it has come to its end.
+type endingReader struct {
+	io.Reader
+	ended bool
+}
+
+func (r *endingReader) Read(p []byte) (n int, err error) {
+	n, err = r.Reader.Read(p)
+	r.ended = r.ended || errors.Is(err, io.EOF)
+	return n, err
+}
+
 // upload reads messages from a body, one from each line.
 type upload struct {
 	body     *bufio.Reader
@@ -98,6 +116,22 @@ type upload struct {
 	stopping context.Context // ends when the server stops
 	number   int             // of the latest line
 	rest     []byte          // was read, but belongs to the next line
+}
+
+// begin drops a byte order mark. It waits only for bytes that must come before the first line can be published.
+func (u *upload) begin() error {
+	for text := []byte(nil); ; {
+		_, unreadable := u.body.Peek(len(text) + 1) // arrived reports the error, which comes again
+		text = u.waiting()
+		mark, undecided, err := beginning(text)
+		if err != nil {
+			return err
+		}
+		if !undecided || unreadable != nil || bytes.Contains(text, []byte("\n")) {
+			_, _ = u.body.Discard(mark) // never fails: it has them
+			return nil
+		}
+	}
 }
 
 // arrived waits for a line, and returns the messages of that line and of those that have arrived with it, and the

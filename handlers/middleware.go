@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -23,23 +24,37 @@ func Secure() gin.HandlerFunc {
 	})
 }
 
-// CORS lets pages of these origins read the server's answers. Pages of listed origins may also send cookies and
-// tokens; with * no page may. Without origins CORS does nothing.
+// CORS lets pages of these origins read the server's answers, and refuses those of others. Pages of listed origins may
+// also send cookies and tokens; with * no page may. Without origins CORS does nothing: browsers refuse then.
 func CORS(origins []string) gin.HandlerFunc {
 	if len(origins) == 0 {
 		return func(*gin.Context) {}
 	}
 	policy := cors.Config{
-		AllowOrigins: origins,
-		AllowMethods: []string{http.MethodGet},
-		AllowHeaders: []string{"Cache-Control", "Last-Event-ID"}, // clients built on fetch send these
-		MaxAge:       time.Hour,
+		AllowMethods:  []string{http.MethodGet},
+		AllowHeaders:  []string{"Cache-Control", "Last-Event-ID"}, // clients built on fetch send these
+		ExposeHeaders: []string{"Allow", "Date", "ETag", "Retry-After", "WWW-Authenticate"},
+		MaxAge:        time.Hour,
 	}
-	if !slices.Contains(origins, "*") {
-		policy.AllowCredentials = true
-		policy.AllowHeaders = append(policy.AllowHeaders, "Authorization")
+	if slices.Contains(origins, "*") {
+		policy.AllowAllOrigins = true
+		return cors.New(policy)
 	}
-	return cors.New(policy)
+	policy.AllowOriginFunc = func(origin string) bool { return slices.Contains(origins, origin) } // AllowOrigins takes few schemes
+	policy.AllowCredentials = true
+	policy.AllowHeaders = append(policy.AllowHeaders, "Authorization")
+	apply := cors.New(policy)
+	return func(c *gin.Context) {
+		origin, host := c.GetHeader("Origin"), c.Request.Host
+		if origin == "" || origin == "http://"+host || origin == "https://"+host || policy.AllowOriginFunc(origin) {
+			apply(c)
+			return
+		}
+		origin = cut(origin, 100)
+		_ = c.Error(fmt.Errorf("ALLOWED_ORIGINS does not list %s", origin)) // for the log
+		c.Header("Vary", "Origin")
+		refuse(c, http.StatusForbidden, fmt.Sprintf("Pages of %q may not use this server. Its setting ALLOWED_ORIGINS lists those that may.", origin))
+	}
 }
 
 // WriteDeadline cuts off a client that reads its answer too slowly, or not at all.

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 
@@ -56,13 +55,23 @@ func Publish(log event.Log, max int64) gin.HandlerFunc {
 			return
 		}
 		m.Key = key
-		switch kind := strings.ToLower(c.ContentType()); kind {
+		kind, charset, err := mediaType(c.GetHeader("Content-Type"))
+		if err != nil {
+			refuse(c, http.StatusUnsupportedMediaType, err.Error()+".")
+			return
+		}
+		json, form := fromJSON, fromForm(charset)
+		if charset != nil && !(kind == gin.MIMEPOSTForm && extendsASCII(charset)) { // such a form is split first, then converted
+			json, form = fromConvertedJSON, fromForm(nil)
+			c.Request.Body = convert(c.Request.Body, charset)
+		}
+		switch kind {
 		case gin.MIMEJSON:
-			publishOne(c, log, m, max, fromJSON)
+			publishOne(c, log, m, max, json)
 		case gin.MIMEPOSTForm:
-			publishOne(c, log, m, max, fromForm)
+			publishOne(c, log, m, max, form)
 		case "application/x-ndjson":
-			publishLines(c, log, m, max, fromJSON)
+			publishLines(c, log, m, max, json)
 		case gin.MIMEPlain:
 			publishLines(c, log, m, max, fromText)
 		default:
@@ -121,7 +130,10 @@ func publishOne(c *gin.Context, log event.Log, m event.Message, max int64, parse
 		refuse(c, http.StatusBadRequest, "The body was cut off or took too long.")
 		return
 	}
-	if m.Data, err = parse(body); err != nil {
+	if body, err = withoutMark(body); err == nil {
+		m.Data, err = parse(body)
+	}
+	if err != nil {
 		refuse(c, http.StatusBadRequest, "The event cannot be published: "+err.Error()+".")
 		return
 	}
@@ -159,41 +171,24 @@ func tooLong(max int64) string {
 
 // fromJSON returns the body unchanged if it is JSON in UTF-8.
 func fromJSON(body []byte) (json.RawMessage, error) {
-	if !utf8.Valid(body) {
-		return nil, errors.New("the body is not JSON: it is not UTF-8")
+	if err := checkUTF8(body); err != nil {
+		return nil, fmt.Errorf("the body is not JSON: %w", err)
 	}
 	var data json.RawMessage
 	err := json.Unmarshal(body, &data)
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
-		before := body[:max(syntax.Offset-1, 0)]
-		line := bytes.Count(before, []byte("\n")) + 1
-		column := len(before) - bytes.LastIndexByte(before, '\n')
-		return nil, fmt.Errorf("the body is not JSON: %w, at line %d, column %d", err, line, column)
+		return nil, fmt.Errorf("the body is not JSON: %w, at %s", err, place(body, int(max(syntax.Offset-1, 0))))
 	}
 	return data, err
 }
 
-// fromForm returns the form's fields as JSON: message=hello is {"message":"hello"}.
-func fromForm(body []byte) (json.RawMessage, error) {
-	if start := bytes.TrimSpace(body); len(start) > 0 && strings.ContainsRune(`{["`, rune(start[0])) {
-		return nil, errors.New("it looks like JSON that was sent as a form; with curl, add -H 'Content-Type: application/json'")
+// fromConvertedJSON is fromJSON for a body that was converted to UTF-8.
+func fromConvertedJSON(body []byte) (json.RawMessage, error) {
+	if err := checkConverted(body); err != nil {
+		return nil, fmt.Errorf("the body is not JSON: %w", err)
 	}
-	form, err := url.ParseQuery(string(body))
-	if err != nil {
-		return nil, fmt.Errorf("the body is not a form: %w", err)
-	}
-	if len(form) == 0 {
-		return nil, errors.New("the form is empty; send a field, such as message=hello")
-	}
-	fields := gin.H{}
-	for name, values := range form {
-		fields[name] = values[0]
-		if len(values) > 1 {
-			fields[name] = values
-		}
-	}
-	return encode(fields)
+	return fromJSON(body)
 }
 
 // fromText returns a line of text as JSON: hello is {"message":"hello"}. Bytes that are not UTF-8 become U+FFFD, as in

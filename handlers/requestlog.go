@@ -50,7 +50,7 @@ func describe(c *gin.Context, target string) string {
 		method = strconv.Quote(method)
 	}
 	p := gin.LogFormatterParams{Method: method}
-	text := fmt.Sprintf("%15.45s |%s %q", c.ClientIP(), // 45 is the length of the longest IPv6 address
+	text := fmt.Sprintf("%15.45s |%s %q", clientAddress(c), // 45 is the length of the longest IPv6 address
 		paint(p, p.MethodColor(), fmt.Sprintf(" %-7s ", method)), cut(target, longestText))
 	if errs := c.Errors.ByType(gin.ErrorTypePrivate).Errors(); len(errs) > 0 {
 		text += fmt.Sprintf(" %q", cut(strings.Join(errs, "; "), longestText))

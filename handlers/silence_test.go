@@ -1,6 +1,7 @@
 package handlers_test
 
 import (
+	"bufio"
 	"io"
 	"strings"
 	"testing"
@@ -29,6 +30,37 @@ func TestStreamEndsProperlyAfterAnySilence(t *testing.T) {
 			}
 			if got, want := strings.Count(string(text), ":\n\n"), int(silence/(15*time.Second)); got != want {
 				t.Errorf("%d comments in %v, want %d", got, silence, want)
+			}
+		})
+	}
+}
+
+func TestSilentStreamHasACommentAtEachKeepalive(t *testing.T) {
+	for _, keepalive := range []time.Duration{time.Second, 4 * time.Second, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			events := hub.New(hub.Options{Keepalive: keepalive})
+			app := gin.New()
+			app.GET("/sse", handlers.SSE(events))
+			response, _ := servePipe(t, app)
+			lines := bufio.NewReader(response.Body)
+			latest := time.Now()
+			for n := 1; n <= 3; {
+				line, err := lines.ReadString('\n')
+				if err != nil {
+					t.Fatal(err)
+				}
+				if line != ":\n" {
+					continue
+				}
+				if took := time.Since(latest); took < keepalive || took > keepalive+keepalive/15 { // as often the hub looks
+					t.Errorf("with %v, comment %d came after %v", keepalive, n, took)
+				}
+				latest = time.Now()
+				n++
+			}
+			events.Close()
+			if _, err := io.Copy(io.Discard, lines); err != nil {
+				t.Errorf("the stream ended with %v", err)
 			}
 		})
 	}

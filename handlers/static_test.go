@@ -17,7 +17,7 @@ import (
 func static(t *testing.T, files fs.FS) *httptest.Server {
 	app := gin.New()
 	app.Use(handlers.Static(files))
-	app.NoRoute(handlers.NotFound)
+	app.NoRoute(handlers.NotFound(app.Routes(), files))
 	return serve(t, app)
 }
 

@@ -42,10 +42,11 @@ type sample struct {
 }
 
 // NewStatus returns the status of a server that starts now. Its figures are those of the hub, and how many bytes it keeps
-// on the disk; size is nil if it keeps none there.
-func NewStatus(events *hub.Hub, size func() int64) *Status {
+// on the disk; size is nil if it keeps none there. A silent stream of figures gets a comment after keepalive, or after 15 s
+// if that is 0.
+func NewStatus(events *hub.Hub, size func() int64, keepalive time.Duration) *Status {
 	now := time.Now()
-	return &Status{Viewers: hub.New(hub.Options{}), events: events, size: size, started: now, samples: []sample{{at: now}}}
+	return &Status{Viewers: hub.New(hub.Options{Keepalive: keepalive}), events: events, size: size, started: now, samples: []sample{{at: now}}}
 }
 
 // Page shows the figures, with or without JavaScript.

@@ -17,7 +17,7 @@ eventSource.onmessage = (event) => {
 };
 
 eventSource.ongap = (event) => {
-  lines.addGap(JSON.parse(event.data), event.lastEventId);
+  lines.addGap(event.lastEventId);
 };
 
 eventSource.onerror = (error) => {

@@ -5,6 +5,7 @@ const short = 40; // characters: up to here a message is set in large type
 const long = 120; // characters: beyond that a message does not fit where the latest one stands
 const clamped = 280; // characters: beyond that a line is cut off until its reader opens it
 const announceInterval = 5_000; // ms
+const gapText = 'Some messages were missed';
 
 // createLines fills #sse-data with what the page shows: the latest message, the server's clock, and all
 // messages, the newest last. An event that comes in moves nothing that somebody is reading.
@@ -24,7 +25,7 @@ export function createLines(sseData) {
   for (let n = 0; n < keptTicks; n++) append(clock, 'li');
 
   const storage = `messages of ${location.pathname}${location.search}`;
-  let lines = []; // messages and gaps: { data, missed, at }
+  let lines = []; // messages, { data, at }, and gaps, { gap: true, at }
   let ticks = []; // the newest first
   let lastId;
   let begun = false; // a new id means a message; at the first event of the browser's own EventSource it does not
@@ -48,7 +49,7 @@ export function createLines(sseData) {
     look();
     log.lastElementChild?.classList.remove('above');
     sseData.classList.add('has-lines');
-    const text = line.missed === undefined ? textOf(line.data) : undefined;
+    const text = line.gap ? undefined : textOf(line.data);
     log.append(row(line, text));
     lines.push(line);
     if (text) {
@@ -65,7 +66,7 @@ export function createLines(sseData) {
       log.scrollTop -= height; // what somebody is reading stays where it is
     }
     follow();
-    if (!restored) announce(text ?? (line.missed === undefined ? 'A message without words' : gap(line.missed)));
+    if (!restored) announce(text ?? (line.gap ? gapText : 'A message without words'));
     showTicks();
   }
 
@@ -140,10 +141,10 @@ export function createLines(sseData) {
       showTicks();
     },
 
-    addGap({ missed }, id) {
+    addGap(id) {
       lastId = id;
       // After a restart, nobody knows whether any message is missing. Say nothing in a tab that never had one.
-      if (missed !== null || lines.length > 0) receive({ missed, at: Date.now() });
+      if (lines.length > 0) receive({ gap: true, at: Date.now() });
     },
   };
 }
@@ -170,13 +171,13 @@ function textOf(data) {
   return typeof text === 'string' && text.trim() ? text : undefined;
 }
 
-function row({ data, missed, at }, text) {
+function row({ data, gap, at }, text) {
   const item = document.createElement('li');
   item.append(time(at));
-  const body = append(item, text === undefined && missed === undefined ? 'pre' : 'p');
+  const body = append(item, text === undefined && !gap ? 'pre' : 'p');
   body.dir = 'auto';
-  body.textContent = missed === undefined ? (text ?? JSON.stringify(data, null, 2)) : gap(missed); // never markup
-  if (missed !== undefined) item.className = 'gap';
+  body.textContent = gap ? gapText : (text ?? JSON.stringify(data, null, 2)); // never markup
+  if (gap) item.className = 'gap';
   if (body.textContent.length > clamped || body.textContent.split('\n').length > 6) {
     body.className = 'clamped';
     const open = append(item, 'button');
@@ -190,11 +191,6 @@ function row({ data, missed, at }, text) {
     };
   }
   return item;
-}
-
-function gap(missed) {
-  if (missed === null) return 'Some messages were missed';
-  return missed === 1 ? '1 message was missed' : `${missed.toLocaleString('en')} messages were missed`;
 }
 
 function time(at) {

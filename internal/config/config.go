@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"reflect"
 	"strings"
@@ -14,11 +13,18 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"gin-sse/internal/cluster"
+	"gin-sse/internal/ginmode"
 	"gin-sse/internal/token"
 )
 
-// Environment returns the variables of this process.
-func Environment() map[string]string { return env.ToMap(os.Environ()) }
+// Environment returns the variables that this process was started with.
+func Environment() map[string]string {
+	environment := env.ToMap(os.Environ())
+	if mode, ok := ginmode.Given(); ok {
+		environment["GIN_MODE"] = mode
+	}
+	return environment
+}
 
 // Config has a field for each setting. Its tags are the variable, the default, and what Load accepts.
 // Load and Usage both work from these tags. A secret's value appears in no error.
@@ -26,23 +32,24 @@ type Config struct {
 	Host           string        `env:"HOST" accepts:"the address to listen on, such as 127.0.0.1; empty for all addresses"`
 	Port           uint16        `env:"PORT" envDefault:"3000" accepts:"a port number, 0 to 65535; 0 takes any free port"`
 	TickInterval   time.Duration `env:"TICK_INTERVAL" envDefault:"1s" accepts:"0 for no ticks, or a duration of at least 10ms such as 1s"`
+	Keepalive      time.Duration `env:"KEEPALIVE" envDefault:"15s" accepts:"how often a silent stream gets a comment, a duration of at least 1s such as 15s"`
 	PublishToken   string        `env:"PUBLISH_TOKEN" accepts:"the secret that publishers send: letters, digits and signs without spaces; empty turns publishing off" secret:"true"`
-	MaxEventBytes  int64         `env:"MAX_EVENT_BYTES" envDefault:"65536" accepts:"a number of bytes, 1 or more"`
+	MaxEventBytes  int64         `env:"MAX_EVENT_BYTES" envDefault:"65000" accepts:"a number of bytes, 1 or more"`
 	History        int           `env:"HISTORY" envDefault:"1000" accepts:"how many messages are kept of each topic, 0 or more"`
 	HistoryBytes   int64         `env:"HISTORY_BYTES" envDefault:"67108864" accepts:"a number of bytes for the messages kept of all topics together, 0 or more"`
-	DataDir        string        `env:"DATA_DIR" accepts:"a directory that keeps messages over a restart, made if it is missing; empty keeps them in memory. It does not go with NATS_URL"`
+	DataDir        string        `env:"DATA_DIR" accepts:"a directory that keeps messages over a restart, made if it is missing; empty keeps them in memory. It does not go with NATS_URL" path:"true"`
 	SubscribeKey   string        `env:"SUBSCRIBE_KEY" accepts:"the secret that signs the tokens for private topics, at least 32 bytes without white space at its ends; empty closes private topics" secret:"true"`
-	MaxClients     uint64        `env:"MAX_CLIENTS" envDefault:"0" accepts:"how many streams may be open at the same time, 0 for any number"`
+	MaxClients     *uint64       `env:"MAX_CLIENTS" accepts:"how many streams may be open at the same time, 0 for any number; unset for as many as the limits of open files and of memory hold"`
 	Metrics        bool          `env:"METRICS" envDefault:"false" accepts:"true for the page /metrics, or false"`
-	AllowedOrigins list          `env:"ALLOWED_ORIGINS" accepts:"origins such as https://example.com or http://localhost:5173, without a path, separated by commas; or * alone for all"`
+	AllowedOrigins list          `env:"ALLOWED_ORIGINS" accepts:"origins as browsers send them, such as https://example.com, http://localhost:5173 or capacitor://localhost, without a path, separated by commas; or * alone for all"`
 	TrustedProxies list          `env:"TRUSTED_PROXIES" accepts:"addresses or networks such as 10.0.0.0/8, separated by commas"`
-	TLSCertFile    string        `env:"TLS_CERT_FILE" accepts:"the certificate's PEM file; it goes with TLS_KEY_FILE"`
-	TLSKeyFile     string        `env:"TLS_KEY_FILE" accepts:"the private key's PEM file; it goes with TLS_CERT_FILE"`
+	TLSCertFile    string        `env:"TLS_CERT_FILE" accepts:"the certificate's PEM file; it goes with TLS_KEY_FILE" path:"true"`
+	TLSKeyFile     string        `env:"TLS_KEY_FILE" accepts:"the private key's PEM file; it goes with TLS_CERT_FILE" path:"true"`
 	HTTP2          bool          `env:"HTTP2" envDefault:"true" accepts:"true, or false for HTTP/1.1 alone"`
 	NATSURL        string        `env:"NATS_URL" accepts:"addresses such as nats://localhost:4222 or tls://user:password@nats.example.com, separated by commas" secret:"true"`
 	NATSStream     string        `env:"NATS_STREAM" envDefault:"sse" accepts:"a name of letters, digits, hyphens and underscores"`
 	NATSReplicas   int           `env:"NATS_REPLICAS" envDefault:"1" accepts:"on how many NATS servers each message is stored, 1 to 5"`
-	NATSCreds      string        `env:"NATS_CREDS" accepts:"the path of a credentials file that can be read"`
+	NATSCreds      string        `env:"NATS_CREDS" accepts:"the path of a credentials file that can be read" path:"true"`
 	TZ             string        `env:"TZ" accepts:"a time zone such as Europe/Berlin or UTC; empty for the machine's"`
 	GinMode        string        `env:"GIN_MODE" envDefault:"debug" accepts:"debug, where an edit in public/ or templates/ shows on the next refresh, or release"`
 }
@@ -63,6 +70,9 @@ func (l *list) UnmarshalText(text []byte) error {
 // Load parses and checks the environment, which maps the variables that are set to their values. An error is
 // one line that names the variable, its value and what it accepts.
 func Load(environment map[string]string) (Config, error) {
+	if err := checkPasted(environment); err != nil {
+		return Config{}, err
+	}
 	cfg, err := env.ParseAsWithOptions[Config](env.Options{Environment: environment})
 	var unreadable env.ParseError
 	if errors.As(err, &unreadable) {
@@ -75,7 +85,6 @@ func Load(environment map[string]string) (Config, error) {
 		field string
 		ok    bool
 	}{
-		{"AllowedOrigins", areOrigins(cfg.AllowedOrigins)},
 		{"TrustedProxies", areNetworks(cfg.TrustedProxies)},
 		{"TLSCertFile", cfg.TLSCertFile != "" || cfg.TLSKeyFile == ""},
 		{"TLSKeyFile", cfg.TLSKeyFile != "" || cfg.TLSCertFile == ""},
@@ -89,11 +98,16 @@ func Load(environment map[string]string) (Config, error) {
 		{"NATSCreds", cfg.NATSCreds == "" || isReadable(cfg.NATSCreds)},
 		{"PublishToken", !strings.ContainsFunc(cfg.PublishToken, func(r rune) bool { return r <= ' ' || r > '~' })},
 		{"TickInterval", cfg.TickInterval == 0 || cfg.TickInterval >= 10*time.Millisecond},
+		{"Keepalive", cfg.Keepalive >= time.Second},
 		{"TZ", isZone(cfg.TZ)},
+		{"GinMode", ginmode.Valid(cfg.GinMode)},
 	} {
 		if !check.ok {
 			return cfg, unusable(check.field, environment)
 		}
+	}
+	if err := checkOrigins(cfg.AllowedOrigins); err != nil {
+		return cfg, fmt.Errorf("%w. Here %w", unusable("AllowedOrigins", environment), err)
 	}
 	if cfg.DataDir != "" && cfg.NATSURL != "" {
 		return cfg, fmt.Errorf("DATA_DIR=%q and NATS_URL are both set: NATS keeps the messages then, so leave one of them out", cfg.DataDir)
@@ -109,19 +123,6 @@ func unusable(name string, environment map[string]string) error {
 		return fmt.Errorf("%s cannot be used: it accepts %s", variable, accepts)
 	}
 	return fmt.Errorf("%s=%q cannot be used: it accepts %s", variable, environment[variable], accepts)
-}
-
-// areOrigins reports whether each origin is spelled as browsers send it, letter for letter, or * stands alone.
-func areOrigins(origins []string) bool {
-	for _, origin := range origins {
-		u, err := url.Parse(origin)
-		exact := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
-			origin == strings.ToLower(u.Scheme+"://"+u.Host) && !strings.Contains(origin, "*")
-		if !exact && !(origin == "*" && len(origins) == 1) {
-			return false
-		}
-	}
-	return true
 }
 
 func areNetworks(networks []string) bool {

@@ -15,7 +15,7 @@ import (
 func TestWithoutSettingsEachHasItsDefault(t *testing.T) {
 	t.Parallel()
 	want := config.Config{
-		Port: 3000, TickInterval: time.Second, MaxEventBytes: 64 << 10, History: 1000, HistoryBytes: 64 << 20,
+		Port: 3000, TickInterval: time.Second, Keepalive: 15 * time.Second, MaxEventBytes: 65000, History: 1000, HistoryBytes: 64 << 20,
 		HTTP2: true, NATSStream: "sse", NATSReplicas: 1, GinMode: "debug",
 	}
 	empty := map[string]string{}
@@ -31,21 +31,22 @@ func TestWithoutSettingsEachHasItsDefault(t *testing.T) {
 
 func TestEachSettingIsRead(t *testing.T) {
 	t.Parallel()
+	most := uint64(1<<64 - 1)
 	const key = "a key of at least 32 bytes, with ="
 	creds := filepath.Join(t.TempDir(), "nats.creds")
 	if err := os.WriteFile(creds, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	got, err := config.Load(map[string]string{
-		"HOST": "127.0.0.1", "PORT": "65535", "TICK_INTERVAL": "10ms", "PUBLISH_TOKEN": "s3cret!~", "MAX_EVENT_BYTES": "1",
+		"HOST": "127.0.0.1", "PORT": "65535", "TICK_INTERVAL": "10ms", "KEEPALIVE": "1s", "PUBLISH_TOKEN": "s3cret!~", "MAX_EVENT_BYTES": "1",
 		"HISTORY": "0", "HISTORY_BYTES": "0", "SUBSCRIBE_KEY": key, "MAX_CLIENTS": "18446744073709551615", "METRICS": "true", "ALLOWED_ORIGINS": "http://localhost:5173, https://example.com,",
 		"TRUSTED_PROXIES": "10.0.0.0/8,::1", "TLS_CERT_FILE": "cert.pem", "TLS_KEY_FILE": "key.pem", "HTTP2": "false",
 		"NATS_URL": "nats://a:4222,tls://user:password@b", "NATS_STREAM": "a-B_9", "NATS_REPLICAS": "5", "NATS_CREDS": creds,
 		"TZ": ":Europe/Berlin", "GIN_MODE": "release", "UNKNOWN": "x",
 	})
 	want := config.Config{
-		Host: "127.0.0.1", Port: 65535, TickInterval: 10 * time.Millisecond, PublishToken: "s3cret!~", MaxEventBytes: 1,
-		SubscribeKey: key, MaxClients: 1<<64 - 1, Metrics: true, AllowedOrigins: []string{"http://localhost:5173", "https://example.com"},
+		Host: "127.0.0.1", Port: 65535, TickInterval: 10 * time.Millisecond, Keepalive: time.Second, PublishToken: "s3cret!~", MaxEventBytes: 1,
+		SubscribeKey: key, MaxClients: &most, Metrics: true, AllowedOrigins: []string{"http://localhost:5173", "https://example.com"},
 		TrustedProxies: []string{"10.0.0.0/8", "::1"}, TLSCertFile: "cert.pem", TLSKeyFile: "key.pem",
 		NATSURL: "nats://a:4222,tls://user:password@b", NATSStream: "a-B_9", NATSReplicas: 5, NATSCreds: creds,
 		TZ: ":Europe/Berlin", GinMode: "release",
@@ -81,8 +82,8 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 	const (
 		port     = "a port number, 0 to 65535; 0 takes any free port"
 		interval = "0 for no ticks, or a duration of at least 10ms such as 1s"
-		clients  = "how many streams may be open at the same time, 0 for any number"
-		origins  = "origins such as https://example.com or http://localhost:5173, without a path, separated by commas; or * alone for all"
+		comments = "how often a silent stream gets a comment, a duration of at least 1s such as 15s"
+		clients  = "how many streams may be open at the same time, 0 for any number; unset for as many as the limits of open files and of memory hold"
 		networks = "addresses or networks such as 10.0.0.0/8, separated by commas"
 		metrics  = "true for the page /metrics, or false"
 		http2    = "true, or false for HTTP/1.1 alone"
@@ -95,28 +96,23 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		stream   = "a name of letters, digits, hyphens and underscores"
 		replicas = "on how many NATS servers each message is stored, 1 to 5"
 		zone     = "a time zone such as Europe/Berlin or UTC; empty for the machine's"
+		mode     = "debug, where an edit in public/ or templates/ shows on the next refresh, or release"
 	)
 	for _, test := range []struct{ setting, accepts string }{
 		{"PORT=abc", port},
 		{"PORT=-1", port},
 		{"PORT=65536", port},
-		{"PORT=3000\n", port},
 		{"PORT=3 000", port},
 		{"TICK_INTERVAL=fast", interval},
 		{"TICK_INTERVAL=1", interval},
 		{"TICK_INTERVAL=-1s", interval},
 		{"TICK_INTERVAL=1ns", interval},
+		{"KEEPALIVE=0", comments},
+		{"KEEPALIVE=999ms", comments},
+		{"KEEPALIVE=15", comments},
+		{"KEEPALIVE=-15s", comments},
 		{"MAX_CLIENTS=-1", clients},
 		{"MAX_CLIENTS=many", clients},
-		{"ALLOWED_ORIGINS=example.com", origins},
-		{"ALLOWED_ORIGINS=https://example.com/", origins},
-		{"ALLOWED_ORIGINS=https://Example.com", origins},
-		{"ALLOWED_ORIGINS=https://*.example.com", origins},
-		{"ALLOWED_ORIGINS=https://a.example,*", origins},
-		{"ALLOWED_ORIGINS=ftp://example.com", origins},
-		{"ALLOWED_ORIGINS=https://user@example.com", origins},
-		{"ALLOWED_ORIGINS=https://", origins},
-		{"ALLOWED_ORIGINS=null", origins},
 		{"TRUSTED_PROXIES=10.0.0.0/33", networks},
 		{"TRUSTED_PROXIES=nginx", networks},
 		{"METRICS=yes", metrics},
@@ -126,12 +122,10 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		{"HISTORY_BYTES=-1", all},
 		{"HISTORY_BYTES=64M", all},
 		{"SUBSCRIBE_KEY=short", signing},
-		{"SUBSCRIBE_KEY=" + strings.Repeat("x", 40) + "\n", signing},
 		{"MAX_EVENT_BYTES=0", size},
 		{"MAX_EVENT_BYTES=64k", size},
 		{"PUBLISH_TOKEN=a secret", secret},
 		{"PUBLISH_TOKEN=sécret", secret},
-		{"PUBLISH_TOKEN=secret\n", secret},
 		{"NATS_URL=nats://user:pass word@localhost:4222", servers},
 		{"NATS_URL=http://localhost:4222", servers},
 		{"NATS_URL=nats://a,,nats://b", servers},
@@ -146,6 +140,9 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		{"TZ=Mars/Olympus", zone},
 		{"TZ=../../etc/passwd", zone},
 		{"TZ=/none", zone},
+		{"GIN_MODE=production", mode},
+		{"GIN_MODE=Release", mode},
+		{"GIN_MODE=test", mode},
 	} {
 		name, value, _ := strings.Cut(test.setting, "=")
 		_, err := config.Load(map[string]string{name: value})
@@ -170,14 +167,12 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 				t.Errorf("%s: %q, want %q", test.setting, err, want)
 			}
 		default:
-			if want := name + "=" + quote(value) + " cannot be used: it accepts " + test.accepts; err.Error() != want {
+			if want := name + `="` + value + `" cannot be used: it accepts ` + test.accepts; err.Error() != want {
 				t.Errorf("%s: %q, want %q", test.setting, err, want)
 			}
 		}
 	}
 }
-
-func quote(value string) string { return `"` + strings.ReplaceAll(value, "\n", `\n`) + `"` }
 
 func TestUsageListsEverySettingWithItsDefaultAndWhatItAccepts(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,10 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
+	"strings"
+
+	"gin-sse/internal/capacity"
 )
 
 // Warnings returns a line for each setting that can be used but is probably a mistake.
@@ -12,6 +16,9 @@ func (cfg Config) Warnings(environment map[string]string) (lines string) {
 	warnings := mistyped(environment)
 	if cfg.SubscribeKey != "" && slices.Contains(cfg.AllowedOrigins, "*") {
 		warnings = append(warnings, "ALLOWED_ORIGINS=* and SUBSCRIBE_KEY are both set: browsers then send neither cookies nor tokens from other sites. List the origins that need private topics.")
+	}
+	if memory := capacity.Memory(); !capacity.Fits(cfg.HistoryBytes, memory) {
+		warnings = append(warnings, fmt.Sprintf("HISTORY_BYTES=%d leaves no room for clients in the memory limit, of which %d bytes are for Go. Make it a third of that, HISTORY_BYTES=%d, or raise the limit.", cfg.HistoryBytes, memory, memory/3))
 	}
 	for _, warning := range warnings {
 		lines += "gin-sse: " + warning + "\n"
@@ -28,6 +35,10 @@ func mistyped(environment map[string]string) (warnings []string) {
 		closest, least := "", 3
 		for field := range reflect.TypeFor[Config]().Fields() {
 			setting := field.Tag.Get("env")
+			if name != setting && bare(name) == setting {
+				closest = setting
+				break
+			}
 			mistakes := distance(name, setting)
 			if mistakes == 0 {
 				closest = ""
@@ -39,10 +50,19 @@ func mistyped(environment map[string]string) (warnings []string) {
 			}
 		}
 		if closest != "" {
+			if bare(name) != name {
+				name = strconv.Quote(name) // to show what cannot be seen
+			}
 			warnings = append(warnings, fmt.Sprintf("%s is not a setting and is ignored. Did you mean %s?", name, closest))
 		}
 	}
 	return warnings
+}
+
+// bare returns a name without what an env file may have before it: a byte order mark, spaces, the word export.
+func bare(name string) string {
+	name = strings.TrimFunc(name, isInvisible)
+	return strings.TrimFunc(strings.TrimPrefix(name, "export "), isInvisible)
 }
 
 // distance returns how many edits turn a into b: letters to add, remove or replace, or neighbours to swap.

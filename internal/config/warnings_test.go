@@ -19,6 +19,19 @@ func TestASettingWithAMistakeInItsNameIsAWarning(t *testing.T) {
 	}
 }
 
+func TestANameWithSomethingBeforeItIsAWarningThatShowsIt(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"\ufeffPORT":  `"\ufeffPORT" is not a setting and is ignored. Did you mean PORT?`,
+		"export PORT": `"export PORT" is not a setting and is ignored. Did you mean PORT?`,
+		"PORT ":       `"PORT " is not a setting and is ignored. Did you mean PORT?`,
+	} {
+		if got := (config.Config{}).Warnings(map[string]string{name: "5"}); got != "gin-sse: "+want+"\n" {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestOtherProgramsVariablesAreNoMistakes(t *testing.T) {
 	t.Parallel()
 	others := map[string]string{}

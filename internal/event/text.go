@@ -75,8 +75,10 @@ func Gap(id string) []byte { return encode(sse.Event{Id: id, Event: "gap", Data:
 // encode returns the frame of an event whose data is compact JSON. The data is passed as a string, because the
 // encoder would escape anything else for HTML.
 func encode(e sse.Event) []byte {
+	data := escapeLineBreaks(e.Data.(string))
+	e.Data = data
 	var b bytes.Buffer
-	b.Grow(len(e.Id) + len(e.Event) + len(e.Data.(string)) + len("id:\nevent:\ndata:\n\n"))
+	b.Grow(len(e.Id) + len(e.Event) + len(data) + len("id:\nevent:\ndata:\n\n"))
 	_ = sse.Encode(&b, e)         // a buffer takes everything
 	return slices.Clip(b.Bytes()) // frames are shared: appending to one must copy it
 }

@@ -162,7 +162,7 @@ func TestMessageHasItsIdItsNameAndItsData(t *testing.T) {
 		"{ \"message\": \"a\\nb\\r</script>\" }\n": `{"message":"a\nb\r</script>"}`,
 		"null":                               "null",
 		" [1,\n2] ":                          "[1,2]",
-		`"` + "\u2028" + `"`:                 `"` + "\u2028" + `"`,
+		`"` + "\u2028" + `"`:                 `"\u2028"`,
 		`""`:                                 `""`,
 		`{"a":"` + `\u003c\\n` + `"}`:        `{"a":"\u003c\\n"}`,
 		strings.Repeat("[", 9) + "]]]]]]]]]": "[[[[[[[[[]]]]]]]]]",

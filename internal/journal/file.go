@@ -28,7 +28,7 @@ func (j *Journal) create() error {
 	if err := os.Remove(temporary(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	db, err := openDatabase(temporary(dir))
+	db, err := newDatabase(dir)
 	if err != nil {
 		return err
 	}
@@ -84,6 +84,23 @@ func openDatabase(path string) (*bolt.DB, error) {
 		return nil, err
 	}
 	db.AllocSize = growth
+	return db, nil
+}
+
+// newDatabase makes a file that is to replace the one in a directory. If a group may write the directory, it may write the
+// file: a platform may start the server as another user of that group each time.
+func newDatabase(dir string) (*bolt.DB, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	db, err := openDatabase(temporary(dir))
+	if err != nil || info.Mode().Perm()&0o020 == 0 {
+		return db, err
+	}
+	if err := os.Chmod(temporary(dir), 0o660); err != nil { // to ask for it when the file is made would leave it to the umask
+		return nil, errors.Join(err, db.Close())
+	}
 	return db, nil
 }
 
@@ -156,7 +173,7 @@ func (j *Journal) shrink() error {
 	if kept := j.kept(); j.Size() <= 3*kept {
 		return nil
 	}
-	copied, err := openDatabase(temporary(dir))
+	copied, err := newDatabase(dir)
 	if err == nil {
 		err = errors.Join(bolt.Compact(copied, j.db, 16<<20), copied.Close())
 	}

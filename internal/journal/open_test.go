@@ -25,6 +25,24 @@ func TestADirectoryThatIsMissingIsMade(t *testing.T) {
 	}
 }
 
+func TestAGroupThatMayWriteTheDirectoryMayWriteTheFile(t *testing.T) {
+	t.Parallel()
+	for dirMode, want := range map[fs.FileMode]fs.FileMode{0o700: 0o600, 0o755: 0o600, 0o770: 0o660, 0o775: 0o660} {
+		dir := t.TempDir()
+		if err := os.Chmod(dir, dirMode); err != nil {
+			t.Fatal(err)
+		}
+		start(t, dir, plenty)
+		info, err := os.Stat(file(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode(); got != want {
+			t.Errorf("in a directory with %v the file has %v, want %v", dirMode, got, want)
+		}
+	}
+}
+
 func TestAStartThatIsRefusedSaysWhatToDoAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	write := func(content string) func(*testing.T, string) {

@@ -2,12 +2,34 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net"
+	"syscall"
 	"time"
 )
 
 // vanished is how long a client's machine may acknowledge nothing before its connection counts as lost.
 const vanished = 40 * time.Second
+
+// portWait is how long a start waits for a port that another program has, which may be about to end.
+const portWait = 2 * time.Second
+
+// openFreePort is openPort, and waits for a port that is taken.
+func openFreePort(ctx context.Context, address string) (net.Listener, error) {
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for begin := time.Now(); ; {
+		port, err := openPort(ctx, address)
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Since(begin) >= portWait {
+			return port, err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
 
 // openPort opens a TCP port such as ":3000". A client that vanishes without a word (its cable is pulled,
 // its battery is empty) loses its connection within 60 s. Where the platform cannot bound how long data stays

@@ -19,8 +19,9 @@ import (
 	"gin-sse/internal/stream"
 )
 
-// stopTimeout is how long a stop waits for clients that are slow to receive the rest of their answers.
-const stopTimeout = 1500 * time.Millisecond
+// stopTimeout is how long a stop waits for clients that are slow to receive the rest of their answers. Whoever else
+// comes back meanwhile finds nobody listening, so one client that reads nothing must not make it long.
+const stopTimeout = 700 * time.Millisecond
 
 // Config is where the server listens, and what it speaks there.
 type Config struct {
@@ -30,21 +31,32 @@ type Config struct {
 	HTTP2             bool   // beside HTTP/1.1
 }
 
-// Run serves until ctx ends, and then stops gracefully: it accepts no more connections, calls onStop, which must
-// make the streams end, and after 1.5 s cuts off those that have not ended. It prints the address to out once
-// the port is open. An error is about the port or the certificate, and says what to do.
-func Run(ctx context.Context, cfg Config, handler http.Handler, out io.Writer, onStop func()) error {
-	port, err := listen(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "Server running on %s\n", address(cfg, port.Addr().(*net.TCPAddr).Port))
-	return serve(ctx, port, cfg, handler, onStop)
+// Port is an open port. Clients that connect before Serve is called wait until it is, and are not refused.
+type Port struct {
+	net.Listener
+	cfg Config
 }
 
-// serve is Run with a port that is open.
+// Open opens the port. If another program has it, Open waits for it up to 2 s, so that a restart may overlap. An error
+// is about the port or the certificate, and says what to do.
+func Open(ctx context.Context, cfg Config) (*Port, error) {
+	listener, err := listen(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Port{listener, cfg}, nil
+}
+
+// Serve prints the address to out and serves until ctx ends. Then it stops gracefully: it accepts no more connections,
+// calls onStop, which must make the streams end, and after 0.7 s cuts off those that have not ended.
+func (p *Port) Serve(ctx context.Context, handler http.Handler, out io.Writer, onStop func()) error {
+	fmt.Fprintf(out, "Server running on %s\n", address(p.cfg, p.Addr().(*net.TCPAddr).Port))
+	return serve(ctx, p.Listener, p.cfg, handler, onStop)
+}
+
+// serve is Serve for any listener.
 func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Handler, onStop func()) error {
-	streams, silent := stream.NewGroup(), newSilent()
+	streams, quiet := stream.NewGroup(), newQuiet()
 	server := &http.Server{
 		Handler:        handler,
 		ReadTimeout:    10 * time.Second, // for a whole request to arrive
@@ -68,7 +80,16 @@ func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Hand
 			PingTimeout:     15 * time.Second,
 		},
 		BaseContext: func(net.Listener) context.Context { return streams.Context() },
-		ConnState:   silent.track,
+		ConnState: func(c net.Conn, state http.ConnState) {
+			quiet.track(c, state)
+			track(c, state)
+		},
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if own, ok := plain(c); ok && own.release != nil {
+				return stream.NoRoom(ctx)
+			}
+			return ctx
+		},
 	}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetHTTP2(cfg.HTTP2)            // over TLS
@@ -76,7 +97,7 @@ func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Hand
 	told := make(chan struct{})
 	server.RegisterOnShutdown(func() {
 		defer close(told)
-		silent.close()
+		quiet.closeUnused()
 		onStop()
 		streams.Stop()
 	})
@@ -89,7 +110,10 @@ func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Hand
 	case <-ctx.Done():
 	}
 	late, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	var closing sync.WaitGroup
+	defer closing.Wait()
 	defer cancel()
+	closing.Go(func() { quiet.closeIdle(late) })
 	err := server.Shutdown(late)
 	<-told // a stream that ended before onStop has returned could miss the last events
 	if err := errors.Join(err, streams.Shutdown(late)); err != nil {
@@ -113,7 +137,7 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 		}
 		encryption.Certificates = []tls.Certificate{certificate}
 	}
-	port, err := openPort(ctx, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
+	listener, err := openFreePort(ctx, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("port %d is taken by another program: stop that one, or choose another port, such as PORT=%d", cfg.Port, cfg.Port+1)
@@ -121,7 +145,9 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 		return nil, fmt.Errorf("PORT=%d is reserved for the system: choose one above 1023, such as PORT=3000", cfg.Port)
 	case err != nil:
 		return nil, fmt.Errorf("cannot listen on HOST=%q: it accepts an address or a name of this machine, or nothing for all: %w", cfg.Host, err)
-	case cfg.CertFile != "":
+	}
+	port := newGentlePort(listener.(*net.TCPListener), cfg.CertFile != "")
+	if cfg.CertFile != "" {
 		return tls.NewListener(port, encryption), nil
 	}
 	return port, nil
@@ -140,34 +166,62 @@ func address(cfg Config, port int) string {
 	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port))
 }
 
-// silent tracks the connections that have sent nothing yet. Browsers open such connections in advance, and
-// net/http would wait for a request on each of them before it stops.
-type silent struct {
+// quiet tracks the connections on which nobody waits for an answer. net/http would wait for them before it stops: for a
+// request on those that have sent nothing yet, which browsers open in advance, and on HTTP/2 for a second after the last
+// answer, unless the client closes the connection.
+type quiet struct {
 	mu      sync.Mutex
-	conns   map[net.Conn]struct{}
-	stopped bool // close was called
+	unused  map[net.Conn]struct{}  // have sent nothing yet
+	idle    map[net.Conn]time.Time // since when
+	stopped bool                   // closeUnused was called
 }
 
-func newSilent() *silent { return &silent{conns: map[net.Conn]struct{}{}} }
+func newQuiet() *quiet {
+	return &quiet{unused: map[net.Conn]struct{}{}, idle: map[net.Conn]time.Time{}}
+}
 
-func (s *silent) track(conn net.Conn, state http.ConnState) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (q *quiet) track(conn net.Conn, state http.ConnState) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.unused, conn)
+	delete(q.idle, conn)
 	switch {
-	case state != http.StateNew:
-		delete(s.conns, conn)
-	case s.stopped: // it was being accepted while close ran
+	case state == http.StateNew && q.stopped: // it was being accepted while closeUnused ran
 		_ = conn.Close()
-	default:
-		s.conns[conn] = struct{}{}
+	case state == http.StateNew:
+		q.unused[conn] = struct{}{}
+	case state == http.StateIdle:
+		q.idle[conn] = time.Now()
 	}
 }
 
-func (s *silent) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopped = true
-	for conn := range s.conns {
+func (q *quiet) closeUnused() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stopped = true
+	for conn := range q.unused {
 		_ = conn.Close() // no request is lost with it
+	}
+}
+
+// closeIdle closes connections that have been idle for a moment, until ctx ends. In that moment their clients are told
+// that the server goes away, and get the last bytes of the last answer.
+func (q *quiet) closeIdle(ctx context.Context) {
+	const moment = 50 * time.Millisecond
+	ticker := time.NewTicker(moment)
+	defer ticker.Stop()
+	for begin := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			q.mu.Lock()
+			for conn, since := range q.idle {
+				if now.Sub(begin) >= moment && now.Sub(since) >= moment {
+					_ = conn.Close() // all that was asked for has been sent
+				}
+			}
+			q.mu.Unlock()
+		}
 	}
 }

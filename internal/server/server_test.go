@@ -135,7 +135,7 @@ func TestStopEndsEveryStreamAndDoesNotWaitForConnectionsThatSentNothing(t *testi
 					t.Fatal(err)
 				}
 				synctest.Wait()
-				if took := stop(); took > time.Second {
+				if took := stop(); took >= stopTimeout {
 					t.Errorf("the stop took %v", took)
 				}
 				for range open {
@@ -176,7 +176,7 @@ func TestConnectionThatIsAcceptedDuringTheStopDoesNotDelayIt(t *testing.T) {
 		defer port.dial().Close()
 		begin := time.Now()
 		cancel()
-		if err := <-ended; err != nil || time.Since(begin) > time.Second {
+		if err := <-ended; err != nil || time.Since(begin) >= stopTimeout {
 			t.Errorf("the stop took %v: %v", time.Since(begin), err)
 		}
 		if _, err := late.Read(make([]byte, 1)); err != io.EOF {
@@ -218,7 +218,7 @@ func TestWhatIsSentOnTheStopReachesTheClients(t *testing.T) {
 			})
 		})
 		port, stop := serving(t, app, func() {
-			time.Sleep(time.Second) // longer than everything else that a stop does
+			time.Sleep(stopTimeout / 2) // in which everything else that a stop does is over
 			last.Store("said", true)
 		})
 		client := client(port, (*http.Protocols).SetHTTP1)
@@ -350,7 +350,7 @@ func run(t *testing.T, cfg Config, handler http.Handler) string {
 	var out testlog.Log
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- Run(ctx, cfg, handler, &out, func() {}) }()
+	go func() { ended <- openAndServe(ctx, cfg, handler, &out) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -358,6 +358,14 @@ func run(t *testing.T, cfg Config, handler http.Handler) string {
 		}
 	})
 	return strings.TrimPrefix(out.Wait(t, "Server running on "), "Server running on ")
+}
+
+func openAndServe(ctx context.Context, cfg Config, handler http.Handler, out io.Writer) error {
+	port, err := Open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return port.Serve(ctx, handler, out, func() {})
 }
 
 func TestAddressIsWhereABrowserFindsTheServer(t *testing.T) {
@@ -435,7 +443,7 @@ func TestPortThatCannotBeOpenedIsExplained(t *testing.T) {
 		{Config{Host: "203.0.113.1"}, `cannot listen on HOST="203.0.113.1": it accepts an address or a name of this machine, or nothing for all: `},
 		{Config{Host: "no such host"}, `cannot listen on HOST="no such host": it accepts an address or a name of this machine, or nothing for all: `},
 	} {
-		err := Run(t.Context(), test.cfg, http.NotFoundHandler(), io.Discard, func() {})
+		err := openAndServe(t.Context(), test.cfg, http.NotFoundHandler(), io.Discard)
 		if err == nil || !strings.HasPrefix(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%+v: error %v, want %s", test.cfg, err, test.want)
 		}
@@ -456,7 +464,7 @@ func TestCertificatesThatCannotBeUsedAreExplained(t *testing.T) {
 		"another key":       {CertFile: cert, KeyFile: otherKey},
 	} {
 		want := fmt.Sprintf("TLS_CERT_FILE=%q with TLS_KEY_FILE=%q cannot be used: they accept the PEM files of a certificate and of its private key: ", cfg.CertFile, cfg.KeyFile)
-		err := Run(t.Context(), cfg, http.NotFoundHandler(), io.Discard, func() {})
+		err := openAndServe(t.Context(), cfg, http.NotFoundHandler(), io.Discard)
 		if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: error %v, want %s", name, err, want)
 		}

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"sync"
 	"time"
@@ -11,21 +12,30 @@ import (
 
 // Group is the detached streams of one server. Its methods may be called from any number of goroutines.
 type Group struct {
-	buffers  *sync.Pool
-	stopping context.Context
-	stop     context.CancelFunc
+	buffers    *sync.Pool
+	stopping   context.Context
+	stop       context.CancelFunc
+	departures *departures // nil in a group that nothing shuts down
 
 	mu      sync.Mutex
-	streams map[*detached]struct{}
-	open    int           // how many are in streams or about to begin
-	shut    bool          // Shutdown was called
-	empty   chan struct{} // closed once shut is true and open is 0
-	looked  time.Time     // when freeGone last asked the system
+	streams map[uint64]*detached // by id
+	last    uint64               // id of the latest stream
+	open    int                  // how many are in streams or about to begin
+	shut    bool                 // Shutdown was called
+	late    bool                 // Shutdown has cut off what was left
+	empty   chan struct{}        // closed once shut is true and open is 0
 }
 
-// NewGroup returns an empty group.
+// NewGroup returns an empty group. Shutdown frees what it holds.
 func NewGroup() *Group {
-	g := &Group{buffers: newBuffers(), streams: map[*detached]struct{}{}, empty: make(chan struct{})}
+	g := newGroup()
+	g.departures = &departures{left: g.left}
+	return g
+}
+
+// newGroup returns a group that holds nothing, because it notices no departures.
+func newGroup() *Group {
+	g := &Group{buffers: newBuffers(), streams: map[uint64]*detached{}, empty: make(chan struct{})}
 	g.stopping, g.stop = context.WithCancel(context.Background())
 	return g
 }
@@ -42,7 +52,7 @@ func groupOf(ctx context.Context) *Group {
 	if g, ok := ctx.Value(groupKey{}).(*Group); ok {
 		return g
 	}
-	return NewGroup()
+	return newGroup()
 }
 
 // Stop ends the context of every stream. Calling it again does nothing.
@@ -50,7 +60,7 @@ func (g *Group) Stop() {
 	g.stop()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for s := range g.streams {
+	for _, s := range g.streams {
 		s.cancel()
 	}
 }
@@ -65,6 +75,9 @@ func (g *Group) Shutdown(ctx context.Context) error {
 		close(g.empty)
 	}
 	g.mu.Unlock()
+	if g.departures != nil {
+		defer g.departures.close()
+	}
 	select {
 	case <-g.empty:
 		return nil
@@ -72,8 +85,9 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for s := range g.streams {
-		_ = s.w.conn.Close() // its next write fails, which ends it
+	g.late = true
+	for _, s := range g.streams {
+		s.cutOff()
 	}
 	return context.Cause(ctx)
 }
@@ -81,26 +95,22 @@ func (g *Group) Shutdown(ctx context.Context) error {
 // Stopping returns a context that ends when the server of this request stops.
 func Stopping(c *gin.Context) context.Context { return groupOf(c.Request.Context()).stopping }
 
-// FreeGone ends the streams of clients that have closed their connections to this server. Otherwise a stream ends
-// only when a write fails. FreeGone asks the system about each connection, so it does that at most once a second.
-// It is for middleware that runs out of places.
-func FreeGone(c *gin.Context) { groupOf(c.Request.Context()).freeGone() }
-
-func (g *Group) freeGone() {
-	g.mu.Lock()
-	var gone []*detached
-	if time.Since(g.looked) >= time.Second {
-		for s := range g.streams {
-			if hasClosed(s.w.conn) {
-				gone = append(gone, s)
-			}
-		}
-		g.looked = time.Now()
+// LetGo frees what the streams of clients hold that have left by now. On Linux that happens by itself at once, but a new
+// client can be even faster. LetGo is for middleware that runs out of places.
+func LetGo(c *gin.Context) {
+	if d := groupOf(c.Request.Context()).departures; d != nil {
+		d.notice()
 	}
+}
+
+// left ends a stream whose client has left.
+func (g *Group) left(id uint64) {
+	g.mu.Lock()
+	s := g.streams[id] // nil if it has ended by itself
 	g.mu.Unlock()
-	for _, s := range gone {
+	if s != nil {
 		s.cancel()
-		s.end()
+		s.free()
 	}
 }
 
@@ -129,17 +139,25 @@ func (g *Group) release() {
 // add adds a stream for which reserve has returned true.
 func (g *Group) add(s *detached) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.streams[s] = struct{}{}
+	g.last++
+	s.id = g.last
+	g.streams[s.id] = s
 	if g.stopping.Err() != nil {
 		s.cancel()
+	}
+	if g.late {
+		s.cutOff()
+	}
+	g.mu.Unlock()
+	if g.departures != nil {
+		g.departures.add(s.w.conn, s.id)
 	}
 }
 
 func (g *Group) remove(s *detached) {
 	s.end()
 	g.mu.Lock()
-	delete(g.streams, s)
+	delete(g.streams, s.id)
 	g.mu.Unlock()
 	g.release()
 }
@@ -148,6 +166,7 @@ func (g *Group) remove(s *detached) {
 // standard library's would take twice the memory.
 type detached struct {
 	w    *writer
+	id   uint64 // in its group
 	done chan struct{}
 
 	mu    sync.Mutex
@@ -206,6 +225,20 @@ func (s *detached) finish(late bool) {
 func (s *detached) end() {
 	s.cancel()
 	_ = s.w.conn.Close() // an error changes nothing: the stream is over
+	s.free()
+}
+
+// cutOff closes the connection. The next write fails, which ends the stream.
+func (s *detached) cutOff() {
+	conn := s.w.conn
+	if encrypted, ok := conn.(*tls.Conn); ok {
+		conn = encrypted.NetConn() // to close the other one may wait five seconds until the client takes its last record
+	}
+	_ = conn.Close() // it is of no use any more
+}
+
+// free calls what was to be called at the end of the stream. Calling it again does nothing.
+func (s *detached) free() {
 	s.mu.Lock()
 	ends := s.ends
 	s.ended, s.ends = true, nil
@@ -216,7 +249,7 @@ func (s *detached) end() {
 }
 
 // AtEnd calls f when the answer is complete. That is at once, or, if a handler of this request has detached a
-// stream, when the stream has ended. AtEnd is for middleware, after c.Next. f must not use c, which may serve
+// stream, when the stream has ended or its client has left. AtEnd is for middleware, after c.Next. f must not use c, which may serve
 // another request by then.
 func AtEnd(c *gin.Context, f func()) {
 	value, _ := c.Get(key{})

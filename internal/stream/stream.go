@@ -35,6 +35,10 @@ func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) erro
 		return fail(c, http.StatusBadRequest, "A request for a stream must not have a body.", fmt.Errorf("discard the body: %w", err))
 	}
 	group := groupOf(c.Request.Context())
+	if c.Request.Context().Value(noRoom{}) != nil {
+		c.Header("Retry-After", "5")
+		return fail(c, http.StatusServiceUnavailable, "There is no room for another stream. Try again in a few seconds.", errNoRoom)
+	}
 	if c.Request.ProtoMajor >= 2 {
 		return inPlace(c, group, send)
 	}
@@ -60,6 +64,14 @@ func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) erro
 	}()
 	return nil
 }
+
+// NoRoom returns a context for http.Server.ConnContext. No stream may begin on a connection with it: Detach answers with
+// 503.
+func NoRoom(ctx context.Context) context.Context { return context.WithValue(ctx, noRoom{}, true) }
+
+type noRoom struct{}
+
+var errNoRoom = errors.New("the server may open no more files")
 
 // inPlace is Detach for HTTP/2, where many streams share a connection and net/http has to keep it.
 func inPlace(c *gin.Context, group *Group, send func(ctx context.Context, c *gin.Context)) error {

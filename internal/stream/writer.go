@@ -31,13 +31,13 @@ type writer struct {
 	conn     net.Conn
 	deadline Deadline
 	chunked  bool          // HTTP/1.1; in HTTP/1.0 the body ends with the connection
+	told     bool          // Write has returned err; here it takes no memory of its own
 	waiting  *bytes.Buffer // bytes that wait for a Flush, or nil
 	buffers  *sync.Pool    // of such buffers, shared by the streams that write at the moment
 	header   http.Header
 	status   int
 	size     int
 	err      error  // of the first write that failed; nothing is sent after it
-	told     bool   // Write has returned err
 	failed   func() // called when err is set, if not nil
 }
 
@@ -46,14 +46,12 @@ func newBuffers() *sync.Pool {
 }
 
 // hijack takes a connection of HTTP/1.x over from net/http and sends the head of the answer. From then on
-// nothing reads from the client; a failed write reports the disconnect.
+// nothing reads from the client.
 func hijack(c *gin.Context, buffers *sync.Pool) (*writer, error) {
-	conn, left, err := c.Writer.Hijack()
+	conn, _, err := c.Writer.Hijack() // dropping the buffers makes them garbage, with all that net/http had for the connection
 	if err != nil {
 		return nil, err
 	}
-	// net/http's own connection refers to these buffers for as long as it lives, so empty them.
-	*left.Reader, *left.Writer = bufio.Reader{}, bufio.Writer{}
 	w := &writer{
 		conn: conn, deadline: Deadline{Conn: conn}, chunked: c.Request.ProtoAtLeast(1, 1), buffers: buffers,
 		header: c.Writer.Header(), status: c.Writer.Status(),

@@ -1,83 +1,121 @@
-// An EventSource that all tabs of an origin share, and that comes back after any error. See docs/browser.md.
+// An EventSource that all tabs of an origin share, and that comes back after any error that can pass. See docs/browser.md.
 
-import { connect } from './connection.js';
+import { connect, toHeaders } from './connection.js';
+import { createReader } from './reader.js';
 import { share } from './tabs.js';
 
-// The version of the messages between tabs. Raise it with every change to them: tabs of different versions do not
-// share a connection.
-const version = 2;
+const version = 3; // of the messages between tabs: raise it with every change to them, as tabs of different versions do not share
+const [CONNECTING, OPEN, CLOSED] = [0, 1, 2];
+const numbers = new WeakMap(); // of functions, so that only instances with the same one share
+const numberOf = (option) => numbers.get(option) ?? numbers.set(option, Math.random()).get(option);
 
 export class SharedEventSource extends EventTarget {
-  static CONNECTING = 0;
-  static OPEN = 1;
-  static CLOSED = 2;
-  CONNECTING = 0;
-  OPEN = 1;
-  CLOSED = 2;
-
-  onopen = null;
-  onmessage = null;
-  onerror = null;
-  ongap = null; // the server no longer has all that this client missed
-  onstatechange = null; // readyState has changed
-
-  readyState = 0;
-  lostAt; // when the last byte of the lost connection came, as Date.now() counts; undefined while there is a connection
-
-  #share;
-
-  constructor(url, { withCredentials = false, headers = {}, renew } = {}) {
-    super();
-    try {
-      this.url = new URL(url, document.baseURI).href;
-    } catch {
-      throw new DOMException(`Cannot open an EventSource to '${url}': the URL is invalid.`, 'SyntaxError');
+  static {
+    for (const [name, value] of Object.entries({ CONNECTING, OPEN, CLOSED })) {
+      for (const target of [this, this.prototype]) Object.defineProperty(target, name, { value, enumerable: true });
     }
-    this.withCredentials = Boolean(withCredentials);
+    Object.defineProperty(this.prototype, Symbol.toStringTag, { value: 'EventSource', configurable: true });
+    // gap: the server no longer has all that this client missed; statechange: readyState or live has changed
     for (const type of ['open', 'message', 'error', 'gap', 'statechange']) {
-      this.addEventListener(type, (event) => this[`on${type}`]?.(event));
+      Object.defineProperty(this.prototype, `on${type}`, {
+        get() { return this.#handlers[type] ?? null; },
+        set(handler) {
+          if (!(type in this.#handlers)) this.addEventListener(type, (event) => this.#handlers[type]?.call(this, event));
+          this.#handlers[type] = typeof handler === 'function' ? handler : null;
+        },
+        enumerable: true,
+        configurable: true,
+      });
     }
+  }
 
-    // Each tab may begin at another id. Tabs share a connection if the rest of the address is the same.
-    const address = new URL(this.url);
+  #handlers = {};
+  #url; #withCredentials; #reader;
+  #stream; // of this page
+  #state = { readyState: CONNECTING, live: false };
+  #listener = { hear: (event) => this.#reader.hear(event), tell: () => this.#tell() };
+  #life = new AbortController();
+
+  constructor(url, options = null) {
+    if (arguments.length === 0) throw new TypeError('SharedEventSource needs a URL');
+    super();
+    const { withCredentials, headers, renew, shareKey, signal, fetch } = options ?? {};
+    const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+    try {
+      this.#url = new URL(url, base).href;
+    } catch {
+      throw new DOMException(`The URL '${url}' is invalid${base ? '' : ': here it must be absolute'}.`, 'SyntaxError');
+    }
+    for (const [name, value] of Object.entries({ renew, fetch })) {
+      if (value !== undefined && typeof value !== 'function') throw new TypeError(`${name} must be a function, not ${value}`);
+    }
+    const sent = typeof headers === 'function' ? undefined : [...toHeaders(headers)];
+    this.#withCredentials = Boolean(withCredentials);
+    if (signal?.aborted) return void this.close();
+    signal?.addEventListener('abort', () => this.close(), { signal: this.#life.signal });
+
+    // Each may begin at another id. They share a connection if they ask for the same otherwise.
+    const address = Object.assign(new URL(this.#url), { hash: '' });
     const lastId = address.searchParams.get('lastEventId') ?? '';
     address.searchParams.delete('lastEventId');
-    const init = { headers: { Accept: 'text/event-stream', ...headers }, credentials: withCredentials ? 'include' : 'same-origin' };
-    this.#share = share({
-      name: JSON.stringify(['SharedEventSource', version, address.href, init, Boolean(renew)]),
+    const init = { credentials: withCredentials ? 'include' : 'same-origin' };
+    const asks = [address.origin, address.pathname, [...address.searchParams].sort(), init, sent, shareKey, Boolean(renew)];
+    const own = [headers, fetch].filter((option) => typeof option === 'function');
+    this.#stream = share(this.#listener, {
+      key: JSON.stringify([asks, own.map(numberOf)]),
+      name: own.length > 0 && shareKey === undefined ? undefined : JSON.stringify(['SharedEventSource', version, asks, own.length]),
       lastId,
-      open: (handlers) => connect({ url: address.href, init, renew, ...handlers }),
-      onevent: ({ type, data, id, origin }) => this.#dispatch(new MessageEvent(type, { data, lastEventId: id, origin })),
-      onstate: (state) => this.#change(state),
+      renew,
+      connect({ finite, ...more }) {
+        const url = new URL(address);
+        if (finite) url.searchParams.set('follow', 'false');
+        return connect({ url, init, headers: sent ?? headers, fetch, ...more });
+      },
     });
+    this.#reader = createReader({
+      lastId,
+      open: this.#stream.open,
+      onevent: ({ isPosition, type, data, lastEventId, origin, topic, time }) => {
+        if (isPosition || this.readyState === CLOSED) return;
+        const event = new MessageEvent(type, { data, lastEventId, origin });
+        this.dispatchEvent(Object.assign(event, { topic, time: time && new Date(time) }));
+      },
+      onjoin: () => this.#tell(),
+      onend: (lost) => this.#change({ ...lost, readyState: CLOSED, failures: 1 }),
+    });
+    setTimeout(() => this.#tell()); // not yet: there are no handlers
   }
 
-  // lastEventId is the id after which another EventSource can resume: new SharedEventSource(`/sse?lastEventId=${id}`).
-  get lastEventId() {
-    return this.#share.lastId();
+  get url() { return this.#url; }
+  get withCredentials() { return this.#withCredentials; }
+  get readyState() { return this.#state.readyState; }
+  get live() { return this.#state.live; } // all that was kept has come, and what comes now is new
+  get lostAt() { return this.readyState === OPEN ? undefined : this.#state.since; } // when the last byte of the lost connection came
+  get lastEventId() { return this.#reader?.lastId ?? ''; } // after which another EventSource can resume
+  reconnect() { if (this.readyState !== CLOSED) this.#stream.check(); } // now, instead of waiting for the next attempt
+  close() { this.#change({ readyState: CLOSED }); }
+
+  #tell() {
+    const { state, lastId, tick } = this.#stream;
+    const adopt = () => this.#change({ ...state, live: state.live && this.#reader.following });
+    if (state.readyState === OPEN) adopt(); // first, as open comes before what the stream brings
+    this.#reader.meet(lastId, state, tick);
+    if (state.readyState !== CLOSED || !this.#reader.seeking) adopt();
   }
 
-  // reconnect connects now, instead of waiting for the next attempt.
-  reconnect() {
-    this.#share.check();
-  }
-
-  close() {
-    this.#share.close();
-    this.#change({ readyState: this.CLOSED });
-  }
-
-  #change({ readyState, failures, status, since }) {
-    const before = this.readyState;
-    if (before === this.CLOSED) return;
-    this.readyState = readyState;
-    this.lostAt = readyState === this.OPEN ? undefined : since;
-    if (readyState !== before) this.dispatchEvent(new Event('statechange'));
-    if (readyState === this.OPEN && before !== this.OPEN) this.#dispatch(new Event('open'));
-    if (failures) this.#dispatch(Object.assign(new Event('error'), { status }));
-  }
-
-  #dispatch(event) {
-    if (this.readyState !== this.CLOSED || event.type === 'error') this.dispatchEvent(event);
+  #change({ live = false, readyState, ...more }) {
+    const [was, { failures, status, message, cause }] = [this.#state, more];
+    if (was.readyState === CLOSED) return;
+    const now = (this.#state = { since: was.since, readyState, live, ...more });
+    if (readyState === CLOSED) {
+      this.#life.abort();
+      this.#stream?.leave(this.#listener);
+      this.#reader?.close();
+    }
+    if (readyState !== was.readyState || live !== was.live) this.dispatchEvent(new Event('statechange'));
+    if (now === this.#state && readyState === OPEN && was.readyState !== OPEN) this.dispatchEvent(new Event('open'));
+    if (now !== this.#state || !failures || failures === was.failures) return;
+    if (readyState === CLOSED && status !== 204) console.error(`The stream ${this.#url} is closed: ${message ?? cause ?? `the answer was ${status}`}`);
+    this.dispatchEvent(Object.assign(new Event('error'), { status, message, cause }));
   }
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -161,7 +162,7 @@ func TestAnAddressWithAnIdResumesThereAndTheOtherTabsGoOn(t *testing.T) {
 	})
 }
 
-func TestATabThatWantsAllThatIsKeptTakesTheConnectionOnceAndTheOtherTabsGoOn(t *testing.T) {
+func TestATabThatWantsAllThatIsKeptFetchesItAndTheOtherTabsGoOn(t *testing.T) {
 	t.Parallel()
 	browser.Each(t, func(t *testing.T, b *browser.Browser) {
 		s := newStage(t)
@@ -169,7 +170,7 @@ func TestATabThatWantsAllThatIsKeptTakesTheConnectionOnceAndTheOtherTabsGoOn(t *
 		s.send("1", "2", "3", "4")
 		first.Until("got.length === 4")
 		second := b.Open(s.url + "/tab?url=/sse?lastEventId=earliest")
-		for n := 5; n <= 20; n++ { // while the connection changes hands
+		for n := 5; n <= 20; n++ { // while it fetches its part
 			s.send(fmt.Sprint(n))
 			second.Until(fmt.Sprintf("got.length >= %d", n))
 		}
@@ -177,8 +178,11 @@ func TestATabThatWantsAllThatIsKeptTakesTheConnectionOnceAndTheOtherTabsGoOn(t *
 			tab.Until("got.length >= 20 && " + isOpen)
 			wants(tab, t, 1, 20)
 		}
-		if opened := s.get(&s.opened); opened != 2 {
-			t.Errorf("the tabs opened %d streams one after the other, want 2", opened)
+		if opened, finite := s.get(&s.opened), s.get(&s.finite); opened != 1 || finite != 1 {
+			t.Errorf("the tabs opened %d streams and made %d finite requests, want one of each", opened, finite)
+		}
+		if states := browser.Evaluate[[]string](first, "states"); !slices.Equal(states, []string{"open"}) {
+			t.Errorf("the first tab was %q, want it open throughout", states)
 		}
 	})
 }
@@ -249,6 +253,129 @@ func TestWithoutLocksATabThatIsHiddenGivesItsConnectionUp(t *testing.T) {
 		look(false)
 		tab.Until("got.length === 3")
 		wants(tab, t, 1, 3)
+	})
+}
+
+func TestAllInstancesOfAPageShareAConnectionWhateverTheBrowserLacks(t *testing.T) {
+	t.Parallel()
+	browser.Each(t, func(t *testing.T, b *browser.Browser) {
+		for _, lacking := range []string{"", "&nolocks&seen"} {
+			s := newStage(t)
+			tab := b.Open(s.url + "/tab?url=/sse?topic=a%26topic=b&more=8" + lacking)
+			tab.Until(isOpen)
+			tab.Until("open === 8")
+			s.send("1")
+			tab.Until("got.length === 1 && more.length === 8")
+			if status := browser.Evaluate[int](tab, "realFetch('/elsewhere').then(({ status }) => status)"); status != 200 {
+				t.Errorf("another request got %d", status)
+			}
+			if opened := s.get(&s.opened); opened != 1 {
+				t.Errorf("the page opened %d streams (%q)", opened, lacking)
+			}
+		}
+	})
+}
+
+func TestHundredQuickMountsLeaveConnectionsForOtherRequests(t *testing.T) {
+	t.Parallel()
+	browser.Each(t, func(t *testing.T, b *browser.Browser) {
+		s := newStage(t)
+		tab := b.Open(s.url + "/tab?url=/sse?topic=other")
+		tab.Until(isOpen)
+		tab.Run(`window.mounted = import('/lib/shared-event-source.js').then(async ({ SharedEventSource }) => {
+			for (let n = 0; n < 100; n++) {
+				const instance = new SharedEventSource('/sse');
+				await new Promise((resolve) => { // setTimeout is slow in a tab that is hidden
+					const { port1, port2 } = new MessageChannel();
+					port1.onmessage = resolve;
+					port2.postMessage(0);
+				});
+				instance.close();
+			}
+		})`)
+		tab.Until("window.mounted.then(() => true)")
+		if status := browser.Evaluate[int](tab, "realFetch('/elsewhere').then(({ status }) => status)"); status != 200 {
+			t.Errorf("another request got %d", status)
+		}
+		if opened := s.get(&s.opened); opened > 3 { // one, unless the machine paused for a second
+			t.Errorf("the page opened %d streams", opened)
+		}
+		s.until(t, func() bool { return s.open == 1 })
+	})
+}
+
+func TestATokenIsInNoNameThatOtherScriptsCanRead(t *testing.T) {
+	t.Parallel()
+	browser.Each(t, func(t *testing.T, b *browser.Browser) {
+		s := newStage(t)
+		tab := b.Open(s.url + "/tab")
+		tab.Until(isOpen)
+		tab.Run(`import('/lib/shared-event-source.js').then(({ SharedEventSource }) => {
+			window.secret = new SharedEventSource('/sse', { headers: { Authorization: 'Bearer s3cret' } });
+		})`)
+		tab.Until("window.secret?.readyState === 1")
+		names := browser.Evaluate[string](tab, "navigator.locks.query().then(({ held }) => held.map(({ name }) => name).join())")
+		if strings.Contains(names, "s3cret") || strings.Contains(names, "sse") || len(names) < 80 {
+			t.Errorf("the locks are %q", names)
+		}
+	})
+}
+
+func TestADeadConnectionIsReplacedOnceSomebodyLooks(t *testing.T) {
+	t.Parallel()
+	browser.Each(t, func(t *testing.T, b *browser.Browser) {
+		for _, look := range []string{"source.reconnect()", "dispatchEvent(new Event('online'))", "document.dispatchEvent(new Event('visibilitychange'))"} {
+			s := newStage(t)
+			tabs := []*browser.Tab{b.Open(s.url + "/tab"), b.Open(s.url + "/tab")}
+			for _, tab := range tabs {
+				tab.Until(isOpen)
+			}
+			s.send("1")
+			for _, tab := range tabs {
+				tab.Run("Object.defineProperty(document, 'hidden', { value: false })")
+				tab.Until("got.length === 1")
+			}
+			s.change(func() { s.died = s.opened })
+			s.send("2")
+			asks := tabs[slices.IndexFunc(tabs, func(p *browser.Tab) bool { return !leads(p) })]
+			asks.Run(look)
+			for _, tab := range tabs {
+				tab.Until("got.length === 2")
+				wants(tab, t, 1, 2)
+				if states := browser.Evaluate[[]string](tab, "states"); !slices.Equal(states, []string{"open"}) {
+					t.Errorf("after %s a tab was %q, want it open throughout", look, states)
+				}
+			}
+			s.until(t, func() bool { return s.opened == 2 })
+		}
+	})
+}
+
+func TestWorkersReadStreams(t *testing.T) {
+	t.Parallel()
+	browser.Each(t, func(t *testing.T, b *browser.Browser) {
+		s := newStage(t)
+		for _, kind := range []string{"dedicated", "shared", "service"} {
+			tab := b.Open(s.url + "/elsewhere")
+			tab.Until("document.title === 'elsewhere'")
+			tab.Run(fmt.Sprintf("window.kind = %q", kind))
+			tab.Run(`window.got = []; window.states = [];
+				const hear = ({ data }) => (data.state === undefined ? got.push(data.data) : states.push(data.state));
+				const options = { type: 'module' };
+				if (kind === 'dedicated') (window.worker = new Worker('/reader.mjs', options)).onmessage = hear;
+				if (kind === 'shared') (window.worker = new SharedWorker('/reader.mjs', options)).port.onmessage = hear;
+				if (kind === 'service') navigator.serviceWorker.register('/reader.mjs', options).then(({ installing }) => {
+					navigator.serviceWorker.onmessage = hear;
+					navigator.serviceWorker.startMessages();
+					installing.postMessage('begin');
+				}, (error) => states.push(String(error)))`)
+			tab.Until("states.length > 0")
+			s.send(fmt.Sprintf("%q", kind))
+			tab.Until("got.length > 0")
+			if got := browser.Evaluate[string](tab, "got.at(-1)"); got != fmt.Sprintf("%q", kind) {
+				t.Errorf("a %s worker got %s", kind, got)
+			}
+		}
 	})
 }
 

@@ -33,11 +33,14 @@ type stage struct {
 	epoch    int           // streams of an earlier one end
 	open     int           // streams now
 	opened   int           // streams ever
+	finite   int           // requests that were answered with what is kept, and the end
+	died     int           // streams up to this one are dead: nothing comes any more, not even an end
 
 	native     bool   // app.js is without its first line
 	allowed    string // the origin of another site that may use this one
 	preflights int    // times that it asked for permission
 	cookie     string // that the last stream was asked for with
+	folder     string // served below /built/
 }
 
 func newStage(t *testing.T) *stage {
@@ -47,6 +50,13 @@ func newStage(t *testing.T) *stage {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /sse", s.stream)
 	mux.HandleFunc("GET /tab", html("tab.html"))
+	mux.HandleFunc("GET /reader.mjs", html("reader.mjs"))
+	mux.HandleFunc("GET /built/", func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		folder := http.Dir(s.folder)
+		s.mu.Unlock()
+		http.StripPrefix("/built/", http.FileServer(folder)).ServeHTTP(w, r)
+	})
 	mux.HandleFunc("GET /elsewhere", html("elsewhere.html"))
 	mux.HandleFunc("OPTIONS /", func(http.ResponseWriter, *http.Request) { s.change(func() { s.preflights++ }) })
 	mux.HandleFunc("GET /app.js", func(w http.ResponseWriter, r *http.Request) {
@@ -154,10 +164,14 @@ func (s *stage) stream(w http.ResponseWriter, r *http.Request) {
 	if after == "earliest" {
 		sent = s.lost
 	}
-	head := fmt.Sprintf("retry:300\nid:e-%d\nevent:position\ndata:\n\n", max(sent, s.lost))
+	head := fmt.Sprintf("retry:1000\n%s", position(sent, sent == len(s.messages)))
 	if s.lost > sent {
-		head += fmt.Sprintf("id:e-%d\nevent:gap\ndata:{\"missed\":%d}\n\n", s.lost, s.lost-sent)
+		head += fmt.Sprintf("id:e-%d\nevent:gap\ndata:{}\n\n", s.lost)
 		sent = s.lost
+	}
+	if sent < len(s.messages) {
+		head += strings.Join(s.messages[sent:], "") + position(len(s.messages), true)
+		sent = len(s.messages)
 	}
 	s.mu.Unlock()
 	if status != 0 {
@@ -167,8 +181,16 @@ func (s *stage) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	if r.URL.Query().Get("follow") == "false" {
+		s.change(func() { s.finite++ })
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, head)
+		return
+	}
+	var number int
 	s.change(func() {
 		s.open, s.opened = s.open+1, s.opened+1
+		number = s.opened
 		if cookie, err := r.Cookie("stage"); err == nil {
 			s.cookie = cookie.Value
 		}
@@ -178,6 +200,7 @@ func (s *stage) stream(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-cache")
 	for {
 		s.mu.Lock()
+		dead := number <= s.died
 		frames := head + strings.Join(s.messages[sent:], "")
 		if ticks < s.ticks {
 			frames += s.tick
@@ -187,6 +210,9 @@ func (s *stage) stream(w http.ResponseWriter, r *http.Request) {
 		s.mu.Unlock()
 		if over {
 			return
+		}
+		if dead {
+			frames = ""
 		}
 		if _, err := fmt.Fprint(w, frames); err != nil {
 			return
@@ -198,4 +224,8 @@ func (s *stage) stream(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+func position(number int, live bool) string {
+	return fmt.Sprintf("id:e-%d\nevent:position\ndata:{\"live\":%v}\n\n", number, live)
 }

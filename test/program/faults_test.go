@@ -11,30 +11,56 @@ import (
 	"time"
 
 	"gin-sse/internal/testsse"
+	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/app"
 )
 
-func TestOutOfDescriptorsStreamsGoOnAndNewClientsGetInWhenThereIsRoom(t *testing.T) {
+func TestOutOfDescriptorsStreamsGoOnAndNewClientsAreTurnedAwayUntilThereIsRoom(t *testing.T) {
 	t.Parallel()
-	a := app.StartLimited(t, 64, "TICK_INTERVAL=50ms")
+	a := app.StartLimited(t, 64, "TICK_INTERVAL=50ms", "MAX_CLIENTS=0")
 	stream := a.Get("/sse").Body
 	testsse.ReadUntil(t, stream, "Server Time: ")
-	var others []net.Conn
+	var others, open []net.Conn
 	for range 100 {
 		others = append(others, a.Raw("GET /sse HTTP/1.1\r\nHost: x\r\n\r\n"))
 	}
-	a.Out.Wait(t, "too many open files")
+	for _, conn := range others {
+		switch line, err := bufio.NewReader(conn).ReadString('\n'); {
+		case err != nil:
+			t.Fatal(err)
+		case strings.HasPrefix(line, "HTTP/1.1 200 "):
+			open = append(open, conn)
+		case !strings.HasPrefix(line, "HTTP/1.1 503 "):
+			t.Errorf("a client is answered with %q", line)
+		}
+	}
+	if len(open) < 20 || len(open) >= 64 {
+		t.Errorf("%d streams are open", len(open))
+	}
+	for range 20 {
+		a.Raw("") // sends nothing
+	}
 	for range 3 {
+		if response := a.Get("/healthz"); response.StatusCode != http.StatusOK {
+			t.Errorf("/healthz is answered with %s", response.Status)
+		}
 		testsse.ReadUntil(t, stream, "Server Time: ")
 	}
-	for _, conn := range others[:80] {
+	if lines := a.Out.Lines("the limit of 64 open files is reached"); len(lines) != 1 || !strings.Contains(lines[0], "LimitNOFILE=") {
+		t.Errorf("the log has %q", lines)
+	}
+	for _, conn := range open {
 		conn.Close()
 	}
-	testsse.ReadUntil(t, a.Get("/sse").Body, "Server Time: ")
+	testwait.Until(t, func() string { // the last of those that were turned away have to go
+		response := a.Get("/sse")
+		if response.StatusCode != http.StatusOK {
+			return "a new client is answered with " + response.Status
+		}
+		testsse.ReadUntil(t, response.Body, "Server Time: ")
+		return ""
+	})
 	testsse.ReadUntil(t, stream, "Server Time: ")
-	for _, conn := range others[80:] {
-		testsse.ReadUntil(t, conn, "Server Time: ") // a client that waited is let in as well
-	}
 }
 
 func TestStoppedProcessGoesOnWithEveryStream(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -152,6 +153,10 @@ func TestHostLimitsWhoCanConnect(t *testing.T) {
 
 func TestSignalEndsEveryStreamProperly(t *testing.T) {
 	t.Parallel()
+	// Under nohup this process has SIGHUP ignored, and so would have the server. It does not inherit what is caught.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	defer signal.Stop(caught)
 	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
 			a := app.Start(t) // one after the other, as a stop in time needs the machine

@@ -1,6 +1,6 @@
 // Runs SharedEventSource in the tabs of a simulated browser, on simulated time. Tabs are opened, frozen, stuck and
-// killed at random, and so is the server. No tab may lose or double a message, none may wait forever, and few streams
-// may be opened.
+// killed at random, and so is the server; connections die without a word; tokens expire; the components of a page come
+// and go. No listener may lose or double a message, none may wait forever, and few streams may be opened.
 //
 //   node tabs.mjs FOLDER SEED RUNS    the module is in FOLDER; the runs have the seeds from SEED on
 //
@@ -9,8 +9,15 @@
 import { readFileSync } from 'node:fs';
 
 const [folder, seed, runs] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
-const files = ['parser', 'connection', 'tabs', 'shared-event-source'].map((name) => readFileSync(`${folder}/${name}.js`, 'utf8'));
-const module = files.join('\n').replace(/^import .*$/gm, '').replace(/^export /gm, '');
+
+// Each tab has the module of its own: every file is a function of what it imports.
+const files = ['parser', 'connection', 'reader', 'tabs', 'shared-event-source'].map((name) => {
+  const text = readFileSync(`${folder}/${name}.js`, 'utf8');
+  const exported = [...text.matchAll(/^export (?:class|function|const) (\w+)/gm)].map(([, name]) => name);
+  const body = text.replace(/^import (\{.*\}) from '\.\/(.*)\.js';$/gm, "const $1 = modules['$2'];").replace(/^export /gm, '');
+  return `modules['${name}'] = (() => { ${body}; return { ${exported} }; })();`;
+});
+const module = `'use strict'; const modules = {}; ${files.join('\n')}; return modules['shared-event-source'].SharedEventSource;`;
 
 // mulberry32 returns a random generator that a seed determines. Math.random takes no seed.
 function mulberry32(state) {
@@ -38,6 +45,8 @@ class World {
     this.random = mulberry32(seed);
     this.latency = this.pick([1, 5, 50, 400]); // ms, at most
     this.locks = this.pick(['granted', 'granted', 'granted', 'granted', 'refused', 'absent', 'no channels']);
+    this.tokens = this.random() < 0.3; // the streams are private
+    this.expires = this.now; // when the token in the browser's cookie does
     this.server = new Server(this);
   }
 
@@ -109,7 +118,8 @@ class Server {
   ends = new Set(); // ids of such messages
   up = true;
   streams = new Set();
-  opened = 0;
+  opened = 0; // streams
+  parts = 0; // finite requests
   ticks = 0;
 
   constructor(world) {
@@ -154,27 +164,45 @@ class Server {
     return `id:${this.id(number)}\ndata:${number}\n\n`;
   }
 
-  gap(number, missed) {
-    return `id:${this.id(number)}\nevent:gap\ndata:{"missed":${missed}}\n\n`;
+  gap(number) {
+    return `id:${this.id(number)}\nevent:gap\ndata:{}\n\n`;
   }
 
-  answer(stream, after) {
+  position(number, live) {
+    const expires = this.world.tokens ? `,"expires":${this.world.expires / 1_000}` : '';
+    return `id:${this.id(number)}\nevent:position\ndata:{"live":${live}${expires}}\n\n`;
+  }
+
+  // latest returns the newest kept message of each topic. That of a message is its number modulo 3.
+  latest() {
+    return this.kept.filter((n) => !this.kept.some((later) => later > n && later % 3 === n % 3));
+  }
+
+  answer(stream, after, follow) {
+    const { world } = this;
     if (!this.up) return stream.head(503);
+    if (world.tokens && world.now >= world.expires) return stream.head(401);
     const [, epoch, number] = /^e(\d+)-(\d+)$/.exec(after) ?? [];
     const known = Number(epoch) === this.epoch && Number(number) <= this.last;
     if (known && this.ended && number >= this.ended) return stream.head(204);
-    const begins = known ? Number(number) : after === '' && !this.ended ? this.last : (this.kept[0] ?? this.last + 1) - 1;
+    const whole = after === 'earliest' || after === 'latest' || (after === '' && (this.ended || !follow));
+    const begins = known ? Number(number) : after === '' && !whole ? this.last : (this.kept[0] ?? this.last + 1) - 1;
     const lost = known ? this.published[this.epoch].filter((n) => n > begins && !this.kept.includes(n)) : [];
     let gap = '';
-    if (lost.length > 0) gap = this.gap(lost.at(-1), lost.length);
-    else if (!known && after !== '' && after !== 'earliest') gap = this.gap(begins, null);
-    this.opened++;
+    if (lost.length > 0) gap = this.gap(lost.at(-1));
+    else if (!known && after !== '' && !whole) gap = this.gap(begins);
+    const kept = after === 'latest' ? this.latest() : this.kept.filter((n) => n > begins);
+    if (follow) this.opened++;
+    else this.parts++;
     this.streams.add(stream);
+    stream.expires = world.expires;
     stream.head(200);
-    stream.write(`retry:${this.world.between(200, 500)}\nid:${this.id(begins)}\nevent:position\ndata:{}\n\n${gap}`);
-    for (const n of this.kept) if (n > begins) stream.write(this.frame(n));
-    if (this.ticks > 0) stream.write(`data:${this.ticks}\n\n`);
-    if (this.ended) stream.end();
+    stream.write(`retry:${world.between(200, 5_000)}\n${this.position(begins, kept.length === 0)}${gap}`);
+    for (const n of kept) stream.write(this.frame(n));
+    if (kept.length > 0) stream.write(this.position(this.last, true));
+    if (this.ticks > 0 && follow) stream.write(`data:${this.ticks}\n\n`);
+    if (this.ended || !follow) stream.end();
+    if (world.tokens) world.after(world.expires - world.now, () => this.streams.has(stream) && stream.end());
   }
 }
 
@@ -195,8 +223,8 @@ class Stream {
       this.close();
     });
     const after = url.searchParams.get('lastEventId') ?? '';
-    world.note(`${tab.name} asks for what comes after ${after || 'now'}`);
-    world.soon(() => this.closed || !tab.alive || world.server.answer(this, after));
+    world.note(`${tab.name} asks for what comes after ${after || 'now'}${url.searchParams.has('follow') ? ', and the end' : ''}`);
+    world.soon(() => this.closed || !tab.alive || world.server.answer(this, after, url.searchParams.get('follow') !== 'false'));
   }
 
   // close closes it from the side of the browser.
@@ -208,7 +236,7 @@ class Stream {
 
   head(status) {
     const headers = { get: (name) => (name === 'Content-Type' && status === 200 ? 'text/event-stream' : null) };
-    const body = { getReader: () => ({ read: () => this.read() }) };
+    const body = { getReader: () => ({ read: () => this.read(), cancel: async () => {} }) };
     this.arrive(() => this.resolve({ status, headers, body, url: this.url }));
   }
 
@@ -252,7 +280,8 @@ class Tab {
   stuck = false;
   held = []; // tasks that wait until it is no longer stuck
   streams = new Set();
-  tick = 0;
+  listeners = [];
+  mounted = 0;
   window = new Target();
   document = Object.assign(new Target(), { hidden: false, baseURI: 'http://localhost/' });
 
@@ -263,16 +292,20 @@ class Tab {
     this.fromChannel = new Pipe(world);
     this.toLock = new Pipe(world);
     this.fromLock = new Pipe(world);
-    this.earliest = after === 'earliest';
-    this.last = after === 'earliest' ? '' : after; // the id of the last message or gap
-    world.disturb(`${this.name} opens, to get what comes after ${after || 'now'}`);
     const globals = this.globals();
-    const SharedEventSource = new Function(...Object.keys(globals), `'use strict'; ${module}; return SharedEventSource`)(...Object.values(globals));
-    this.source = new SharedEventSource(`/sse${after && `?lastEventId=${after}`}`);
-    this.source.onmessage = ({ lastEventId, data }) => (lastEventId ? this.receive('message', lastEventId) : this.hearTick(Number(data)));
-    this.source.ongap = ({ lastEventId }) => this.receive('gap', lastEventId);
-    this.source.onopen = () => world.note(`${this.name} is open`);
-    this.source.onerror = ({ status }) => world.note(`${this.name} has an error ${status ?? ''}`);
+    this.SharedEventSource = new Function(...Object.keys(globals), module)(...Object.values(globals));
+    world.disturb(`${this.name} opens`);
+    this.mount(after);
+  }
+
+  // mount adds a component that listens.
+  mount(after) {
+    this.listeners.push(new Listener(this, after));
+  }
+
+  unmount(listener) {
+    listener.source.close();
+    this.listeners = this.listeners.filter((other) => other !== listener);
   }
 
   // run does what comes from outside, now or when the tab is no longer stuck.
@@ -284,7 +317,7 @@ class Tab {
   globals() {
     const tab = this;
     const { world } = this;
-    const timer = (run, ms, again) => {
+    const timer = (run, ms = 0, again) => {
       const id = {};
       const wait = () => world.after(ms, () => tab.run(() => {
         if (id.cleared) return;
@@ -313,9 +346,9 @@ class Tab {
       }
     }
     return {
-      window: this.window,
-      document: this.document,
-      navigator: world.locks === 'absent' ? {} : { locks: { request: (name, options, hold) => this.request(options, hold) } },
+      globalThis: Object.assign(this.window, { document: this.document }),
+      crypto: { subtle: { digest: async () => new ArrayBuffer(1) } },
+      navigator: world.locks === 'absent' ? {} : { locks: { request: (name, options, hold) => this.request(options, hold), query: () => this.query() } },
       BroadcastChannel,
       Math: { __proto__: Math, random: world.random },
       Date: { now: () => Math.floor(world.now), parse: Date.parse },
@@ -328,11 +361,14 @@ class Tab {
     };
   }
 
+  async query() {
+    if (this.world.locks === 'refused') throw new DOMException('refused', 'SecurityError');
+  }
+
   // request asks for the lock.
   async request({ signal, steal }, hold) {
     const { world } = this;
     const { lock } = world;
-    if (world.locks === 'refused') throw new DOMException('refused', 'SecurityError');
     return new Promise((resolve, reject) => {
       const lose = () => reject(new DOMException('stolen', 'AbortError'));
       const request = {
@@ -364,27 +400,6 @@ class Tab {
     lock.holder?.grant();
   }
 
-  receive(kind, id) {
-    const { world, last } = this;
-    const { server } = world;
-    world.note(`${this.name} gets the ${kind} ${id}`);
-    const [, epoch, number] = /^e(\d+)-(\d+)$/.exec(id).map(Number);
-    const [, lastEpoch, lastNumber] = /^e(\d+)-(\d+)$/.exec(last)?.map(Number) ?? [];
-    if (epoch === lastEpoch && number <= lastNumber) world.fail(`${this.name} gets ${id} after ${last}`);
-    this.last = id;
-    if (kind === 'gap') return;
-    let lost = [];
-    if (last && epoch !== lastEpoch) world.fail(`${this.name} gets no gap between ${last} and ${id}`);
-    else if (last) lost = server.published[epoch].filter((n) => n > lastNumber && n < number);
-    else if (this.earliest && epoch === server.epoch) lost = server.kept.filter((n) => n < number);
-    if (lost.length > 0) world.fail(`${this.name} gets ${id} without ${lost} before it`);
-  }
-
-  hearTick(tick) {
-    if (tick < this.tick) this.world.fail(`${this.name} gets the tick ${tick} after ${this.tick}`);
-    this.tick = tick;
-  }
-
   // vanish ends the tab. Its lock and its streams are free a little later.
   vanish() {
     const { world } = this;
@@ -409,6 +424,74 @@ class Tab {
   }
 }
 
+// Listener is one component with an EventSource.
+class Listener {
+  tick = 0;
+  got = new Set(); // the ids of messages
+
+  constructor(tab, after) {
+    const { world } = tab;
+    this.tab = tab;
+    this.world = world;
+    this.name = `${tab.name}.${++tab.mounted}`;
+    this.after = after;
+    this.last = after === 'earliest' || after === 'latest' ? '' : after; // the id of the last message or gap
+    world.note(`${this.name} wants what comes after ${after || 'now'}`);
+    const renew = world.tokens ? () => this.renew() : undefined;
+    this.source = new tab.SharedEventSource(`/sse${after && `?lastEventId=${after}`}`, { renew });
+    this.source.onmessage = ({ lastEventId, data }) => (lastEventId ? this.receive('message', lastEventId) : this.hearTick(Number(data)));
+    this.source.ongap = ({ lastEventId }) => this.receive('gap', lastEventId);
+    this.source.onopen = () => world.note(`${this.name} is open`);
+    this.source.onerror = ({ status }) => world.note(`${this.name} has an error ${status ?? ''}`);
+    this.source.onstatechange = () => this.source.live && this.catchUp();
+  }
+
+  // renew asks the application for a token.
+  renew() {
+    const { world } = this;
+    return new Promise((resolve, reject) => world.soon(() => world.soon(() => {
+      const works = world.calm || world.random() < 0.8;
+      world.disturb(`${this.name} ${works ? 'renews the token' : 'cannot renew the token'}`);
+      if (works) world.expires = world.now + (world.calm ? 1e12 : world.between(5_000, 120_000));
+      this.tab.run(() => (works ? resolve(true) : reject(new Error('no token'))));
+    })));
+  }
+
+  // catchUp checks that a listener that is live for the first time has the newest message of each topic.
+  catchUp() {
+    this.world.note(`${this.name} is live at ${this.source.lastEventId}`);
+    if (this.caughtUp) return;
+    this.caughtUp = true;
+    const { server } = this.world;
+    const [, epoch, number] = /^e(\d+)-(\d+)$/.exec(this.source.lastEventId) ?? [];
+    if (!['earliest', 'latest'].includes(this.after) || Number(epoch) !== server.epoch || this.got.has('gap')) return;
+    const missing = server.latest().filter((n) => n <= number && !this.got.has(server.id(n)));
+    if (missing.length > 0) this.world.fail(`${this.name} is live without ${missing}`);
+  }
+
+  receive(kind, id) {
+    const { world, last } = this;
+    const { server } = world;
+    world.note(`${this.name} gets the ${kind} ${id}`);
+    const [, epoch, number] = /^e(\d+)-(\d+)$/.exec(id).map(Number);
+    const [, lastEpoch, lastNumber] = /^e(\d+)-(\d+)$/.exec(last)?.map(Number) ?? [];
+    if (epoch === lastEpoch && number <= lastNumber) world.fail(`${this.name} gets ${id} after ${last}`);
+    this.last = id;
+    this.got.add(kind === 'gap' ? 'gap' : id);
+    if (kind === 'gap') return;
+    let lost = [];
+    if (last && epoch !== lastEpoch) world.fail(`${this.name} gets no gap between ${last} and ${id}`);
+    else if (last && (this.caughtUp || this.after !== 'latest')) lost = server.published[epoch].filter((n) => n > lastNumber && n < number);
+    else if (!last && this.after === 'earliest' && epoch === server.epoch) lost = server.kept.filter((n) => n < number);
+    if (lost.length > 0) world.fail(`${this.name} gets ${id} without ${lost} before it`);
+  }
+
+  hearTick(tick) {
+    if (tick < this.tick) this.world.fail(`${this.name} gets the tick ${tick} after ${this.tick}`);
+    this.tick = tick;
+  }
+}
+
 async function play(seed) {
   const world = new World(seed);
   const { server } = world;
@@ -422,10 +505,9 @@ async function play(seed) {
   const many = (n, ms, f) => {
     for (let times = world.between(2, n); times > 0; times--) within(ms, f);
   };
-  const open = () => {
-    const ids = ['', 'earliest', 'e0-7', 'e0-9', server.id(world.between(0, server.last)), ...alive().map(({ source }) => source.lastEventId)];
-    if (alive().length < most) new Tab(world, world.pick([...ids, 'earliest', '']));
-  };
+  const listeners = () => alive().flatMap((tab) => tab.listeners);
+  const beginning = () => world.pick(['', '', '', 'earliest', 'latest', 'e0-7', 'e0-9', server.id(world.between(0, server.last)), ...listeners().map(({ source }) => source.lastEventId)]);
+  const open = () => alive().length < most && new Tab(world, beginning());
   const comments = () => {
     server.send(':\n\n');
     world.after(15_000, comments);
@@ -465,7 +547,7 @@ async function play(seed) {
     }),
     () => some((tab) => {
       world.disturb(`${tab.name} closes`);
-      tab.source.close();
+      tab.listeners.forEach(({ source }) => source.close());
       tab.vanish();
     }),
     () => some((tab) => {
@@ -485,8 +567,22 @@ async function play(seed) {
         tab.goOn();
       });
     }),
-    () => some((tab) => tab.look(!tab.document.hidden)),
-    () => some((tab) => tab.source.reconnect()),
+    () => some((tab) => {
+      world.disturb(`${tab.name} is ${tab.document.hidden ? 'looked at' : 'hidden'}`);
+      tab.look(!tab.document.hidden);
+    }),
+    () => some((tab) => {
+      world.disturb(`${tab.name} reconnects`);
+      tab.listeners[0]?.source.reconnect();
+    }),
+    () => some((tab) => tab.listeners.length < 5 && tab.mount(beginning())),
+    () => some((tab) => {
+      world.disturb(`a component of ${tab.name} is mounted again`);
+      const listener = world.pick(tab.listeners);
+      if (!listener) return;
+      tab.unmount(listener);
+      world.after(world.pick([0, 500, 3_000]), () => tab.run(() => tab.mount(beginning())));
+    }),
   ].filter(() => world.random() < 0.7);
 
   comments();
@@ -496,28 +592,33 @@ async function play(seed) {
     await world.pass(world.pick([0, 1, 10, 100, 1_000, 10_000]));
   }
   world.note('all is left alone');
+  world.calm = true;
   await world.pass(31_000);
   alive().forEach((tab) => tab.look(false));
   await world.pass(200_000);
-  const { opened } = server;
+  const { opened, parts } = server;
   server.publish();
   await world.pass(100_000);
 
   if (server.opened > opened) world.fail(`${server.opened - opened} streams were opened while nothing happened`);
-  const lasting = alive().filter(({ source }) => source.readyState !== 2 || !server.ends.has(source.lastEventId));
+  if (server.parts > parts) world.fail(`${server.parts - parts} finite requests were made while nothing happened`);
+  const ended = ({ source, after }) => source.readyState === 2 && (server.ends.has(source.lastEventId) || after === '');
+  const lasting = listeners().filter((listener) => !ended(listener));
   for (const { name, source, last } of lasting) {
     const latest = server.published[server.epoch].at(-1);
     if (source.readyState !== 1) world.fail(`${name} has readyState ${source.readyState}`);
+    else if (!source.live) world.fail(`${name} is not live`);
     else if (latest && last !== server.id(latest)) world.fail(`${name} has ${last || 'nothing'} as its last message`);
   }
   const shared = world.locks === 'granted';
-  const streams = shared ? Math.min(1, lasting.length) : lasting.length; // each tab has its own if they share none
+  const pages = new Set(lasting.map(({ tab }) => tab)).size;
+  const streams = shared ? Math.min(1, pages) : pages; // each tab has its own if they share none
   if (server.streams.size !== streams) world.fail(`${server.streams.size} streams are open, not ${streams}`);
   if (shared && opened > 2 * world.disturbances) world.fail(`${opened} streams were opened after ${world.disturbances} disturbances`);
   return world;
 }
 
-let [opened, disturbances] = [0, 0];
+let [opened, parts, disturbances] = [0, 0, 0];
 for (let n = seed; n < seed + runs; n++) {
   const world = await play(n);
   if (world.failures.length > 0) {
@@ -525,6 +626,7 @@ for (let n = seed; n < seed + runs; n++) {
     process.exit(1);
   }
   opened += world.server.opened;
+  parts += world.server.parts;
   disturbances += world.disturbances;
 }
-console.log(`${runs} runs opened ${opened} streams after ${disturbances} disturbances`);
+console.log(`${runs} runs opened ${opened} streams and made ${parts} finite requests after ${disturbances} disturbances`);

@@ -1,0 +1,38 @@
+package handlers
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+)
+
+// clientAddress returns the client's IP address: the one that the trusted proxies name in X-Forwarded-For, or else that
+// of the connection. Gin ignores the header if an address in it has a port or brackets, which some proxies add.
+func clientAddress(c *gin.Context) string {
+	const name = "X-Forwarded-For"
+	if given := c.Request.Header.Values(name); len(given) > 0 {
+		addresses := strings.Split(strings.Join(given, ","), ",")
+		for i, address := range addresses {
+			addresses[i] = withoutPort(address)
+		}
+		c.Request.Header.Set(name, strings.Join(addresses, ","))
+	}
+	return c.ClientIP()
+}
+
+// withoutPort returns the IP address alone of what a proxy has written, such as 203.0.113.7:41234 or [2001:db8::7]:41234.
+// It returns anything else as it is.
+func withoutPort(written string) string {
+	text := strings.Trim(strings.TrimSpace(written), `"`)
+	address, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"))
+	if err != nil {
+		var both netip.AddrPort
+		both, err = netip.ParseAddrPort(text)
+		address = both.Addr()
+	}
+	if err != nil {
+		return written
+	}
+	return address.WithZone("").Unmap().String()
+}

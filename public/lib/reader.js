@@ -1,0 +1,102 @@
+// createReader puts together what one listener of a shared stream gets: each event once, in order, and none missing.
+//
+// If the stream has begun too late for the listener, the reader gathers what comes by, fetches the listener's own part in
+// a finite request, and goes on with the stream where the two meet. So it never disturbs those who listen already. By the
+// ids of this server (EPOCH-NUMBER) it knows what it has; another server's id it knows only when it sees the same again.
+//
+//   lastId          where to begin: after this id, at "earliest" or "latest", or with what is new ("")
+//   open(options)   opens a connection, see connection.js
+//   onevent(event)  each event, and positions
+//   onjoin(), onend(lost)  from now on it follows the stream; its own part is refused for good
+export function createReader({ lastId, open, onevent, onjoin, onend }) {
+  let following = false;
+  let from; // what came by after this id is in gathered
+  let gathered = [];
+  let part; // the connection that fetches what is missing
+  let begun; // the id of the position from which this reader began
+  let tick; // the latest event of this server without an id
+  let sparse = false; // messages before the last one may be missing
+  let reopened = false; // the stream begins with the latest tick again
+
+  function accept(event) {
+    const { type, id, ours } = event;
+    sparse = event.sparse;
+    if (event.isPosition) {
+      // A stream that begins with kept messages is at its position only when they have come.
+      if (event.live && !(event.first && isId(lastId)) && !isSeen(id, lastId)) begun = lastId = id;
+      return onevent({ ...event, id: lastId, lastEventId: lastId });
+    }
+    if (ours && !id) {
+      const repeated = reopened && event.data === tick?.data;
+      [tick, reopened] = [event, false];
+      if (repeated) return;
+    } else {
+      // A stream after an unknown id begins with a gap, whose id is that of the beginning.
+      if (ours && isSeen(id, lastId) && !(type === 'gap' && id === begun)) return;
+      [begun, lastId] = [undefined, event.lastEventId];
+    }
+    onevent(event);
+  }
+  function join() {
+    const events = gathered;
+    part?.close();
+    [following, part, from, gathered, sparse] = [true, undefined, undefined, [], false];
+    events.forEach(accept);
+    onjoin();
+  }
+  // seek looks whether what this reader has reaches the stream.
+  function seek(isOpen) {
+    if (following || from === undefined) return;
+    if (from === lastId || isSeen(from, lastId)) return join();
+    if (!isOpen || !isId(from)) return; // it may still begin early enough
+    const take = (event) => {
+      if (event.id) accept(event);
+      seek();
+    };
+    part ??= open({ lastId, finite: true, wasOpen: true, onevent: take, onlost: (lost) => lost.final && onend(lost) });
+  }
+  return {
+    get lastId() { return lastId; },
+    get knownId() { return sparse ? undefined : lastId; },
+    get following() { return following; }, // the stream
+    get seeking() { return part !== undefined; }, // its own part
+    get tick() { return tick; },
+
+    // meet is told that the stream is at this id. A listener that wants only what is new begins there, once it is live.
+    meet(id, { readyState, live }, latest) {
+      if (!following && !lastId && live) lastId = id;
+      if (lastId === id || (lastId && !isId(from))) from = id;
+      seek(readyState !== 0);
+      if (following && latest && !tick) accept(latest);
+    },
+    hear(event) {
+      if (!following && !lastId && event.live) join();
+      if (following || (lastId && event.ours && !event.id)) return accept(event);
+      if (!lastId || event.sparse) return;
+      const isNew = !isId(from) || epochOf(event.id || from) !== epochOf(from) || gathered.length === 10_000;
+      if (isNew) [from, gathered] = [event.lastEventId, []]; // the part will reach it
+      else if (!event.isPosition) gathered.push(event);
+      seek(true);
+    },
+    // The stream begins where this reader is (lead), or again after what it has (reopen); there is another one, or none (lose).
+    lead() {
+      gathered = [];
+      join();
+    },
+    reopen: () => void (reopened = true),
+    lose: () => void ([following, from, gathered, reopened] = [false, undefined, [], true]),
+    close() {
+      this.lose();
+      part = part?.close();
+    },
+  };
+}
+
+const isId = (id) => Boolean(id) && id !== 'earliest' && id !== 'latest';
+const epochOf = (id) => /^(.*-)\d+$/.exec(id)?.[1];
+
+// isSeen tells whether a listener that has all up to "last" has the message with this id. Another epoch is never trusted.
+function isSeen(id, last) {
+  const epoch = epochOf(id);
+  return epoch !== undefined && epoch === epochOf(last) && Number(id.slice(epoch.length)) <= Number(last.slice(epoch.length));
+}
