@@ -269,9 +269,9 @@ func TestATopicReachesItsFollowersAloneAndTicksTheDefaultTopicAlone(t *testing.T
 func TestATopicThatCannotBeIsRefusedAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	query := strings.Repeat("&topic=a", 21)
-	if response, text := s.ask(http.MethodGet, "/sse?"+query[1:], nil, ""); response.StatusCode != 400 || !strings.Contains(text, "21 topics are too many: one subscriber follows up to 20.") {
-		t.Errorf("21 topics are answered with %d and %q", response.StatusCode, text)
+	query := strings.Repeat("&topic=a", 101)
+	if response, text := s.ask(http.MethodGet, "/sse?"+query[1:], nil, ""); response.StatusCode != 400 || !strings.Contains(text, "101 topics are too many: one subscriber follows up to 100.") {
+		t.Errorf("101 topics are answered with %d and %q", response.StatusCode, text)
 	}
 	for _, name := range []string{
 		"", "/", "/a", "a/", "a//b", "a%20b", "a+b", "%C3%A9", "a%00", "a%0Aid:1", "a,b", "a*", "*a", "a/*b", "*/a", "a/*/b", "**", "a/**", "%2A%2A",
@@ -327,6 +327,9 @@ func TestOnlyClientsThatMissSomethingGetAGap(t *testing.T) {
 		} {
 			if got := s.follow("/sse?"+test.query, http.Header{"Last-Event-Id": {test.after}}).Rest(); !slices.Equal(got, test.want) {
 				t.Errorf("%s after %q in the header: got %q, want %q", test.query, test.after, got, test.want)
+			}
+			if test.after == "" {
+				continue // which the address cannot say
 			}
 			if got := s.follow("/sse?lastEventId="+test.after+"&"+test.query, nil).Rest(); !slices.Equal(got, test.want) {
 				t.Errorf("%s after %q in the address: got %q, want %q", test.query, test.after, got, test.want)

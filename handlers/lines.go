@@ -84,7 +84,7 @@ func publishLines(c *gin.Context, log event.Log, m event.Message, max int64, par
 		case status == http.StatusContinue:
 			continue
 		case status == http.StatusAccepted && end:
-			if _, _, err := log.Publish(c.Request.Context(), event.Message{Topic: m.Topic, End: true, Key: u.key()}); err != nil {
+			if _, _, err := log.Publish(c.Request.Context(), event.Message{Topic: m.Topic, End: true, Replace: m.Replace && sent == 0, Key: u.key()}); err != nil {
 				answer(explain(err))
 				return
 			}
@@ -155,7 +155,10 @@ func (u *upload) arrived() (messages []event.Message, numbers []int, status int,
 		if line = withoutEnd(line); u.text || len(bytes.TrimSpace(line)) > 0 { // NDJSON may have empty lines
 			m := u.message
 			m.Key = u.key()
-			if m.Data, err = u.parse(line); err != nil {
+			if m.Data, err = u.parse(line); err == nil && !u.text {
+				err = misdirected(m.Topic, m.Data)
+			}
+			if err != nil {
 				return messages, numbers, http.StatusBadRequest, fmt.Sprintf("Line %d cannot be published: %s.", u.number, strings.Replace(err.Error(), "at line 1, column", "at column", 1))
 			}
 			messages, numbers = append(messages, m), append(numbers, u.number)

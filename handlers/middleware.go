@@ -57,6 +57,23 @@ func CORS(origins []string) gin.HandlerFunc {
 	}
 }
 
+// maxHeader is how many bytes the first line and the headers of a request may have: what nginx and others let through.
+const maxHeader = 16 << 10
+
+// LimitHeader refuses requests with more than 16 KiB of headers, and says what to do. The server itself accepts more, as
+// its own answer says nothing.
+func LimitHeader(c *gin.Context) {
+	size := len(c.Request.RequestURI)
+	for name, values := range c.Request.Header {
+		for _, value := range values {
+			size += len(name) + len(value) + len(": \r\n")
+		}
+	}
+	if size > maxHeader {
+		fail(c, http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("The address and the headers have %d bytes together, and this server accepts up to %d. To follow many topics, name all below one with a wildcard, such as topic=orders/*.", size, maxHeader))
+	}
+}
+
 // WriteDeadline cuts off a client that reads its answer too slowly, or not at all.
 func WriteDeadline(c *gin.Context) {
 	w := &timedWriter{ResponseWriter: c.Writer, deadline: stream.Deadline{Conn: http.NewResponseController(c.Writer)}}

@@ -14,12 +14,8 @@ import (
 // stream then ends when the token expires. Public topics need no token.
 func Private(tokens *token.Verifier) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		topics, _, err := subscription(c)
-		if err != nil {
-			refuse(c, http.StatusBadRequest, err.Error()+".")
-			return
-		}
-		until, err := tokens.Check(c.Request, topics.Names())
+		want, problem := subscription(c)
+		until, err := tokens.Check(c.Request, want.topics.Names())
 		var refused *token.Error
 		switch {
 		case errors.As(err, &refused):
@@ -27,6 +23,8 @@ func Private(tokens *token.Verifier) gin.HandlerFunc {
 				c.Header("WWW-Authenticate", refused.Challenge)
 			}
 			refuse(c, refused.Status, refused.Message)
+		case problem != nil: // a token in the address is worse
+			refuse(c, http.StatusBadRequest, problem.Error()+".")
 		case err != nil: // Check has no other errors, but if it ever does, it must not let the client in
 			_ = c.Error(err)
 			refuse(c, http.StatusForbidden, "The token cannot be checked.")

@@ -55,6 +55,10 @@ func Publish(log event.Log, max int64) gin.HandlerFunc {
 			return
 		}
 		m.Key = key
+		if m.Replace && m.End && c.Request.ContentLength == 0 { // nothing is left of the topic but its end
+			publishNow(c, log, m)
+			return
+		}
 		kind, charset, err := mediaType(c.GetHeader("Content-Type"))
 		if err != nil {
 			refuse(c, http.StatusUnsupportedMediaType, err.Error()+".")
@@ -89,12 +93,17 @@ func addressed(query string) (m event.Message, err error) {
 	if err != nil {
 		return m, fmt.Errorf("the query cannot be read: %w", err)
 	}
-	for name, given := range values {
-		if len(given) > 1 {
-			return m, fmt.Errorf("%q is in the query twice; an event goes to one topic, so send another request for another topic", cut(name, 100))
+	err = eachParameter(values, func(name string, given []string) error {
+		value, err := given[0], error(nil)
+		isTrue := func() bool {
+			if value != "true" {
+				err = fmt.Errorf("%s=%q is unknown: it is %[1]s=true or left out", name, cut(value, 100))
+			}
+			return true
 		}
-		value := given[0]
 		switch {
+		case len(given) > 1:
+			err = fmt.Errorf("%q is in the query twice; an event goes to one topic, so send another request for another topic", cut(name, 100))
 		case value == "":
 			err = fmt.Errorf("%q is empty in the query: give it a value, or leave it out", cut(name, 100))
 		case name == "topic":
@@ -102,15 +111,21 @@ func addressed(query string) (m event.Message, err error) {
 		case name == "event":
 			m.Name, err = value, event.CheckName(value)
 		case name == "end":
-			if m.End = value == "true"; !m.End {
-				err = fmt.Errorf("end=%q is unknown: it is end=true or left out", cut(value, 100))
-			}
+			m.End = isTrue()
+		case name == "replace":
+			m.Replace = isTrue()
 		default:
-			err = fmt.Errorf("%q is unknown in the query of a POST: it accepts topic, event and end", cut(name, 100))
+			err = unknownParameter(name, "POST", "topic, event, end and replace", map[string][]string{
+				"topic=NAME":   {"topics", "channel", "channels", "room", "subject", "stream"},
+				"event=NAME":   {"type", "name", "eventname", "eventtype"},
+				"end=true":     {"close", "done", "last", "finish", "final"},
+				"replace=true": {"retain", "retained", "overwrite", "rollup"},
+			})
 		}
-		if err != nil {
-			return m, err
-		}
+		return err
+	})
+	if err != nil {
+		return m, err
 	}
 	if m.End && m.Topic == "" {
 		return m, errors.New("end=true needs a topic: the default topic does not end")
@@ -137,6 +152,15 @@ func publishOne(c *gin.Context, log event.Log, m event.Message, max int64, parse
 		refuse(c, http.StatusBadRequest, "The event cannot be published: "+err.Error()+".")
 		return
 	}
+	if err := misdirected(m.Topic, m.Data); err != nil {
+		refuse(c, http.StatusBadRequest, "The event cannot be published: "+err.Error()+".")
+		return
+	}
+	publishNow(c, log, m)
+}
+
+// publishNow publishes a message and answers with its id.
+func publishNow(c *gin.Context, log event.Log, m event.Message) {
 	_, id, err := log.Publish(c.Request.Context(), m)
 	if err != nil {
 		status, message := explain(err)
@@ -147,6 +171,23 @@ func publishOne(c *gin.Context, log event.Log, m event.Message, max int64, parse
 		return
 	}
 	c.JSON(http.StatusAccepted, gin.H{"id": id})
+}
+
+// misdirected returns an error if the data names a topic and the address does not: other servers take the topic from the
+// body, and here the event would go to everybody who follows the default topic.
+func misdirected(topic string, data json.RawMessage) error {
+	if topic != "" || !bytes.Contains(data, []byte(`"topic"`)) {
+		return nil
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(data, &fields) != nil || fields["topic"] == nil {
+		return nil
+	}
+	name := "orders/7"
+	if err := json.Unmarshal(fields["topic"], &name); err != nil || event.CheckTopic(name) != nil || name == "" {
+		name = "orders/7"
+	}
+	return fmt.Errorf("the body has a field %q, but the topic belongs into the address, or everybody would get the event: POST /sse?topic=%s", "topic", name)
 }
 
 // explain returns the answer for an event that the log did not accept.

@@ -3,14 +3,12 @@ package handlers
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"time"
 
 	"github.com/gin-gonic/gin"
 
-	"gin-sse/internal/event"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/stream"
 )
@@ -20,7 +18,7 @@ import (
 // file, subscription.go, refuse in errors.go, and the packages hub, memory and stream in internal.
 func SSE(events *hub.Hub) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		topics, after, err := subscription(c)
+		want, err := subscription(c)
 		if err != nil {
 			refuse(c, http.StatusBadRequest, err.Error()+".")
 			return
@@ -34,9 +32,8 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		}
 
 		// Subscribe before the client sees an answer, so that it gets everything that is published from then on.
-		subscriber, err := events.Subscribe(c.Request.Context(), topics, after)
-		if errors.Is(err, event.ErrEnded) {
-			c.Status(http.StatusNoContent) // at which an EventSource stops for good
+		subscriber := want.subscribe(c, events)
+		if subscriber == nil { // subscribe has answered why
 			return
 		}
 		err = stream.Detach(c, func(ctx context.Context, c *gin.Context) {

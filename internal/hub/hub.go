@@ -58,6 +58,7 @@ type Hub struct {
 	seen      uint64 // numbers up to this one were given, as far as the log knows
 	from      uint64 // what seen was when the epoch began
 	tick      []byte // the latest one, for subscribers that come between two ticks
+	ticks     uint32 // how many there were
 	published uint64
 	closed    bool
 	feeds     map[event.Pattern]*feed // of all patterns that are followed
@@ -226,8 +227,10 @@ func (h *Hub) Tick(data any) error {
 		return event.ErrClosed
 	}
 	h.tick = frame
+	h.ticks++
 	var calls []call
 	if f := h.feeds[""]; f != nil && f.crowd != nil && f.crowd.singles > 0 {
+		f.crowd.next.ticks = h.ticks
 		calls = h.interject(f, frame, 1)
 	}
 	h.mu.Unlock()

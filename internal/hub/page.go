@@ -47,6 +47,7 @@ type page struct {
 	before   position // where the page before it ended
 	data     []byte
 	last     uint64          // number of the last message
+	ticks    uint32          // Hub.ticks at the last tick
 	over     bool            // the topic has ended: look into the history
 	doors    []chan struct{} // closed when the next page is published; one for each portion of the subscribers
 }
@@ -134,7 +135,7 @@ func (h *Hub) join(s *Subscriber) {
 		if s.crowd, s.index = c, c.joined; c.singles == 0 {
 			c.index, c.spoke = len(h.pages), h.now()
 			h.pages = append(h.pages, f)
-			c.next = page{position: position{page: c.next.page + 2}}
+			c.next = page{position: position{page: c.next.page + 2}, ticks: h.ticks}
 			c.publish()
 		}
 		c.joined++

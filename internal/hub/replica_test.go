@@ -19,16 +19,16 @@ func TestBeforeTheFirstEpochThereAreTicksAlone(t *testing.T) {
 	tick(t, h, 2)
 	h.Begin("e", 2, 5) // 3 to 5 are older than this log, and loaded first
 	send(t, h, 3, "")
-	expect(t, fresh, "") // but for its position
+	expect(t, fresh, "tick") // after its position
 	expect(t, subscribe(t, h, ""), "from 5, tick")
 	for n := range uint64(4) {
 		send(t, h, 4+n, "")
 	}
 	h.flush()
 	expect(t, fresh, "6, 7")
-	expect(t, back, "from 4, 5, 6, 7")
-	expect(t, all, "from 0, gap 2, 3, 4, 5, 6, 7")
-	expect(t, strange, "from 2, gap 2, 3, 4, 5, 6, 7")
+	expect(t, back, "from 4, 5, 6, 7, tick")
+	expect(t, all, "from 0, gap 2, 3, 4, 5, 6, 7, tick")
+	expect(t, strange, "from 2, gap 2, 3, 4, 5, 6, 7, tick")
 	expect(t, ended, "start")
 }
 

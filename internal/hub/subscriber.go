@@ -37,7 +37,7 @@ type Subscriber struct {
 	at      position // on the page of the crowd
 	index   int      // of all subscribers to several patterns; or how many had joined the crowd before
 	epochs  int32    // Hub.epochs when the cursor was set
-	behind  bool     // it has fallen off the page, and missed ticks
+	ticks   uint32   // Hub.ticks when it got the latest one
 	once    bool     // it ends when it has caught up
 	resting bool     // it has everything, or must not have it yet: it waits until it is woken
 }
@@ -98,6 +98,7 @@ func (h *Hub) Subscribe(ctx context.Context, topics event.Topics, after string) 
 		s.rest()
 	}
 	if (topics == event.Topics{}) && len(h.tick) > 0 {
+		s.ticks = h.ticks
 		s.arrival.head = append(s.arrival.head, h.tick...)
 		s.arrival.heads++
 	}
@@ -242,7 +243,9 @@ func (s *Subscriber) glance() (data []byte, events int, wake <-chan struct{}) {
 	}
 	p := s.crowd.page.Load()
 	data, events, s.resting = p.from(&s.at)
-	s.behind = !s.resting && p.before.page != p.page // otherwise the page was turned
+	if s.resting {
+		s.ticks = p.ticks
+	}
 	if a := s.arrival; a != nil && !a.ahead.IsZero() {
 		s.resting = s.resting && p.last <= s.Number && !a.isOverdue()
 		if p.last > a.last { // it may have these messages already
@@ -327,12 +330,11 @@ func (s *Subscriber) read() (data []byte, events int, wake <-chan struct{}, err 
 		return nil, 0, nil, event.ErrClosed
 	case ended:
 		return nil, 0, nil, event.ErrEnded
-	case s.behind && s.Topics == event.Topics{} && len(h.tick) > 0 && len(data)+len(h.tick) <= history.MaxPiece:
-		data, events = append(slices.Clip(data), h.tick...), events+1
+	case s.ticks != h.ticks && s.Topics == event.Topics{} && len(data)+len(h.tick) <= history.MaxPiece:
+		data, events, s.ticks = append(slices.Clip(data), h.tick...), events+1, h.ticks
 	case len(data) == 0 && s.several != nil && s.several.silentSince()+h.options.Keepalive <= h.now():
 		data = []byte(event.Comment)
 	}
-	s.behind = false
 	s.rest()
 	if s.several != nil {
 		s.several.active.Store(int64(h.now()))

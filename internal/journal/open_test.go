@@ -86,8 +86,8 @@ func TestAStartThatIsRefusedSaysWhatToDoAndChangesNothing(t *testing.T) {
 		}, "", "its pages do not fit together; put a copy"},
 		"a file of a newer version": {func(t *testing.T, dir string) {
 			start(t, dir, plenty).close()
-			database(t, dir, "gin-sse", "version", "2", nil).Close()
-		}, "", `has the format "2", and this gin-sse knows "1": start the newer version`},
+			database(t, dir, "gin-sse", "version", "3", nil).Close()
+		}, "", `has the format "3", and this gin-sse knows "2": start the newer version`},
 		"a file whose records were changed": {func(t *testing.T, dir string) {
 			s := start(t, dir, plenty)
 			s.publish(message("t", "1"))

@@ -61,7 +61,7 @@ func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Hand
 		Handler:        handler,
 		ReadTimeout:    10 * time.Second, // for a whole request to arrive
 		IdleTimeout:    2 * time.Minute,
-		MaxHeaderBytes: 12 << 10, // net/http adds 4 KiB
+		MaxHeaderBytes: 60 << 10, // net/http adds 4 KiB; a middleware refuses much less, and says why
 		Protocols:      new(http.Protocols),
 		HTTP2: &http.HTTP2Config{
 			// The browsers behind a proxy share its connection, and a stream does not end. Some proxies do not

@@ -527,7 +527,7 @@ func TestHTTP2CanBeTurnedOff(t *testing.T) {
 func TestHeadersHaveALimit(t *testing.T) {
 	t.Parallel()
 	_, address, _ := strings.Cut(run(t, Config{Host: "127.0.0.1"}, http.NotFoundHandler()), "://")
-	for size, status := range map[int]int{15 << 10: 404, 17 << 10: 431} {
+	for size, status := range map[int]int{60 << 10: 404, 66 << 10: 431} {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
