@@ -34,10 +34,11 @@ const source = new SharedEventSource(`/sse?topic=builds/${encodeURIComponent(bui
 source.onopen = () => say(latest ? 'Running' : 'Waiting for the first line');
 const errors = { undefined: 'Connection lost', 204: 'Ended without an exit code', 400: 'The address needs the number of a build, such as ?42' };
 source.onerror = ({ status }) => say(errors[status] ?? `The server answers ${status}`);
-source.ongap = ({ data }) => add(`\x1b[;2m[${JSON.parse(data).missed ?? 'Some'} lines are missing]\x1b[m`);
+const beginning = '\x1b[2m[The beginning was not published, or is no longer kept]\x1b[m';
+source.ongap = () => add(latest ? '\x1b[;2m[Some lines are missing]\x1b[m' : beginning);
 source.addEventListener('start', ({ data }) => add(`\x1b[;1m$ ${JSON.parse(data).command}\x1b[m`));
 source.onmessage = ({ data }) => {
-  if (!latest) add('\x1b[2m[The beginning was not published, or is no longer kept]\x1b[m');
+  if (!latest) add(beginning);
   add(JSON.parse(data).message);
 };
 source.addEventListener('exit', ({ data }) => {
