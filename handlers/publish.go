@@ -55,7 +55,7 @@ func Publish(log event.Log, max int64) gin.HandlerFunc {
 			return
 		}
 		m.Key = key
-		if m.Replace && m.End && c.Request.ContentLength == 0 { // nothing is left of the topic but its end
+		if m.Erases() && c.Request.ContentLength == 0 { // nothing is left of the topic but its end
 			publishNow(c, log, m)
 			return
 		}
@@ -145,6 +145,10 @@ func publishOne(c *gin.Context, log event.Log, m event.Message, max int64, parse
 		refuse(c, http.StatusBadRequest, "The body was cut off or took too long.")
 		return
 	}
+	if len(body) == 0 && m.Erases() {
+		publishNow(c, log, m)
+		return
+	}
 	if body, err = withoutMark(body); err == nil {
 		m.Data, err = parse(body)
 	}
@@ -187,7 +191,7 @@ func misdirected(topic string, data json.RawMessage) error {
 	if err := json.Unmarshal(fields["topic"], &name); err != nil || event.CheckTopic(name) != nil || name == "" {
 		name = "orders/7"
 	}
-	return fmt.Errorf("the body has a field %q, but the topic belongs into the address, or everybody would get the event: POST /sse?topic=%s", "topic", name)
+	return fmt.Errorf("the body has a field %q, but the topic belongs in the address, or everybody would get the event: POST /sse?topic=%s", "topic", name)
 }
 
 // explain returns the answer for an event that the log did not accept.

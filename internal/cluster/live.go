@@ -48,6 +48,10 @@ func (f *follow) begin() {
 // came notes a message, and reports whether it shows that another one did not come.
 func (f *follow) came(m received) (hole bool) {
 	hole = m.previous > f.newestOf(m.subject)
+	if m.replaces() { // whatever did not come is replaced
+		hole = false
+		delete(f.named, m.subject)
+	}
 	switch {
 	case hole && !f.loaded:
 		if f.named == nil {
@@ -118,6 +122,9 @@ type received struct {
 	previous uint64 // number of the message before it on its subject, or 0
 	stored   time.Time
 }
+
+// replaces reports whether the message took the place of all before it on its subject.
+func (m received) replaces() bool { return m.Msg != nil && m.Header.Get(jetstream.MsgRollup) != "" }
 
 func receive(m *nats.Msg) (got received, err error) {
 	got = received{Msg: m, subject: last(m, jetstream.SubjectHeader)}
@@ -226,7 +233,7 @@ func (r *Replica) message(m received) (message event.Message, is bool) {
 		}
 		return message, false
 	}
-	message = event.Message{Number: m.number, Topic: topic, Name: m.Header.Get(nameHeader), Data: m.Data, End: m.Header.Get(endHeader) == "true", Replace: m.Header.Get(jetstream.MsgRollup) != "", Time: m.stored.UnixMilli()}
+	message = event.Message{Number: m.number, Topic: topic, Name: m.Header.Get(nameHeader), Data: m.Data, End: m.Header.Get(endHeader) == "true", Replace: m.replaces(), Time: m.stored.UnixMilli()}
 	if err := event.CheckName(message.Name); err != nil {
 		r.cfg.Log("NATS: message %d of the stream %q is sent without its name: %v", m.number, r.cfg.Stream, err)
 		message.Name = ""

@@ -307,6 +307,9 @@ func (s *session) fetch(ctx context.Context, j job, fence uint64, pieces chan<- 
 				break
 			}
 			j.fetched[m.subject] = m.number
+			if m.replaces() { // nothing before it is missing, and nothing after it was dropped
+				count[m.subject] = -s.perSubject
+			}
 			if count[m.subject]++; count[m.subject] == 1 {
 				first[m.subject] = m.number
 			}

@@ -39,15 +39,11 @@ func (e *emptied) past(name string) past {
 	return past{lost: e.forgotten, assumed: e.forgotten > 0}
 }
 
-// below calls do for the topics that a wildcard matches.
-func (e *emptied) below(pattern event.Pattern, do func(emptyTopic)) {
+// below calls do for the topics that a wildcard matches, until it returns false in each of the ranges of the pattern.
+func (e *emptied) below(pattern event.Pattern, do func(emptyTopic) (more bool)) {
 	for first, end := range pattern.Ranges() {
 		e.topics.AscendGreaterOrEqual(emptyTopic{name: first}, func(t emptyTopic) bool {
-			if end != "" && t.name >= end {
-				return false
-			}
-			do(t)
-			return true
+			return (end == "" || t.name < end) && do(t)
 		})
 	}
 }

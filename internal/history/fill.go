@@ -15,38 +15,40 @@ func (h *History) Fill(name string, lost uint64, messages []event.Message, frame
 		h.pieces[i].Store(nil)
 	}
 	if pattern := event.Pattern(name); pattern.IsWildcard() {
-		h.watch[pattern] = max(h.watch[pattern], lost)
+		if w, watched := h.watch[pattern]; watched && lost > 0 {
+			w.lost, w.losses = max(w.lost, lost), w.losses+1
+			h.watch[pattern] = w
+		}
 		return 0
 	}
-	for t := h.topics[name]; t != nil && len(t.messages) > 0 && t.messages[0].number <= lost; {
-		h.drop(t)
-	}
-	if t := h.topics[name]; t != nil && lost > t.lost {
-		h.lose(name, &t.past, lost)
-	} else if p := h.empty.past(name); t == nil && (lost > p.lost || lost > 0 && p.assumed) {
-		h.lose(name, &p, lost)
-		h.remember(name, p)
+	if lost >= h.past(name).replaced {
+		h.loseUpTo(name, lost)
 	}
 	for i, m := range messages {
+		if m.Number < h.past(name).replaced { // it must not come back
+			continue
+		}
 		if m.Replace {
 			h.replace(name, m.Number)
 		}
 		if m.End {
 			h.end(name, m.Number)
 		}
-		if frames[i] == nil {
+		t, p := h.topics[name], h.past(name)
+		if t == nil && p.assumed { // not as much as of a topic that the log did not look at
+			p.lost, p.assumed = h.floor, h.floor > 0
+		}
+		if m.Replace && p.lost < m.Number {
+			p.lost, p.assumed, p.replaced = 0, false, m.Number
+		}
+		// Readers know already of what is lost. Up to the floor, that is only possible: a message that turns up is kept.
+		if frames[i] == nil || t != nil && t.has(m.Number) || m.Number <= p.lost && m.Number > h.floor {
 			continue
 		}
-		t := h.topics[name]
 		if t == nil {
 			t = h.open(name)
-			if t.assumed { // not as much as of a topic that the log did not look at
-				t.lost, t.assumed = h.floor, h.floor > 0
-			}
 		}
-		if t.has(m.Number) || m.Number <= t.lost && m.Number > h.floor {
-			continue
-		}
+		t.past = p
 		h.insert(&message{number: m.Number, frame: frames[i], topic: t})
 		h.shorten(t)
 		if h.clean(t); lowest == 0 {
@@ -55,6 +57,19 @@ func (h *History) Fill(name string, lost uint64, messages []event.Message, frame
 	}
 	h.trim()
 	return lowest
+}
+
+// loseUpTo loses the messages of a topic up to that number.
+func (h *History) loseUpTo(name string, number uint64) {
+	for t := h.topics[name]; t != nil && len(t.messages) > 0 && t.messages[0].number <= number; {
+		h.drop(t)
+	}
+	if t := h.topics[name]; t != nil && number > t.lost {
+		h.lose(name, &t.past, number)
+	} else if p := h.empty.past(name); t == nil && (number > p.lost || number > 0 && p.assumed) {
+		h.lose(name, &p, number)
+		h.remember(name, p)
+	}
 }
 
 // Miss notes that readers of a topic that are below that number may have missed one of its messages.
@@ -79,7 +94,10 @@ func (h *History) Forget(pattern event.Pattern, needed func(topic string) bool) 
 	if pattern.IsWildcard() {
 		names = nil
 		h.below(pattern, func(t *topic) { names = append(names, t.name) })
-		h.empty.below(pattern, func(t emptyTopic) { names = append(names, t.name) })
+		h.empty.below(pattern, func(t emptyTopic) bool {
+			names = append(names, t.name)
+			return true
+		})
 	}
 	for _, name := range names {
 		if needed(name) {

@@ -33,7 +33,8 @@ const (
 	messageCost = 96  // bytes that a message takes beside its frame
 	topicCost   = 256 // bytes that a topic with messages takes beside its name and its messages
 
-	degree = 32 // of the ordered indexes
+	degree      = 32   // of the ordered indexes
+	idleWatches = 1000 // wildcards that nothing reads
 )
 
 // Limits bound what a reader can get that asks for everything that is kept.
@@ -62,7 +63,7 @@ type History struct {
 	lost   uint64                    // the highest number that was lost since
 	public uint64                    // the same, of public topics
 	empty  emptied                   // topics that have no messages, but a past
-	watch  map[event.Pattern]uint64  // for each wildcard that is read: the latest loss of its topics
+	watch  map[event.Pattern]watch   // for each wildcard that is read, or was
 	keep   func(topic string) bool   // whether a topic is read, so that its past must not be forgotten
 	pieces [64]atomic.Pointer[piece] // shared by readers that need the same
 	record *record                   // what changes, for a log that survives a restart; otherwise nil
@@ -78,9 +79,17 @@ type topic struct {
 
 // past is what is known of a topic beside its messages.
 type past struct {
-	lost    uint64 // messages up to this number may be lost
-	assumed bool   // only because the topic was unknown before
-	ended   uint64 // number of its latest end, or 0; the topic goes on if a message came after that
+	lost     uint64 // messages up to this number may be lost
+	assumed  bool   // only because the topic was unknown before
+	ended    uint64 // number of its latest end, or 0; the topic goes on if a message came after that
+	replaced uint64 // number of the latest message that took the place of those before it, or 0
+}
+
+// watch is what is known of the topics of a wildcard.
+type watch struct {
+	lost    uint64 // the number of their latest loss
+	losses  int    // how many there were
+	readers int
 }
 
 // message is a kept message.
@@ -96,7 +105,7 @@ func New(limits Limits, keep func(topic string) bool) *History {
 	if limits.Window == 0 {
 		limits.Window = defaultWindow
 	}
-	h := &History{limits: limits, keep: keep, watch: map[event.Pattern]uint64{}}
+	h := &History{limits: limits, keep: keep, watch: map[event.Pattern]watch{}}
 	h.Begin("", 0)
 	return h
 }
@@ -109,7 +118,7 @@ func (h *History) Begin(epoch string, lost uint64) {
 	h.bytes, h.total, h.shown, h.hidden, h.recent, h.young, h.lost, h.public = 0, 0, 0, 0, 0, 0, 0, 0
 	h.empty = newEmptied(lost)
 	for pattern := range h.watch {
-		h.watch[pattern] = 0
+		h.watch[pattern] = watch{readers: h.watch[pattern].readers}
 	}
 	for i := range h.pieces {
 		h.pieces[i].Store(nil)
@@ -158,7 +167,7 @@ func (h *History) Add(m event.Message, frame []byte) {
 	case frame != nil:
 		t := h.open(m.Topic)
 		if m.Replace {
-			t.past = past{}
+			t.past = past{replaced: m.Number}
 		}
 		h.insert(&message{number: m.Number, frame: frame, topic: t})
 		if m.End {
@@ -168,7 +177,7 @@ func (h *History) Add(m event.Message, frame []byte) {
 		h.trim()
 		h.clean(t)
 	case m.Replace:
-		h.remember(strings.Clone(m.Topic), past{ended: m.Number})
+		h.remember(strings.Clone(m.Topic), past{ended: m.Number, replaced: m.Number})
 	default:
 		h.end(m.Topic, m.Number)
 	}
@@ -176,34 +185,42 @@ func (h *History) Add(m event.Message, frame []byte) {
 
 // replace takes out the messages of a topic before that number, and forgets what it lost: nothing of that is missing.
 func (h *History) replace(name string, number uint64) {
-	p := h.empty.past(name)
+	before := h.past(name)
+	after := before
+	if after.replaced = max(after.replaced, number); after.lost < number {
+		after.lost, after.assumed = 0, false
+	}
 	if t := h.topics[name]; t != nil {
-		p = t.past
 		for len(t.messages) > 0 && t.messages[0].number < number {
 			h.record.drop(t.messages[0].number)
 			h.remove(t)
 		}
-		if t.lost < number {
-			t.past = past{ended: t.ended}
-		}
-		if len(t.messages) == 0 {
+		if t.past = after; len(t.messages) == 0 {
 			h.close(t)
 		}
 	}
-	h.empty.remove(name)
+	if h.topics[name] == nil {
+		h.remember(strings.Clone(name), after)
+	}
 	h.record.change(name)
-	if p.lost == 0 || p.assumed {
+	if before.lost == 0 || before.assumed {
 		return
 	}
-	less := min(p.lost, h.empty.forgotten) // a topic that is forgotten may have lost messages up to there
-	if p.lost == h.public {
-		h.public = max(h.lostOf("*"), less)
-	}
-	for pattern, latest := range h.watch {
-		if p.lost == latest && pattern.Matches(name) {
-			h.watch[pattern] = max(h.lostOf(pattern), less)
+	less := min(before.lost, h.empty.forgotten) // a topic that is forgotten may have lost messages up to there
+	for pattern, w := range h.watch {
+		if before.lost == w.lost && pattern.Matches(name) {
+			w.lost = max(h.lostOf(pattern), less)
+			h.watch[pattern] = w
 		}
 	}
+}
+
+// past returns what is known of a topic beside its messages.
+func (h *History) past(name string) past {
+	if t := h.topics[name]; t != nil {
+		return t.past
+	}
+	return h.empty.past(name)
 }
 
 // end ends a topic.
@@ -363,20 +380,34 @@ func (h *History) lose(name string, p *past, number uint64) {
 		return
 	}
 	for pattern := range event.Wildcards(name) {
-		if lost, watched := h.watch[pattern]; watched && number > lost {
-			h.watch[pattern] = number
+		if w, watched := h.watch[pattern]; watched {
+			w.lost, w.losses = max(w.lost, number), w.losses+1
+			h.watch[pattern] = w
 		}
 	}
 }
 
-// Watch must be called before a wildcard is read, and Unwatch when nothing reads it any longer.
+// Watch must be called before a wildcard is read, and Unwatch when nothing reads it any longer. Some that nothing reads
+// are kept, as it takes a while to find out what is known of many topics.
 func (h *History) Watch(pattern event.Pattern) {
-	if _, watched := h.watch[pattern]; watched {
+	w, watched := h.watch[pattern]
+	if !watched && pattern == "*" {
+		w.lost = h.public // of that one, there may be very many topics
+	} else if !watched {
+		w.lost = h.lostOf(pattern)
+	}
+	w.readers++
+	h.watch[pattern] = w
+}
+
+// Unwatch undoes Watch.
+func (h *History) Unwatch(pattern event.Pattern) {
+	w := h.watch[pattern]
+	if w.readers--; w.readers == 0 && len(h.watch) > idleWatches {
+		delete(h.watch, pattern)
 		return
 	}
-	if h.watch[pattern] = h.public; pattern != "*" { // of that one, there may be very many topics
-		h.watch[pattern] = h.lostOf(pattern)
-	}
+	h.watch[pattern] = w
 }
 
 // lostOf returns the number of the latest loss of the topics that a wildcard matches. Its cost follows how many these are.
@@ -387,12 +418,12 @@ func (h *History) lostOf(pattern event.Pattern) (lost uint64) {
 		}
 	}
 	h.below(pattern, func(t *topic) { see(t.past) })
-	h.empty.below(pattern, func(t emptyTopic) { see(t.past) })
+	h.empty.below(pattern, func(t emptyTopic) bool {
+		see(t.past)
+		return true
+	})
 	return lost
 }
-
-// Unwatch undoes Watch.
-func (h *History) Unwatch(pattern event.Pattern) { delete(h.watch, pattern) }
 
 // below calls do for each topic with messages that a wildcard matches. Its cost follows how many these are.
 func (h *History) below(pattern event.Pattern, do func(*topic)) {

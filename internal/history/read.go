@@ -30,7 +30,7 @@ type begin struct {
 	hidden    uint64 // ... and none up to this number
 	latest    bool   // of what was shown, it reads only the newest message of each topic
 	empty     uint64 // for wildcards: the latest loss of a topic that had no message left then, ...
-	lost      uint64 // ... and of any topic
+	losses    int    // ... and how many losses there had been
 	matched   int    // how many topics a wildcard matched when it last looked in the index
 }
 
@@ -57,12 +57,16 @@ func (h *History) Latest(topics event.Topics) Cursor {
 	c.begin.latest, c.begin.forgotten = true, 0
 	for pattern := range topics.Patterns() {
 		if pattern.IsWildcard() {
-			h.empty.below(pattern, func(t emptyTopic) {
-				if !t.assumed {
+			w, looked := h.watch[pattern], 0
+			h.empty.below(pattern, func(t emptyTopic) bool {
+				if looked++; looked > scanAtOnce { // of very many, assume that one of them lost the latest
+					c.begin.empty = max(c.begin.empty, w.lost)
+				} else if !t.assumed {
 					c.begin.empty = max(c.begin.empty, t.lost)
 				}
+				return looked <= scanAtOnce
 			})
-			c.begin.lost = max(c.begin.lost, h.watch[pattern])
+			c.begin.losses += w.losses
 		}
 	}
 	return c
@@ -118,7 +122,7 @@ func (h *History) Read(c *Cursor, room int) (data []byte, events int, more bool)
 			break
 		}
 		if found := h.topics[string(pattern)]; found != nil {
-			if rest := found.after(c.Number); len(rest) > 0 {
+			if rest := h.list(c, found, c.Number); len(rest) > 0 {
 				t, list = found, rest
 				sources++
 			}
@@ -142,13 +146,13 @@ func (h *History) Read(c *Cursor, room int) (data []byte, events int, more bool)
 func (h *History) loss(c *Cursor, pattern event.Pattern) uint64 {
 	b := c.begin
 	if pattern.IsWildcard() {
-		switch lost := h.watch[pattern]; {
-		case b == nil || b.latest && lost > b.lost: // something was lost since
-			return lost
+		switch w := h.watch[pattern]; {
+		case b == nil || b.latest && w.losses != b.losses: // something was lost since
+			return w.lost
 		case b.latest:
 			return b.empty
 		default:
-			return max(lost, b.forgotten)
+			return max(w.lost, b.forgotten)
 		}
 	}
 	t := h.topics[string(pattern)]
@@ -345,9 +349,9 @@ func (r *reading) scan(wildcards []event.Pattern) (more bool) {
 	c := r.c
 	at := c.Number // everything up to here was looked at
 	left, misses := scanAtOnce, 0
-	sparse := scanSparse
+	sparse := scanAtOnce // a cursor that keeps up has not far to go
 	if c.begin != nil {
-		sparse = max(sparse, c.begin.matched)
+		sparse = max(scanSparse, c.begin.matched)
 	}
 	for done := !r.hasAny(wildcards); !done && !r.full; {
 		done = true
@@ -439,10 +443,11 @@ func (r *reading) matches(wildcards []event.Pattern, name string) bool {
 	return false
 }
 
-// nextOf returns the number of the first message of the set after that number, and how many topics were looked at.
+// nextOf returns the number of the first message of the set after that number, and how many topics were looked at. Of very
+// many topics it looks at some: then their messages are not far from each other.
 func (r *reading) nextOf(wildcards []event.Pattern, number uint64) (next uint64, looked int) {
 	next = math.MaxUint64
-	see := func(t *topic) {
+	see := func(t *topic) bool {
 		looked++
 		rest := t.after(number)
 		if first := r.firstShown(r.c, t); first > 0 { // whatever is before that makes one gap at most
@@ -455,9 +460,13 @@ func (r *reading) nextOf(wildcards []event.Pattern, number uint64) (next uint64,
 		if len(rest) > 0 {
 			next = min(next, rest[0].number)
 		}
+		return looked < scanAtOnce
 	}
 	for _, pattern := range wildcards {
-		r.below(pattern, see)
+		r.while(pattern, see)
+	}
+	if looked >= scanAtOnce {
+		return number + 1, looked
 	}
 	for pattern := range r.c.Topics.Patterns() {
 		if t := r.topics[string(pattern)]; t != nil {

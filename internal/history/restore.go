@@ -47,7 +47,11 @@ func (h *History) Restore(epoch string, last uint64, noted Changes, messages ite
 			return err
 		}
 		if frame != nil { // an end without an event is in noted
-			h.insert(&message{number: m.Number, frame: frame, topic: h.open(m.Topic)})
+			t := h.open(m.Topic)
+			if m.Replace {
+				t.past = past{replaced: m.Number}
+			}
+			h.insert(&message{number: m.Number, frame: frame, topic: t})
 		}
 	}
 	slices.SortFunc(noted.Topics, func(a, b Past) int { return cmp.Compare(a.Lost, b.Lost) })
@@ -90,16 +94,6 @@ func (h *History) restore(n Past) {
 		p.lost, p.assumed = h.empty.forgotten, h.empty.forgotten > 0
 	}
 	h.remember(n.Topic, p)
-}
-
-// Numbers returns the numbers of the messages that are kept of a topic.
-func (h *History) Numbers(name string) (numbers []uint64) {
-	if t := h.topics[name]; t != nil {
-		for _, m := range t.messages {
-			numbers = append(numbers, m.number)
-		}
-	}
-	return numbers
 }
 
 // Changes returns what the log must note before the next restart. A history that was not restored returns nothing.

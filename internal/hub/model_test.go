@@ -90,7 +90,8 @@ func (m *model) kept(message event.Message) bool {
 	}
 	c := m.h.history.After(set, message.Number-1)
 	piece, _, _ := m.h.history.Read(&c, history.MaxPiece)
-	return strings.HasPrefix(string(piece), "id:"+m.h.ID(message.Number)+"\ndata:")
+	first, _, _ := strings.Cut(string(piece), "\n\n")
+	return strings.HasPrefix(first, "id:"+m.h.ID(message.Number)+"\n") && !strings.Contains(first, "\nevent:gap\n")
 }
 
 func (m *model) ended(names []string) bool {

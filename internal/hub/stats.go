@@ -76,13 +76,6 @@ func (h *Hub) Restore(restore func(*history.History) error) error {
 	return nil
 }
 
-// Numbers returns the numbers of the messages that are kept of a topic.
-func (h *Hub) Numbers(topic string) []uint64 {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	return h.history.Numbers(topic)
-}
-
 // Changes returns what a log that was restored must note, see history.Changes.
 func (h *Hub) Changes() history.Changes {
 	h.mu.Lock()

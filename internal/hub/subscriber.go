@@ -68,7 +68,6 @@ type arrival struct {
 	head    []byte    // comes before anything else
 	heads   int       // events in it
 	ahead   time.Time // if the cursor is above the highest number: until when to wait for that one
-	last    uint64    // number of the last message on the page, when it was looked at
 }
 
 // Subscribe returns a subscriber that gets all that is sent to these topics from now on, until it is closed. If after
@@ -168,8 +167,8 @@ func (s *Subscriber) place() {
 			a.heads++
 		}
 	}
+	a.until = h.highest()
 	if s.epochs == 0 {
-		a.until = s.Until()
 		a.behind = gap != nil || !a.ahead.IsZero() || h.isHeld(s) || h.hasMore(s.Cursor)
 		a.head = append(a.head, event.Position{Live: !a.behind, Expires: a.expires}.Frame(h.history.ID(s.Number))...)
 	}
@@ -185,9 +184,6 @@ func (s *Subscriber) rest() {
 	s.resting = true
 	if s.crowd != nil {
 		s.at = s.crowd.next.position
-		if s.arrival != nil {
-			s.arrival.last = s.crowd.next.last
-		}
 	}
 }
 
@@ -216,6 +212,10 @@ func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 		case wake == nil:
 			return nil, context.Cause(ctx)
 		}
+		if s.isAhead() && ctx.Err() == nil {
+			s.lookAgain(ctx, wake)
+			continue
+		}
 		select {
 		case <-wake:
 		case <-ctx.Done():
@@ -227,6 +227,18 @@ func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 		}
 		s.resting = s.crowd != nil
 	}
+}
+
+// lookAgain waits for a subscriber that is ahead. What it waits for need not be of its topics, so it looks every second.
+func (s *Subscriber) lookAgain(ctx context.Context, wake <-chan struct{}) {
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case <-wake:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	s.resting = false
 }
 
 // glance returns what there is for a subscriber that rests, or where to wait for it. It takes no lock and little stack.
@@ -241,23 +253,24 @@ func (s *Subscriber) glance() (data []byte, events int, wake <-chan struct{}) {
 	case s.several != nil:
 		return nil, 0, s.several.wake
 	}
+	if s.isAhead() { // it may have messages of the page already
+		s.resting = false
+		return nil, 0, nil
+	}
 	p := s.crowd.page.Load()
-	data, events, s.resting = p.from(&s.at)
-	if s.resting {
+	if data, events, s.resting = p.from(&s.at); s.resting {
 		s.ticks = p.ticks
 	}
-	if a := s.arrival; a != nil && !a.ahead.IsZero() {
-		s.resting = s.resting && p.last <= s.Number && !a.isOverdue()
-		if p.last > a.last { // it may have these messages already
-			data, a.last = nil, p.last
-		}
-	} else if len(data) > 0 {
+	if len(data) > 0 {
 		s.Number = max(s.Number, p.last)
 	} else if p.over {
 		s.resting = false
 	}
 	return data, events, p.doors[s.index%len(p.doors)]
 }
+
+// isAhead reports whether the subscriber waits for this replica to get as far as another one.
+func (s *Subscriber) isAhead() bool { return s.arrival != nil && !s.arrival.ahead.IsZero() }
 
 // arrive returns what comes first.
 func (s *Subscriber) arrive() (head []byte, heads int) {
@@ -297,32 +310,36 @@ func (s *Subscriber) read() (data []byte, events int, wake <-chan struct{}, err 
 		}
 		return data, events, nil, err
 	}
+	if waits && s.once {
+		return data, events, nil, ErrLoading // without the last position, what it has got is not complete
+	}
 	if !waits {
-		piece, n, more := h.history.Read(&s.Cursor, history.MaxPiece-len(data))
-		if events += n; len(data) == 0 {
+		var piece []byte
+		var n int
+		more := s.hasPassed() && len(data) == 0
+		if !more {
+			piece, n, more = h.history.Read(&s.Cursor, history.MaxPiece-len(data))
+			events += n
+		}
+		if len(data) == 0 {
 			data = piece
 		} else {
 			data = append(data, piece...)
 		}
-		if a := s.arrival; a != nil && a.behind && a.ahead.IsZero() && (!more || s.Number >= a.until) {
-			id := h.history.ID(s.Number)
-			frame := event.Position{Live: true, Expires: a.expires}.Frame(id)
-			if s.once && h.history.Misses(&s.Cursor) { // some of it was lost, and the gap would stand further on
-				frame = append(event.Gap(id), frame...)
-			}
-			if len(data) == 0 || len(data)+len(frame) <= history.MaxPiece {
+		if s.hasPassed() || !more && s.arrival != nil && s.arrival.behind && !s.isAhead() {
+			if frame := s.live(); len(data) == 0 || len(data)+len(frame) <= history.MaxPiece {
 				data = append(slices.Clip(data), frame...)
-				a.behind = false
+				s.arrival.behind = false
 				s.settle()
 			} else {
 				more = true // the position comes next
 			}
 		}
-		if more || s.once {
+		if more || s.once && s.arrival == nil {
 			return data, events, nil, nil
 		}
 	}
-	ended := !waits && h.history.AllEnded(s.Topics)
+	ended := !waits && !s.isAhead() && h.history.AllEnded(s.Topics)
 	switch {
 	case len(data) > 0 && (h.closed || ended):
 		return data, events, nil, nil // the error comes next
@@ -330,7 +347,7 @@ func (s *Subscriber) read() (data []byte, events int, wake <-chan struct{}, err 
 		return nil, 0, nil, event.ErrClosed
 	case ended:
 		return nil, 0, nil, event.ErrEnded
-	case s.ticks != h.ticks && s.Topics == event.Topics{} && len(data)+len(h.tick) <= history.MaxPiece:
+	case !s.once && s.ticks != h.ticks && s.Topics == event.Topics{} && len(data)+len(h.tick) <= history.MaxPiece:
 		data, events, s.ticks = append(slices.Clip(data), h.tick...), events+1, h.ticks
 	case len(data) == 0 && s.several != nil && s.several.silentSince()+h.options.Keepalive <= h.now():
 		data = []byte(event.Comment)
@@ -342,6 +359,22 @@ func (s *Subscriber) read() (data []byte, events int, wake <-chan struct{}, err 
 	}
 	p := s.crowd.page.Load()
 	return data, events, p.doors[s.index%len(p.doors)], nil
+}
+
+// hasPassed reports whether the subscriber has got as far as the newest message of when it came, and was not told yet.
+func (s *Subscriber) hasPassed() bool {
+	return s.arrival != nil && s.arrival.behind && !s.isAhead() && s.Number >= s.arrival.until
+}
+
+// live returns the position that says that the subscriber has caught up.
+func (s *Subscriber) live() []byte {
+	h := s.hub
+	id := h.history.ID(s.Number)
+	frame := event.Position{Live: true, Expires: s.arrival.expires}.Frame(id)
+	if s.once && h.history.Misses(&s.Cursor) { // some of it was lost, and the gap would stand further on
+		frame = append(event.Gap(id), frame...)
+	}
+	return frame
 }
 
 // findPlace places the subscriber if it has no place in this epoch, or has waited too long for the place that it named.

@@ -200,15 +200,8 @@ func (j *Journal) gather(c *call) (calls []*call) {
 type batch struct {
 	messages []event.Message
 	uses     []idempotency.Use
-	last     uint64   // number of the last message, of this batch or before it
-	replaced []uint64 // numbers of stored messages that those of this batch replace
+	last     uint64 // number of the last message, of this batch or before it
 	bytes    int
-}
-
-// replace takes what a message of the batch replaces out of the batch and, with these numbers, out of the file.
-func (b *batch) replace(topic string, stored []uint64) {
-	b.replaced = append(b.replaced, stored...)
-	b.messages = slices.DeleteFunc(b.messages, func(m event.Message) bool { return m.Topic == topic })
 }
 
 // serve stores the messages of these calls in one transaction, hands them to the hub and answers the calls.
@@ -256,7 +249,7 @@ func (j *Journal) number(b *batch, ended map[string]bool, m event.Message, now t
 	b.last++
 	m.Number, use.Number, m.Time = b.last, b.last, now.UnixMilli()
 	if m.Replace {
-		b.replace(m.Topic, j.events.Numbers(m.Topic))
+		b.messages = slices.DeleteFunc(b.messages, func(before event.Message) bool { return before.Topic == m.Topic })
 	}
 	if m.Key != "" {
 		j.keys.Add(use)

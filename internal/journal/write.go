@@ -29,11 +29,6 @@ func (j *Journal) write(tx *bolt.Tx, b batch, more int) error {
 	if err := r.note(j); err != nil {
 		return err
 	}
-	for _, number := range b.replaced {
-		if err := r.delete(messagesBucket, encodeNumber(number)); err != nil {
-			return err
-		}
-	}
 	for _, m := range b.messages {
 		if err := r.add(messagesBucket, encodeNumber(m.Number), encodeMessage(m)); err != nil {
 			return err
