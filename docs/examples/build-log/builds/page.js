@@ -3,7 +3,6 @@ import { rowOf } from './ansi.js';
 
 const [heading, state, silence, toEnd, log] = document.querySelectorAll('h1, output, small, button, main');
 const [build, rows] = [location.search.slice(1), document.createDocumentFragment()]; // rows that are not shown yet
-const noBeginning = '\x1b[2m[The beginning was not published, or is no longer kept]\x1b[m';
 let latest, following = true; // when the latest line came; whether the end is in sight
 
 function add(line) {
@@ -35,10 +34,10 @@ const source = new SharedEventSource(`/sse?topic=builds/${encodeURIComponent(bui
 source.onopen = () => say(latest ? 'Running' : 'Waiting for the first line');
 const errors = { undefined: 'Connection lost', 204: 'Ended without an exit code', 400: 'The address needs the number of a build, such as ?42' };
 source.onerror = ({ status }) => say(errors[status] ?? `The server answers ${status}`);
-source.ongap = () => add(latest ? '\x1b[;2m[Some lines are missing]\x1b[m' : noBeginning);
+source.ongap = () => add(latest ? '\x1b[;2m[Some lines are missing]\x1b[m' : '\x1b[2m[The beginning was not published, or is no longer kept]\x1b[m');
 source.addEventListener('start', ({ data }) => add(`\x1b[;1m$ ${JSON.parse(data).command}\x1b[m`));
 source.onmessage = ({ data }) => {
-  if (!latest) add(noBeginning);
+  if (!latest) source.ongap();
   add(JSON.parse(data).message);
 };
 source.addEventListener('exit', ({ data }) => {
