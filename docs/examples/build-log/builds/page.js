@@ -34,7 +34,7 @@ const source = new SharedEventSource(`/sse?topic=builds/${encodeURIComponent(bui
 source.onopen = () => say(latest ? 'Running' : 'Waiting for the first line');
 const errors = { undefined: 'Connection lost', 204: 'Ended without an exit code', 400: 'The address needs the number of a build, such as ?42' };
 source.onerror = ({ status }) => say(errors[status] ?? `The server answers ${status}`);
-source.ongap = () => add(latest ? '\x1b[;2m[Some lines are missing]\x1b[m' : '\x1b[2m[The beginning was not published, or is no longer kept]\x1b[m');
+source.ongap = () => add(`\x1b[;2m[${latest ? 'Some lines are missing' : 'The beginning was not published, or is no longer kept'}]\x1b[m`);
 source.addEventListener('start', ({ data }) => add(`\x1b[;1m$ ${JSON.parse(data).command}\x1b[m`));
 source.onmessage = ({ data }) => {
   if (!latest) source.ongap();
