@@ -141,15 +141,18 @@ func (c *client) read(ctx context.Context) error {
 	}
 	for event := range strings.SplitSeq(strings.TrimSuffix(string(frames), "\n\n"), "\n\n") {
 		var lines []string
-		identified := false
+		last, position := "", strings.Contains(event, "event:position")
 		for line := range strings.SplitSeq(event, "\n") {
 			if id, is := strings.CutPrefix(line, "id:"); is {
-				c.last, identified = id, true
-			} else if !strings.HasPrefix(line, "retry:") {
+				last = id
+			} else if name, _, _ := strings.Cut(line, ":"); name == "event" || name == "data" {
 				lines = append(lines, line)
 			}
 		}
-		if identified && !slices.Contains(lines, "event:position") { // neither a comment, nor a tick, nor the start
+		if last != "" && (!position || c.last == "") {
+			c.last = last
+		}
+		if last != "" && !position { // neither a comment nor a tick
 			c.got = append(c.got, strings.Join(lines, " "))
 		}
 	}

@@ -241,7 +241,7 @@ func TestStartThatIsKilledLosesNothing(t *testing.T) {
 		} else if info.Size() < int64(len(large)) {
 			smaller++
 		}
-		if got := earliest(); got != want || strings.Count(got, "data:") != 12 { // the first two are the position and the gap
+		if got := earliest(); got != want || strings.Count(got, "data:") != 13 { // also the two positions and the gap
 			t.Fatalf("after a start that was killed there is\n%s\nwant\n%s", got, want)
 		}
 	}

@@ -330,9 +330,10 @@ func (w *worker) follow(v *visitor) {
 		epoch, _, _ := strings.Cut(w.latest, "-")
 		id := pick(w, "", "earliest", w.latest, w.latest, w.latest+"0", epoch+"-0", epoch+"-18446744073709551615", "nonsense", "-")
 		header := http.Header{"Last-Event-Id": {id}}
-		if w.IntN(2) == 0 {
+		if w.IntN(2) == 0 && id != "" {
 			header, path = nil, path+"lastEventId="+id
 		}
+		path = strings.TrimRight(path, "&?")
 		piece := pick(w, 64<<10, 64<<10, 100, 0)
 		streams.Go(func() {
 			response, err := v.open(ctx, http.MethodGet, path, header, nil)
