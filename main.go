@@ -146,5 +146,6 @@ func serve(cfg config.Config) error {
 	defer stop()
 	background.Go(func() { clock.Run(ctx, cfg.TickInterval, handlers.SimulateData(s.events)) })
 	background.Go(func() { clock.Run(ctx, time.Second/2, s.status.Update) })
+	background.Go(func() { clock.Run(ctx, time.Second, capacity.Collector(s.events.Bytes)) })
 	return port.Serve(ctx, app, out, s.close)
 }

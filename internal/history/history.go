@@ -53,6 +53,7 @@ type History struct {
 	names  *btree.BTreeG[*topic]     // the same, by name
 	order  *btree.BTreeG[*message]   // all messages, by number
 	bytes  int64                     // of the messages that are shown
+	total  int64                     // of all messages
 	shown  int                       // how many these are
 	hidden uint64                    // messages up to this number are hidden, because there is no room for them
 	recent uint64                    // messages above this number are in the window
@@ -105,7 +106,7 @@ func (h *History) Begin(epoch string, lost uint64) {
 	h.epoch, h.last, h.floor, h.topics = epoch, lost, lost, map[string]*topic{}
 	h.names = btree.NewG(degree, func(a, b *topic) bool { return a.name < b.name })
 	h.order = btree.NewG(degree, func(a, b *message) bool { return a.number < b.number })
-	h.bytes, h.shown, h.hidden, h.recent, h.young, h.lost, h.public = 0, 0, 0, 0, 0, 0, 0
+	h.bytes, h.total, h.shown, h.hidden, h.recent, h.young, h.lost, h.public = 0, 0, 0, 0, 0, 0, 0, 0
 	h.empty = newEmptied(lost)
 	for pattern := range h.watch {
 		h.watch[pattern] = 0
@@ -120,6 +121,9 @@ func (h *History) Epoch() string { return h.epoch }
 
 // Last returns the highest number of a message so far.
 func (h *History) Last() uint64 { return h.last }
+
+// Bytes returns about how many bytes all messages take, hidden ones too.
+func (h *History) Bytes() int64 { return h.total + topicCost*int64(len(h.topics)) }
 
 // Shown returns how many messages a reader could get that asks for everything that is kept.
 func (h *History) Shown() int { return h.shown }
@@ -241,6 +245,7 @@ func (h *History) insert(m *message) {
 	for i > 0 && t.messages[i-1].number > m.number {
 		i--
 	}
+	h.total += m.cost()
 	m.hidden = i < len(t.messages)-t.shown
 	t.messages = slices.Insert(t.messages, i, m)
 	h.order.ReplaceOrInsert(m)
@@ -333,6 +338,7 @@ func (h *History) remove(t *topic) {
 	if m.number > h.recent {
 		h.young -= m.cost()
 	}
+	h.total -= m.cost()
 	t.messages[0], t.messages = nil, t.messages[1:]
 	h.order.Delete(m)
 }
@@ -390,13 +396,17 @@ func (h *History) Unwatch(pattern event.Pattern) { delete(h.watch, pattern) }
 
 // below calls do for each topic with messages that a wildcard matches. Its cost follows how many these are.
 func (h *History) below(pattern event.Pattern, do func(*topic)) {
+	h.while(pattern, func(t *topic) bool {
+		do(t)
+		return true
+	})
+}
+
+// while is below until do returns false, in each of the ranges of the pattern.
+func (h *History) while(pattern event.Pattern, do func(*topic) (more bool)) {
 	for first, end := range pattern.Ranges() {
 		h.names.AscendGreaterOrEqual(&topic{name: first}, func(t *topic) bool {
-			if end != "" && t.name >= end {
-				return false
-			}
-			do(t)
-			return true
+			return (end == "" || t.name < end) && do(t)
 		})
 	}
 }

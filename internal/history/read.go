@@ -349,7 +349,7 @@ func (r *reading) scan(wildcards []event.Pattern) (more bool) {
 	if c.begin != nil {
 		sparse = max(sparse, c.begin.matched)
 	}
-	for done := false; !done && !r.full; {
+	for done := !r.hasAny(wildcards); !done && !r.full; {
 		done = true
 		r.order.AscendGreaterOrEqual(&message{number: at + 1}, func(m *message) bool {
 			if left == 0 || misses == sparse {
@@ -388,6 +388,20 @@ func (r *reading) scan(wildcards []event.Pattern) (more bool) {
 		r.gap(math.MaxUint64)
 	}
 	return r.full
+}
+
+// hasAny reports whether any topic of the set has messages.
+func (r *reading) hasAny(wildcards []event.Pattern) (found bool) {
+	for _, pattern := range wildcards {
+		r.while(pattern, func(*topic) bool {
+			found = true
+			return false
+		})
+	}
+	for pattern := range r.c.Topics.Patterns() {
+		found = found || r.topics[string(pattern)] != nil
+	}
+	return found
 }
 
 // pick adds a message of the set or, if the cursor must not read it, the loss of it. It reports whether it is one of the

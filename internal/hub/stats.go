@@ -16,6 +16,13 @@ type Stats struct {
 	Topics      int    // that have messages
 }
 
+// Bytes returns about how many bytes all messages take.
+func (h *Hub) Bytes() int64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.history.Bytes()
+}
+
 // Following is how a pattern is followed.
 type Following struct {
 	Subscribers int  // that name it
