@@ -393,7 +393,7 @@ func TestAtMost100AnswersAreWrittenAtATimeAndEachPageGetsItsOwn(t *testing.T) {
 	}
 
 	attributes := regexp.MustCompile(`data-stream="([^"]+)" data-token="([^"]+)"`)
-	read := func(question any, page any) error {
+	read := func(question, page any, complete bool) error {
 		response, err := app.Get(x.url + page.(string))
 		if err != nil {
 			return err
@@ -418,8 +418,14 @@ func TestAtMost100AnswersAreWrittenAtATimeAndEachPageGetsItsOwn(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		if n := strings.Count(string(all), "\ntime:"); complete && n != 1 {
+			return fmt.Errorf("a page that opens when the answer is complete gets %d messages, want the whole alone: %q", n, all)
+		}
 		var got strings.Builder
 		for line := range strings.Lines(string(all)) {
+			if line == "event:whole\n" {
+				got.Reset() // it takes the place of what came before
+			}
 			var event struct{ Question, Text, End string }
 			if data, ok := strings.CutPrefix(line, "data:"); ok {
 				if err := json.Unmarshal([]byte(data), &event); err != nil {
@@ -437,7 +443,9 @@ func TestAtMost100AnswersAreWrittenAtATimeAndEachPageGetsItsOwn(t *testing.T) {
 	var reading sync.WaitGroup
 	pages.Range(func(question, page any) bool {
 		reading.Go(func() {
-			if err := read(question, page); err != nil {
+			if err := read(question, page, false); err != nil {
+				t.Error(err)
+			} else if err := read(question, page, true); err != nil {
 				t.Error(err)
 			}
 		})

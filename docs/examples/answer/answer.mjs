@@ -17,33 +17,33 @@ async function* model(question, signal) {
   }
 }
 
-// write publishes one group of words after the other, which keeps them in order. Words that come meanwhile wait.
+// write publishes one group of words after the other, which keeps them in order, and at the end the whole in their place.
 async function write(id, question) {
-  const [stop, words] = [new AbortController(), []];
-  const flush = () => words.length && Promise.all([publish(id, { text: words.splice(0).join('') }), sleep(50)]);
-  let [published, end] = [Promise.resolve(), 'Finished'];
+  const flush = () => sent < text.length && Promise.all([publish(id, { text: text.slice(sent, (sent = text.length)) }), sleep(50)]);
+  let [stop, published, text, sent, end] = [new AbortController(), Promise.resolve(), '', 0, 'Finished'];
   const after = (task) => (published = published.then(task)).catch(() => stop.abort());
   writing.set(id, stop);
   after(() => publish(id, { question }));
   try {
     for await (const word of model(question, stop.signal)) {
       if (stop.signal.aborted) break; // a model need not notice
-      words.push(word);
+      text += word;
       after(flush);
     }
   } catch (error) {
     end = `The model failed: ${error.message}`;
   }
   if (stop.signal.aborted) end = 'Stopped';
-  await published.then(() => publish(id, { end }, '&end=true')).catch(console.error).finally(() => writing.delete(id));
+  const whole = () => publish(id, { question, text, end }, '&event=whole&replace=true&end=true'); // may be too large for one event
+  await published.then(whole).catch(() => publish(id, { end }, '&end=true')).catch(console.error).finally(() => writing.delete(id));
 }
 
 // publish returns once the message is kept. It tries again until then, with the same key, so that nothing comes twice.
-async function publish(id, message, end = '') {
+async function publish(id, message, query = '') {
   const headers = { Authorization: `Bearer ${PUBLISH_TOKEN}`, 'Content-Type': 'application/json', 'Idempotency-Key': randomUUID() };
   for (;; await sleep(250)) {
     const request = { method: 'POST', headers, body: JSON.stringify(message), signal: AbortSignal.timeout(5_000) };
-    const response = await fetch(stream(id) + end, request).catch(() => {});
+    const response = await fetch(stream(id) + query, request).catch(() => {});
     const text = await response?.text().catch(() => ''); // which also frees the connection
     if (response?.ok) return;
     if (response?.status < 500) throw new Error(`${PUSH_URL} answers ${response.status}: ${text}`);

@@ -12,8 +12,7 @@ function say(text, writing = false) {
 }
 
 async function ask() { // the app, whether there will be any more words
-  const asked = silence;
-  const { status } = await fetch('', { method: 'HEAD' }).catch(() => ({}));
+  const [asked, { status }] = [silence, await fetch('', { method: 'HEAD' }).catch(() => ({}))];
   if (asked === silence) say(status === 200 ? state.value : 'Broken off: the app does not write any more', status === 200);
 }
 
@@ -23,12 +22,14 @@ if (stream) {
   source.onopen = () => say('Writing', true);
   source.onerror = ({ status }) => say(`Connection lost (${status ?? 'no answer'})`, true);
   source.ongap = () => answer.append(' [some words are missing] ');
-  source.onmessage = ({ data }) => {
+  source.onmessage = ({ type, data }) => {
     const message = JSON.parse(data);
     question.textContent ||= message.question ?? '[The beginning is no longer kept]';
-    answer.append(message.text ?? ''); // text, never markup
+    if (type !== 'whole') answer.append(message.text ?? ''); // text, never markup
+    else if (answer.textContent !== message.text) answer.textContent = message.text;
     say(message.end ?? 'Writing', !message.end);
     if (message.end) source.close();
   };
+  source.addEventListener('whole', source.onmessage);
   stop.onclick = () => fetch('', { method: 'DELETE' }).catch(() => say('The app does not answer', true));
 }
