@@ -61,7 +61,6 @@ type History struct {
 	young  int64                     // bytes of the window
 	floor  uint64                    // messages of any topic up to this number may be lost, as the log says
 	lost   uint64                    // the highest number that was lost since
-	public uint64                    // the same, of public topics
 	empty  emptied                   // topics that have no messages, but a past
 	watch  map[event.Pattern]watch   // for each wildcard that is read, or was
 	keep   func(topic string) bool   // whether a topic is read, so that its past must not be forgotten
@@ -115,7 +114,7 @@ func (h *History) Begin(epoch string, lost uint64) {
 	h.epoch, h.last, h.floor, h.topics = epoch, lost, lost, map[string]*topic{}
 	h.names = btree.NewG(degree, func(a, b *topic) bool { return a.name < b.name })
 	h.order = btree.NewG(degree, func(a, b *message) bool { return a.number < b.number })
-	h.bytes, h.total, h.shown, h.hidden, h.recent, h.young, h.lost, h.public = 0, 0, 0, 0, 0, 0, 0, 0
+	h.bytes, h.total, h.shown, h.hidden, h.recent, h.young, h.lost = 0, 0, 0, 0, 0, 0, 0
 	h.empty = newEmptied(lost)
 	for pattern := range h.watch {
 		h.watch[pattern] = watch{readers: h.watch[pattern].readers}
@@ -373,9 +372,6 @@ func (h *History) lose(name string, p *past, number uint64) {
 	}
 	h.record.change(name)
 	h.lost = max(h.lost, number)
-	if event.Pattern("*").Matches(name) {
-		h.public = max(h.public, number)
-	}
 	if len(h.watch) == 0 {
 		return
 	}
@@ -391,9 +387,7 @@ func (h *History) lose(name string, p *past, number uint64) {
 // are kept, as it takes a while to find out what is known of many topics.
 func (h *History) Watch(pattern event.Pattern) {
 	w, watched := h.watch[pattern]
-	if !watched && pattern == "*" {
-		w.lost = h.public // of that one, there may be very many topics
-	} else if !watched {
+	if !watched {
 		w.lost = h.lostOf(pattern)
 	}
 	w.readers++

@@ -73,7 +73,7 @@ func TestAnIdOfAReplicaThatIsAheadIsWaitedFor(t *testing.T) {
 		time.Sleep(patience - pace + 1) // since it subscribed, but before the second comment
 		tick(t, h, 1)
 		expect(t, soon, "comment, tick")
-		expect(t, never, "gap 0, 1, 2, 3, 4, 5")
+		expect(t, never, "gap 0, 1, 2, 3, 4, 5, tick")
 		send(t, h, 6, "")
 		expect(t, never, "6")
 	})
