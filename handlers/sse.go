@@ -14,8 +14,7 @@ import (
 )
 
 // SSE streams what is published to the topics that the client asks for, until the client leaves or the hub is
-// closed. A client that asks for no topic gets the tutorial's stream. To use SSE in a program of your own, copy this
-// file, subscription.go, refuse in errors.go, and the packages hub, memory and stream in internal.
+// closed. A client that asks for no topic gets the tutorial's stream.
 func SSE(events *hub.Hub) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		want, err := subscription(c)

@@ -21,6 +21,8 @@ const (
 	// unknown is an id of no epoch.
 	unknown = "-"
 
+	maxID = 64 // bytes
+
 	// patience is how long a subscriber waits for this replica to get as far as another one. When NATS loses the leader
 	// of the stream, one replica may take more than 5 s longer than another one to go on. Without patience, a subscriber
 	// would be told of a gap although nothing is lost, and get all that is kept once more.
@@ -87,14 +89,19 @@ func (h *Hub) Subscribe(ctx context.Context, topics event.Topics, after string) 
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.arrive(ctx, topics, after)
-	if h.epochs == 0 || after != "" && h.isHeld(s) {
+	if waits := h.epochs == 0 || after != "" && h.isHeld(s); waits {
 		s.arrival.head, s.arrival.early = append(s.arrival.head, '\n'), h.epochs == 0 // read will find its place
 		s.rest()
-	} else if s.place(); after != "" && after != Earliest && after != Latest && s.arrival.heads == 0 && h.history.AllEnded(topics) && !h.hasMore(s.Cursor) {
-		h.leave(s)
-		return nil, event.ErrEnded
-	} else if !s.arrival.behind && !h.history.AllEnded(topics) {
-		s.rest()
+	} else {
+		s.place()
+		resumes := after != "" && after != Earliest && after != Latest
+		switch ended := h.history.AllEnded(topics); {
+		case ended && resumes && !s.arrival.behind:
+			h.leave(s)
+			return nil, event.ErrEnded
+		case !ended && !s.arrival.behind:
+			s.rest()
+		}
 	}
 	if (topics == event.Topics{}) && len(h.tick) > 0 {
 		s.ticks = h.ticks
@@ -125,6 +132,9 @@ var ErrLoading = errors.New("the messages are not loaded yet")
 
 // arrive returns a new subscriber.
 func (h *Hub) arrive(ctx context.Context, topics event.Topics, after string) *Subscriber {
+	if len(after) > maxID { // it is none of ours, and should not be kept while the topics are loaded
+		after = unknown
+	}
 	s := &Subscriber{Cursor: history.Cursor{Topics: topics}, hub: h, arrival: &arrival{after: after, head: event.Retry()}}
 	if deadline, has := ctx.Deadline(); has {
 		s.arrival.expires = deadline.Unix()

@@ -60,7 +60,7 @@ type state struct {
 	epoch string
 	last  uint64 // number of the last message that was stored
 	noted uint64 // messages up to this number are accounted for in histories
-	floor uint64 // history.Changes.Floor
+	floor uint64 // history.Changes.Forgotten
 	count uint64 // records in all buckets but the main one
 	sum   uint64 // of their hashes, in any order
 }
