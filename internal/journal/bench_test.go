@@ -12,10 +12,12 @@ import (
 	"gin-sse/internal/hub"
 )
 
-// Publishing with so many publishers, each of which waits for its answer.
+// Publishing with so many publishers, each of which waits for its answer: messages that stay, or 50 values that replace
+// each other.
 func BenchmarkPublish(b *testing.B) {
-	for _, publishers := range []int{1, 16, 64} {
-		b.Run(fmt.Sprint(publishers), func(b *testing.B) {
+	for i, publishers := range []int{1, 1, 16, 16, 64, 64} {
+		replace := i%2 == 1
+		b.Run(fmt.Sprintf("publishers=%d/replace=%v", publishers, replace), func(b *testing.B) {
 			s := start(b, b.TempDir(), hub.Options{Limits: history.Limits{PerTopic: 1000, Bytes: 64 << 20, Window: 1}})
 			m := event.Message{Data: json.RawMessage(`{"message":"` + strings.Repeat("x", 100) + `"}`)}
 			var publishing sync.WaitGroup
@@ -23,7 +25,9 @@ func BenchmarkPublish(b *testing.B) {
 			b.ResetTimer()
 			for range publishers {
 				publishing.Go(func() {
-					for range each {
+					m := m
+					for n := range each {
+						m.Topic, m.Replace = fmt.Sprint("metrics/", n%50), replace
 						if _, _, err := s.Publish(b.Context(), m); err != nil {
 							b.Error(err)
 							return
