@@ -66,18 +66,18 @@ func (h *History) Latest(topics event.Topics) Cursor {
 				}
 				return looked <= scanAtOnce
 			})
-			c.begin.losses += w.losses
 		}
 	}
+	c.begin.losses = h.losses(topics)
 	return c
 }
 
-// Until returns the number that the newest message had when the cursor was made, until the cursor has passed it.
-func (c *Cursor) Until() uint64 {
-	if c.begin == nil {
-		return 0
+// losses returns how many losses of the set's wildcards there were.
+func (h *History) losses(topics event.Topics) (n int) {
+	for pattern := range topics.Patterns() {
+		n += h.watch[pattern].losses
 	}
-	return c.begin.until
+	return n
 }
 
 // SkipLost moves a cursor over the losses before its next message.
@@ -147,7 +147,7 @@ func (h *History) loss(c *Cursor, pattern event.Pattern) uint64 {
 	b := c.begin
 	if pattern.IsWildcard() {
 		switch w := h.watch[pattern]; {
-		case b == nil || b.latest && w.losses != b.losses: // something was lost since
+		case b == nil || b.latest && h.losses(c.Topics) != b.losses: // something was lost since
 			return w.lost
 		case b.latest:
 			return b.empty
