@@ -64,6 +64,7 @@ func (want asked) subscribe(c *gin.Context, events *hub.Hub) *hub.Subscriber {
 	subscribe := events.Subscribe
 	if !want.follow {
 		subscribe = events.Fetch
+		c.Header("Connection", "close") // a stream takes its connection along: no other request may come on this one
 	}
 	subscriber, err := subscribe(c.Request.Context(), want.topics, want.after)
 	switch {
