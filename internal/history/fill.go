@@ -1,15 +1,13 @@
 package history
 
-import (
-	"gin-sse/internal/event"
-)
+import "gin-sse/internal/event"
 
 // A log that several servers share has the messages of many topics that nobody reads here. It fills in those of a topic
 // when they are needed, and has them forgotten afterwards.
 
 // Fill adds messages of a topic that came before others that are here already, and notes that those up to lost are lost.
-// Those of all topics of a wildcard are, if its name is given instead.
-// Messages that are here already are left out. Fill returns the lowest number that it added, or 0.
+// With a wildcard instead of a topic, messages of all its topics are lost up to there. Messages that are here already are
+// left out, and those that were replaced or lost do not come back. Fill returns the lowest number that it added, or 0.
 func (h *History) Fill(name string, lost uint64, messages []event.Message, frames [][]byte) (lowest uint64) {
 	for i := range h.pieces {
 		h.pieces[i].Store(nil)

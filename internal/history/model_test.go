@@ -181,7 +181,7 @@ func (m *model) open() {
 	}
 	switch r.IntN(6) {
 	case 0:
-		c.c, c.cursor = m.h.Now(topics), m.last()
+		c.c, c.cursor = m.h.After(topics, m.last()), m.last()
 	case 1:
 		c.c = m.h.Earliest(topics)
 		for _, k := range m.all {

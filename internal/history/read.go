@@ -34,9 +34,6 @@ type begin struct {
 	matched   int    // how many topics a wildcard matched when it last looked in the index
 }
 
-// Now returns a cursor that reads what comes from now on.
-func (h *History) Now(topics event.Topics) Cursor { return Cursor{Topics: topics, Number: h.last} }
-
 // After returns a cursor that reads what came after that number.
 func (h *History) After(topics event.Topics, number uint64) Cursor {
 	c := Cursor{Topics: topics, Number: number}

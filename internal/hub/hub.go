@@ -29,7 +29,7 @@ import (
 type Options struct {
 	history.Limits
 	Ahead     uint64        // how far an id may be above the last number, because another replica may be ahead; 0 without replicas
-	Keepalive time.Duration // after which a silent stream gets a comment; 0 is 15 s
+	Keepalive time.Duration // after which a silent stream gets a comment, or up to a fifteenth later; 0 is 15 s
 }
 
 const (
@@ -108,6 +108,28 @@ func (h *Hub) Begin(epoch string, lost, seen uint64) {
 	defer h.mu.Unlock()
 	h.history.Begin(epoch, lost)
 	h.begun(seen)
+}
+
+// Restore begins an epoch with what a log kept from before a restart, see history.Restore. Subscribers get no gap for
+// the restart.
+func (h *Hub) Restore(restore func(*history.History) error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return event.ErrClosed
+	}
+	if err := restore(h.history); err != nil {
+		return err
+	}
+	h.begun(h.history.Last())
+	return nil
+}
+
+// Changes returns what a log that was restored must note, see history.Changes.
+func (h *Hub) Changes() history.Changes {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.history.Changes()
 }
 
 // begun makes all subscribers find their place in the new epoch.

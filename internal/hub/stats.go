@@ -4,7 +4,6 @@ import (
 	"iter"
 
 	"gin-sse/internal/event"
-	"gin-sse/internal/history"
 )
 
 // Stats are figures of a hub.
@@ -59,26 +58,4 @@ func (h *Hub) Followed() iter.Seq2[event.Pattern, Following] {
 			}
 		}
 	}
-}
-
-// Restore begins an epoch with what a log kept from before a restart, see history.Restore. Subscribers get no gap for
-// the restart.
-func (h *Hub) Restore(restore func(*history.History) error) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		return event.ErrClosed
-	}
-	if err := restore(h.history); err != nil {
-		return err
-	}
-	h.begun(h.history.Last())
-	return nil
-}
-
-// Changes returns what a log that was restored must note, see history.Changes.
-func (h *Hub) Changes() history.Changes {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.history.Changes()
 }
