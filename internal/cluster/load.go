@@ -101,8 +101,12 @@ type kept struct {
 	fence    uint64
 }
 
-// fill hands the hub what was fetched.
+// fill hands the hub what was fetched. What another pattern covers came live, even if the stream has dropped it since:
+// its subscribers have still to read it, and for them nothing is lost.
 func (s *session) fill(k kept) error {
+	if len(k.messages) == 0 && s.demand.covers(k.topic) {
+		return nil
+	}
 	lowest, err := s.events.Fill(k.topic, k.lost, k.messages)
 	switch {
 	case errors.Is(err, event.ErrClosed): // it has no clients
