@@ -42,6 +42,8 @@ type Subscriber struct {
 	ticks   uint32   // Hub.ticks when it got the latest one
 	once    bool     // it ends when it has caught up
 	resting bool     // it has everything, or must not have it yet: it waits until it is woken
+
+	received atomic.Uint64 // events that were handed to it; read by others than its goroutine
 }
 
 // several is what a subscriber to several patterns has of its own.
@@ -203,7 +205,7 @@ func (s *Subscriber) rest() {
 // What was sent before ctx was canceled is still handed over, but nothing is after its deadline.
 func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 	for {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			return nil, context.Cause(ctx)
 		}
 		data, events, wake := s.glance()
@@ -216,6 +218,7 @@ func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 		switch {
 		case len(data) > 0:
 			s.hub.delivered.Add(uint64(events))
+			s.received.Store(s.received.Load() + uint64(events))
 			return data, nil
 		case wake == nil && ctx.Err() == nil:
 			continue // there is more to look through
@@ -407,6 +410,9 @@ func (s *Subscriber) findPlace() {
 		s.place()
 	}
 }
+
+// Received returns how many events the subscriber was handed so far, ticks and gaps included. Any goroutine may call it.
+func (s *Subscriber) Received() uint64 { return s.received.Load() }
 
 // Close tells the hub that this subscriber is gone. It must be called once.
 func (s *Subscriber) Close() {

@@ -3,7 +3,11 @@ package storage
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -21,12 +25,13 @@ type Storage struct {
 	Ready   func() error           // nil while messages can be stored and read, otherwise what is wrong
 	Size    func() int64           // bytes on the disk, or nil if nothing is kept there
 	Metrics []prometheus.Collector // figures of the log's own
+	About   []any                  // what the log has at the start, for a line, in pairs of name and value
 	Close   func()                 // ends the log; call it once, after the last request
 }
 
-// Open opens the log for this hub, which must have no subscribers yet. It passes to log what an operator should know
-// later. The error is one line that says what to do.
-func Open(cfg config.Config, events *hub.Hub, log func(format string, args ...any)) (Storage, error) {
+// Open opens the log for this hub, which must have no subscribers yet. The error is one line that says what to do.
+func Open(cfg config.Config, events *hub.Hub) (Storage, error) {
+	log := func(format string, args ...any) { slog.Warn(fmt.Sprintf(format, args...)) }
 	switch {
 	case cfg.NATSURL != "":
 		return replicate(cfg, events, log), nil
@@ -35,9 +40,9 @@ func Open(cfg config.Config, events *hub.Hub, log func(format string, args ...an
 		if err != nil {
 			return Storage{}, err
 		}
-		return Storage{Log: j, Ready: j.Ready, Size: j.Size, Metrics: j.Collectors(), Close: j.Close}, nil
+		return Storage{Log: j, Ready: j.Ready, Size: j.Size, Metrics: j.Collectors(), Close: j.Close, About: []any{"log", "disk", "messages", events.Stats().Kept, "bytes", j.Size()}}, nil
 	}
-	return Storage{Log: memory.New(events), Ready: func() error { return nil }, Close: func() {}}, nil
+	return Storage{Log: memory.New(events), Ready: func() error { return nil }, Close: func() {}, About: []any{"log", "memory"}}, nil
 }
 
 // replicate follows the stream in NATS until Close.
@@ -46,9 +51,30 @@ func replicate(cfg config.Config, events *hub.Hub, log func(format string, args 
 	ctx, stop := context.WithCancel(context.Background())
 	var following sync.WaitGroup
 	following.Go(func() { replica.Follow(ctx) })
-	return Storage{Log: replica, Ready: replica.Ready, Close: func() {
+	return Storage{Log: &watched{Log: replica, log: log}, Ready: replica.Ready, About: []any{"log", "NATS", "stream", cfg.NATSStream}, Close: func() {
 		stop()
 		following.Wait() // before the replica is closed
 		replica.Close()
 	}}
+}
+
+// watched is a log that says when it begins to refuse messages, and when it takes them again.
+type watched struct {
+	event.Log
+	log     func(format string, args ...any)
+	refuses atomic.Bool
+}
+
+func (w *watched) Publish(ctx context.Context, messages ...event.Message) (stored int, id string, err error) {
+	stored, id, err = w.Log.Publish(ctx, messages...)
+	switch {
+	case err == nil:
+		if w.refuses.Load() && w.refuses.Swap(false) {
+			w.log("NATS stores messages again")
+		}
+	case ctx.Err() != nil || errors.Is(err, event.ErrEnded) || errors.Is(err, event.ErrKeyReused) || errors.Is(err, event.ErrTooLarge) || errors.Is(err, event.ErrClosed):
+	case !w.refuses.Swap(true):
+		w.log("NATS does not store messages: %v; POST /sse answers 503 until it does", err)
+	}
+	return stored, id, err
 }
