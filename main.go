@@ -42,7 +42,7 @@ func routes(app *gin.Engine, cfg config.Config, s services) {
 	app.Match(get, "/healthz", handlers.Health(s.storage.Ready))
 	app.Match(get, "/readyz", handlers.Ready(s.running, s.storage.Ready))
 	if cfg.Metrics {
-		app.Match(get, "/metrics", handlers.Metrics(s.events, s.storage.Metrics))
+		app.Match(get, "/metrics", s.metrics.Page)
 	}
 
 	app.NoRoute(handlers.NotFound(app.Routes(), files))
@@ -57,6 +57,7 @@ type services struct {
 	storage storage.Storage
 	tokens  *token.Verifier
 	status  *handlers.Status
+	metrics *handlers.Metrics // nil if they are off
 }
 
 // close ends every stream.
@@ -78,6 +79,10 @@ func newApp(cfg config.Config, s services, log *slog.Logger) (http.Handler, erro
 		return nil, err
 	}
 	app.Use(handlers.RequestLog(log), gin.CustomRecoveryWithWriter(nil, handlers.InternalError))
+	if cfg.Metrics {
+		s.metrics = handlers.NewMetrics(s.events, s.storage.Metrics)
+		app.Use(s.metrics.Count)
+	}
 	app.Use(handlers.WriteDeadline, handlers.LimitHeader, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
 	routes(app, cfg, s)
 	return app, nil
@@ -113,7 +118,7 @@ func serve(cfg config.Config) error {
 		return err
 	}
 	defer s.storage.Close()
-	s.status = handlers.NewStatus(s.events, s.storage.Size, cfg.Keepalive)
+	s.status = handlers.NewStatus(s.events, cfg.PublicTopics, s.storage.Size, cfg.Keepalive)
 	app, err := newApp(cfg, s, slog.Default())
 	if err != nil {
 		return err

@@ -122,7 +122,7 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 		t.Fatal(err)
 	}
 	t.Cleanup(s.storage.Close)
-	s.status = handlers.NewStatus(s.events, s.storage.Size, cfg.Keepalive)
+	s.status = handlers.NewStatus(s.events, cfg.PublicTopics, s.storage.Size, cfg.Keepalive)
 	if s.secrets, err = cfg.Secrets(); err != nil {
 		t.Fatal(err)
 	}

@@ -176,6 +176,7 @@ func (s *Subscriber) place() {
 		if a.after != "" && a.after != Earliest {
 			h.history.SkipLost(&s.Cursor)
 			gap = event.Gap(h.history.ID(s.Number))
+			h.gaps.Add(1)
 			a.heads++
 		}
 	}
@@ -331,7 +332,9 @@ func (s *Subscriber) read() (data []byte, events int, wake <-chan struct{}, err 
 		var n int
 		more := s.hasPassed() && len(data) == 0
 		if !more {
+			told := s.Gaps
 			piece, n, more = h.history.Read(&s.Cursor, history.MaxPiece-len(data))
+			h.gaps.Add(s.Gaps - told)
 			events += n
 		}
 		if len(data) == 0 {
@@ -386,6 +389,7 @@ func (s *Subscriber) live() []byte {
 	frame := event.Position{Live: true, Expires: s.arrival.expires}.Frame(id)
 	if s.once && h.history.Misses(&s.Cursor) { // some of it was lost, and the gap would stand further on
 		frame = append(event.Gap(id), frame...)
+		h.gaps.Add(1)
 	}
 	return frame
 }

@@ -22,6 +22,9 @@ import (
 // stopping.
 const lockWait = 2 * time.Second
 
+// startRoom is how many bytes a start makes sure that it can store.
+const startRoom = 64 << 10
+
 // Open opens the journal in a directory and restores the hub from it, before the hub has subscribers. It makes the
 // directory and the file if they are missing. It passes to log what an operator should know later. Call Close when the
 // journal is no longer needed.
@@ -41,6 +44,8 @@ func Open(dir string, events *hub.Hub, log func(format string, args ...any)) (*J
 		return nil, err
 	}
 	j.update = func(do func(*bolt.Tx) error) error { return j.db.Update(do) }
+	j.failed = startRoom
+	j.probe() // so that Ready knows of a full disk before the first message
 	go j.run()
 	return j, nil
 }

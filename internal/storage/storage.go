@@ -3,11 +3,10 @@ package storage
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -40,9 +39,10 @@ func Open(cfg config.Config, events *hub.Hub) (Storage, error) {
 		if err != nil {
 			return Storage{}, err
 		}
-		return Storage{Log: j, Ready: j.Ready, Size: j.Size, Metrics: j.Collectors(), Close: j.Close, About: []any{"log", "disk", "messages", events.Stats().Kept, "bytes", j.Size()}}, nil
+		return Storage{Log: j, Ready: j.Ready, Size: j.Size, Metrics: append(readiness(j.Ready), j.Collectors()...), Close: j.Close, About: []any{"log", "disk", "messages", events.Stats().Kept, "bytes", j.Size()}}, nil
 	}
-	return Storage{Log: memory.New(events), Ready: func() error { return nil }, Close: func() {}, About: []any{"log", "memory"}}, nil
+	ready := func() error { return nil }
+	return Storage{Log: memory.New(events), Ready: ready, Metrics: readiness(ready), Close: func() {}, About: []any{"log", "memory"}}, nil
 }
 
 // replicate follows the stream in NATS until Close.
@@ -51,30 +51,43 @@ func replicate(cfg config.Config, events *hub.Hub, log func(format string, args 
 	ctx, stop := context.WithCancel(context.Background())
 	var following sync.WaitGroup
 	following.Go(func() { replica.Follow(ctx) })
-	return Storage{Log: &watched{Log: replica, log: log}, Ready: replica.Ready, About: []any{"log", "NATS", "stream", cfg.NATSStream}, Close: func() {
+	connected := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gin_sse_nats_connected",
+		Help: "1 while there is a connection to NATS.",
+	}, func() float64 { return number(replica.Connected()) })
+	return Storage{Log: replica, Ready: replica.Ready, Metrics: append(readiness(replica.Ready), connected), About: []any{"log", "NATS", "stream", cfg.NATSStream}, Close: func() {
 		stop()
 		following.Wait() // before the replica is closed
 		replica.Close()
 	}}
 }
 
-// watched is a log that says when it begins to refuse messages, and when it takes them again.
-type watched struct {
-	event.Log
-	log     func(format string, args ...any)
-	refuses atomic.Bool
+// readiness returns figures about whether messages can be stored and read.
+func readiness(ready func() error) []prometheus.Collector {
+	var mu sync.Mutex
+	was := time.Now() // when it was ready
+	return []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "gin_sse_ready",
+			Help: "1 while messages can be stored and read.",
+		}, func() float64 { return number(ready() == nil) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "gin_sse_behind_seconds",
+			Help: "For how long messages could not be stored, or may not have come from NATS, as far as earlier requests for these figures know.",
+		}, func() float64 {
+			mu.Lock()
+			defer mu.Unlock()
+			if ready() == nil {
+				was = time.Now()
+			}
+			return time.Since(was).Seconds()
+		}),
+	}
 }
 
-func (w *watched) Publish(ctx context.Context, messages ...event.Message) (stored int, id string, err error) {
-	stored, id, err = w.Log.Publish(ctx, messages...)
-	switch {
-	case err == nil:
-		if w.refuses.Load() && w.refuses.Swap(false) {
-			w.log("NATS stores messages again")
-		}
-	case ctx.Err() != nil || errors.Is(err, event.ErrEnded) || errors.Is(err, event.ErrKeyReused) || errors.Is(err, event.ErrTooLarge) || errors.Is(err, event.ErrClosed):
-	case !w.refuses.Swap(true):
-		w.log("NATS does not store messages: %v; POST /sse answers 503 until it does", err)
+func number(yes bool) float64 {
+	if yes {
+		return 1
 	}
-	return stored, id, err
+	return 0
 }

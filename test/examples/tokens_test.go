@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"gin-sse/internal/testwait"
 	"gin-sse/internal/secret"
+	"gin-sse/internal/testwait"
 	"gin-sse/internal/token"
 	"gin-sse/test/internal/child"
 	"gin-sse/test/internal/need"
