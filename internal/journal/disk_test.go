@@ -268,7 +268,7 @@ func TestMetricsCountCommits(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]float64{
-		"gin_sse_journal_commit_seconds":       4, // three of the start
+		"gin_sse_journal_commit_seconds":       1,
 		"gin_sse_journal_message_bytes_total":  float64(len("topic123")),
 		"gin_sse_journal_failed_commits_total": 1,
 		"gin_sse_journal_size_bytes":           float64(info.Size()),
