@@ -64,6 +64,7 @@ type site struct {
 	out    *testlog.Log // what it prints
 	stop   func()       // stops it as a signal does, and waits
 	reload func()       // reads the files with secrets again
+	cfg    config.Config
 	services
 }
 
@@ -116,7 +117,7 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 		t.Fatal(err)
 	}
 
-	s := &site{t: t, out: new(testlog.Log)}
+	s := &site{t: t, cfg: cfg, out: new(testlog.Log)}
 	s.events = hub.New(cfg.Hub())
 	if s.storage, err = storage.Open(cfg, s.events); err != nil {
 		t.Fatal(err)

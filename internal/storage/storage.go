@@ -79,6 +79,7 @@ func readiness(ready func() error) []prometheus.Collector {
 			defer mu.Unlock()
 			if ready() == nil {
 				was = time.Now()
+				return 0
 			}
 			return time.Since(was).Seconds()
 		}),

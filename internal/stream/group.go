@@ -181,7 +181,7 @@ func (g *Group) add(s *detached) {
 }
 
 func (g *Group) remove(s *detached) {
-	s.end(g.complete())
+	s.end(Panicked) // unless it has another reason
 	g.mu.Lock()
 	delete(g.streams, s.id)
 	g.mu.Unlock()

@@ -65,6 +65,7 @@ func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) erro
 		defer group.remove(s)
 		defer s.logPanic()
 		send(s, &gin.Context{Writer: w})
+		s.finish(group.complete()) // before the client has the end, at which it leaves
 		w.end()
 	}()
 	return nil
