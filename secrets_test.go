@@ -108,6 +108,7 @@ func TestTheKeyIsRotatedUnderLoadAndNothingIsLost(t *testing.T) {
 			const clients = 200
 			all := make([]rotated, clients)
 			var following sync.WaitGroup
+			t.Cleanup(following.Wait) // also after a failure
 			for i := range all {
 				following.Go(func() {
 					if err := all[i].follow(t.Context(), s, &current); err != nil {

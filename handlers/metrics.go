@@ -96,11 +96,11 @@ func (m *Metrics) Count(c *gin.Context) {
 
 // refusal returns what kind of reason a request was refused for.
 func refusal(c *gin.Context, status int) string {
-	because := func(reason error) bool { return len(c.Errors) > 0 && errors.Is(c.Errors[0], reason) }
+	last := c.Errors.Last()
 	switch {
-	case because(errFull):
+	case last != nil && errors.Is(last, errFull):
 		return "max_clients"
-	case because(errOrigin):
+	case last != nil && errors.Is(last, errOrigin):
 		return "origin"
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return "token"

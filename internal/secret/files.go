@@ -27,8 +27,11 @@ func Open(settings string, use func(contents [][]byte) error, paths ...string) (
 }
 
 // Reload calls use again if the files have changed. If they cannot be read or used, what was read before stays in force,
-// and the log has a line. The clock calls Reload; two calls must not overlap.
+// and the log has a line. Without f it does nothing. The clock calls Reload; two calls must not overlap.
 func (f *Files) Reload(time.Time) {
+	if f == nil {
+		return
+	}
 	changed, err := f.read()
 	problem := ""
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
-	"time"
 )
 
 // Secret is one of a List.
@@ -33,9 +32,7 @@ func Of(values ...string) *List {
 	l := new(List)
 	var lines [][]byte
 	for _, value := range values {
-		if value != "" {
-			lines = append(lines, []byte(value))
-		}
+		lines = append(lines, []byte(value))
 	}
 	l.set(lines)
 	return l
@@ -53,8 +50,7 @@ func OpenList(setting, path string, check func([]byte) error) (*List, error) {
 				return fmt.Errorf("line %d: %w", i+1, err)
 			}
 		}
-		lines = slices.DeleteFunc(lines, func(line []byte) bool { return len(line) == 0 })
-		if len(lines) == 0 {
+		if len(bytes.TrimSpace(contents[0])) == 0 {
 			return errors.New("the file has no secret: put one on each line")
 		}
 		l.set(lines)
@@ -66,7 +62,7 @@ func OpenList(setting, path string, check func([]byte) error) (*List, error) {
 	return l, nil
 }
 
-// set replaces the secrets. Those that stay are not interrupted.
+// set replaces the secrets, leaving out empty ones. Those that stay are not interrupted.
 func (l *List) set(values [][]byte) {
 	before, after := l.All(), make([]Secret, 0, len(values))
 	holds := func(list []Secret, value []byte) int {
@@ -75,11 +71,11 @@ func (l *List) set(values [][]byte) {
 	for _, value := range values {
 		if i := holds(before, value); i >= 0 {
 			after = append(after, before[i])
-			continue
+		} else if len(value) > 0 {
+			s := Secret{Value: value, sum: sha256.Sum256(value)}
+			s.Accepted, s.remove = context.WithCancel(context.Background())
+			after = append(after, s)
 		}
-		s := Secret{Value: value, sum: sha256.Sum256(value)}
-		s.Accepted, s.remove = context.WithCancel(context.Background())
-		after = append(after, s)
 	}
 	l.secrets.Store(&after)
 	for _, s := range before {
@@ -104,11 +100,4 @@ func (l *List) Has(text string) bool {
 		found |= subtle.ConstantTimeCompare(sum[:], s.sum[:])
 	}
 	return found == 1
-}
-
-// Reload reads the file again, if there is one, see [Files.Reload].
-func (l *List) Reload(now time.Time) {
-	if l.Files != nil {
-		l.Files.Reload(now)
-	}
 }

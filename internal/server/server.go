@@ -36,7 +36,7 @@ type Config struct {
 // Port is an open port. Clients that connect before Serve is called wait until it is, and are not refused.
 type Port struct {
 	net.Listener
-	*secret.Files // of the certificate, or nil
+	*secret.Files // of the certificate, for connections from when they were read; or nil
 	cfg           Config
 }
 
@@ -56,13 +56,6 @@ func Open(ctx context.Context, cfg Config) (*Port, error) {
 
 // URL returns the address at which a browser on this machine finds the server.
 func (p *Port) URL() string { return address(p.cfg, p.Addr().(*net.TCPAddr).Port) }
-
-// Reload reads the certificate again if it has changed, for connections from then on. See [secret.Files.Reload].
-func (p *Port) Reload(now time.Time) {
-	if p.Files != nil {
-		p.Files.Reload(now)
-	}
-}
 
 // Serve serves until ctx ends, and then for the configured delay. Then it stops gracefully: it accepts no more connections,
 // calls onStop, which must make the streams end, and after 0.7 s cuts off those that have not ended.

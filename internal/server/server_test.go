@@ -161,6 +161,31 @@ type open struct{ pipes }
 
 func (open) Close() error { return nil }
 
+func TestBeforeItStopsTheServerGoesOnForItsDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		port := newPipes()
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- serve(ctx, port, Config{Delay: 10 * time.Second}, streams(), func() {}) }()
+		client := client(port, (*http.Protocols).SetHTTP1)
+		defer client.CloseIdleConnections()
+		begin := time.Now()
+		cancel()
+		time.Sleep(9 * time.Second) // of the bubble
+		response, err := client.Get("http://localhost/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(response.Body)
+		if took := time.Since(begin); err != nil || string(text) != "hello, and good-bye" || took != 10*time.Second {
+			t.Errorf("a client that came during the delay got %q with %v after %v", text, err, took)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestConnectionThatIsAcceptedDuringTheStopDoesNotDelayIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		port := open{newPipes()}

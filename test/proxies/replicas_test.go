@@ -95,6 +95,7 @@ func TestRestartingOneReplicaAfterTheOtherShowsNoClientAnErrorBehindNginx(t *tes
 	var seen [clients]atomic.Int64 // the round of each client's latest event
 	stop := make(chan struct{})
 	var following sync.WaitGroup
+	t.Cleanup(following.Wait) // also after a failure
 	for i := range clients {
 		following.Go(func() {
 			client := app.Client(t)

@@ -132,6 +132,7 @@ func TestTheKeyIsChangedAsTheDocumentationSaysWhilePagesAreOpen(t *testing.T) {
 	const clients = 10
 	pages := make([]page, clients)
 	var following sync.WaitGroup
+	t.Cleanup(following.Wait) // also after a failure
 	for i := range pages {
 		following.Go(func() {
 			if err := pages[i].follow(t.Context(), replicas, issue); err != nil {
