@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -345,4 +347,34 @@ func BenchmarkWrite(b *testing.B) {
 			_, _ = w.Write(line)
 		}
 	})
+}
+
+func TestInJSONTheCountOfDroppedLinesIsAnObjectToo(t *testing.T) {
+	t.Parallel()
+	reader, pipe := io.Pipe()
+	w := output.New(pipe, "json")
+	log := slog.New(output.Handler(w, "json"))
+	const written = 20_000
+	for n := range written {
+		log.Info("a line", "number", n, "filler", strings.Repeat("x", 100))
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- errors.Join(w.Close(t.Context()), pipe.Close()) }()
+	came, dropped := 0, 0
+	for lines := bufio.NewScanner(reader); lines.Scan(); {
+		var line struct {
+			Msg   string
+			Lines int
+		}
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			t.Fatalf("%s: %v", lines.Text(), err)
+		}
+		if line.Msg == "a line" {
+			came++
+		}
+		dropped += line.Lines
+	}
+	if err := <-closed; err != nil || came+dropped != written || dropped == 0 {
+		t.Errorf("%d lines came and %d were reported as dropped, want %d together; error %v", came, dropped, written, err)
+	}
 }
