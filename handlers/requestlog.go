@@ -69,23 +69,27 @@ func (l requestLine) level() slog.Level {
 }
 
 func (l requestLine) write(log *slog.Logger, end stream.End) {
-	message, more := "request", make([]slog.Attr, 0, 12)
-	more = append(more, slog.String("method", l.method), slog.String("path", l.path), slog.Int("status", l.status),
-		slog.Float64("seconds", time.Since(l.start).Round(time.Microsecond).Seconds()), slog.String("client", l.client))
+	now, message := time.Now(), "request"
+	if end != "" {
+		message = "stream"
+	}
+	line := slog.NewRecord(now, l.level(), message, 0) // log.LogAttrs would find out where in the program this is
+	line.AddAttrs(slog.String("method", l.method), slog.String("path", l.path), slog.Int("status", l.status),
+		slog.Float64("seconds", now.Sub(l.start).Round(time.Microsecond).Seconds()), slog.String("client", l.client))
 	if l.reason != "" {
-		more = append(more, slog.String("reason", l.reason))
+		line.AddAttrs(slog.String("reason", l.reason))
 	}
 	if end != "" {
-		message, more = "stream", append(more, slog.String("ended", string(end)))
+		line.AddAttrs(slog.String("ended", string(end)))
 	}
 	if l.sub != "" {
-		more = append(more, slog.String("sub", l.sub))
+		line.AddAttrs(slog.String("sub", l.sub))
 	}
 	if l.subscriber != nil {
 		topics := cut(strings.Join(l.subscriber.Topics.Names(), " "), longestText)
-		more = append(more, slog.String("topics", topics), slog.Uint64("events", l.subscriber.Received()))
+		line.AddAttrs(slog.String("topics", topics), slog.Uint64("events", l.subscriber.Received()))
 	}
-	log.LogAttrs(context.Background(), l.level(), message, more...)
+	_ = log.Handler().Handle(context.Background(), line) // there is no log to report it in
 }
 
 // method returns the method of the request, which a client may have made up.
