@@ -75,7 +75,7 @@ func (l requestLine) write(log *slog.Logger, end stream.End) {
 	}
 	line := slog.NewRecord(now, l.level(), message, 0) // log.LogAttrs would find out where in the program this is
 	line.AddAttrs(slog.String("method", l.method), slog.String("path", l.path), slog.Int("status", l.status),
-		slog.Float64("seconds", now.Sub(l.start).Round(time.Microsecond).Seconds()), slog.String("client", l.client))
+		slog.Float64("seconds", float64(now.Sub(l.start).Microseconds())/1e6), slog.String("client", l.client))
 	if l.reason != "" {
 		line.AddAttrs(slog.String("reason", l.reason))
 	}
