@@ -182,7 +182,7 @@ func TestAnUploadThatBreaksOffKeepsWhatArrivedAndPublishesNoHalfLine(t *testing.
 			_, _ = f.Next()
 			write(t, body, "345")
 			body.CloseWithError(errors.New("the publisher is gone"))
-			s.out.Wait(t, `"/sse?end=true&topic=`+topic) // the request has ended
+			s.out.Wait(t, `path="/sse?end=true&topic=`+topic) // the request has ended
 			if n := s.events.Stats().Published - before; n != 2 || s.events.Ended(topic) {
 				t.Errorf("%s: %d messages were published, want 2; the topic has ended: %v", contentType, n, s.events.Ended(topic))
 			}
@@ -250,7 +250,7 @@ func TestAnUploadThatIsSentAgainPublishesOnlyTheRest(t *testing.T) {
 		write(t, body, "1\n\n1\n")
 		f.Wants("1", "1") // lines that are alike are two events
 		body.CloseWithError(errors.New("the publisher is gone"))
-		s.out.Wait(t, `"/sse?topic=a&end=true"`)
+		s.out.Wait(t, `path="/sse?topic=a&end=true"`)
 
 		for range 2 {
 			got := s.lines("/sse?topic=a&end=true", with("k", "application/x-ndjson"), "1\n\n1\n3\n")

@@ -1,8 +1,9 @@
 package handlers
 
 import (
+	"errors"
 	"io/fs"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"path"
@@ -41,7 +42,7 @@ func MethodNotAllowed(c *gin.Context) {
 // InternalError answers a request whose handler panicked. It logs the reason, but nothing of the request, which
 // may hold credentials.
 func InternalError(c *gin.Context, reason any) {
-	log.Printf("a panic ended a request: %v\n%s", reason, debug.Stack())
+	slog.Error("a panic ended a request", "reason", reason, "stack", string(debug.Stack()))
 	if c.Writer.Written() {
 		panic(http.ErrAbortHandler) // cut the connection, or the client would take a part of the answer for all of it
 	}
@@ -54,6 +55,7 @@ func fail(c *gin.Context, status int, message string) {
 	c.Writer.Header().Add("Vary", "Accept")
 	if c.NegotiateFormat(gin.MIMEJSON, gin.MIMEHTML) == gin.MIMEHTML {
 		c.HTML(status, "error.html", gin.H{"status": status, "title": http.StatusText(status), "message": message})
+		because(c, message)
 		return
 	}
 	refuse(c, status, message)
@@ -64,7 +66,15 @@ func refuse(c *gin.Context, status int, message string) {
 	if c.Request.ContentLength < 0 {
 		stopReading(c)
 	}
+	because(c, message)
 	c.AbortWithStatusJSON(status, gin.H{"error": message})
+}
+
+// because tells the log why a request is refused, unless it knows a better reason.
+func because(c *gin.Context, message string) {
+	if len(c.Errors) == 0 {
+		_ = c.Error(errors.New(message))
+	}
 }
 
 // stopReading makes net/http answer at once. On HTTP/1.x it would first wait for more of the body, and a publisher may send

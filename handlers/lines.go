@@ -47,6 +47,7 @@ func publishLines(c *gin.Context, log event.Log, m event.Message, max int64, par
 		result := gin.H{"events": sent, "id": id}
 		if message != "" {
 			result["error"] = message
+			because(c, message)
 			if !body.ended {
 				stopReading(c)
 			}

@@ -2,8 +2,6 @@ package handlers
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,20 +13,18 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/internal/event"
+	"gin-sse/internal/secret"
 )
 
-// Authorize lets a request through if it has the token as its bearer token. If the token is empty, nobody may
-// publish.
-func Authorize(token string) gin.HandlerFunc {
-	want := sha256.Sum256([]byte(token))
+// Authorize lets a request through if it has one of the tokens as its bearer token. Without a token, nobody may publish.
+func Authorize(tokens *secret.List) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		if token == "" {
+		if len(tokens.All()) == 0 {
 			refuse(c, http.StatusForbidden, "Publishing is off. To turn it on, start the server with PUBLISH_TOKEN set to a secret.")
 			return
 		}
 		scheme, given, _ := strings.Cut(c.GetHeader("Authorization"), " ")
-		got := sha256.Sum256([]byte(strings.TrimSpace(given)))
-		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+		if !strings.EqualFold(scheme, "Bearer") || !tokens.Has(strings.TrimSpace(given)) {
 			c.Header("WWW-Authenticate", `Bearer realm="gin-sse"`)
 			refuse(c, http.StatusUnauthorized, "Publishing needs the server's PUBLISH_TOKEN, in a header: Authorization: Bearer TOKEN.")
 		}

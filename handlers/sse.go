@@ -23,7 +23,7 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 			return
 		}
 		c.Header("Content-Type", "text/event-stream")
-		c.Header("Cache-Control", "no-cache, no-transform") // a proxy that compresses would hold events back
+		c.Writer.Header().Add("Cache-Control", "no-cache, no-transform") // a proxy that compresses would hold events back
 		c.Header("Connection", "keep-alive")
 		c.Header("X-Accel-Buffering", "no") // without it nginx holds events back
 		if c.Request.Method == http.MethodHead {

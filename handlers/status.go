@@ -13,6 +13,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/procfs"
 
+	"gin-sse/internal/event"
 	"gin-sse/internal/hub"
 )
 
@@ -41,12 +42,12 @@ type sample struct {
 	delivered uint64
 }
 
-// NewStatus returns the status of a server that starts now. Its figures are those of the hub, and how many bytes it keeps
-// on the disk; size is nil if it keeps none there. A silent stream of figures gets a comment after keepalive, or after 15 s
+// NewStatus returns the status of a server that starts now. Its figures are those of the hub, with the names of topics that
+// the public patterns cover, and how many bytes it keeps on the disk; size is nil if it keeps none there. A silent stream of figures gets a comment after keepalive, or after 15 s
 // if that is 0.
-func NewStatus(events *hub.Hub, size func() int64, keepalive time.Duration) *Status {
+func NewStatus(events *hub.Hub, public []string, size func() int64, keepalive time.Duration) *Status {
 	now := time.Now()
-	return &Status{Viewers: hub.New(hub.Options{Keepalive: keepalive}), events: events, size: size, started: now, samples: []sample{{at: now}}}
+	return &Status{Viewers: hub.New(hub.Options{Keepalive: keepalive}), events: events, busiest: busiest{public: event.Public(public)}, size: size, started: now, samples: []sample{{at: now}}}
 }
 
 // Page shows the figures, with or without JavaScript.

@@ -38,7 +38,7 @@ func TestFiguresFollowTheEvents(t *testing.T) {
 		events := hub.New(hub.Options{Limits: history.Limits{PerTopic: 10, Bytes: 1 << 20}})
 		defer events.Close()
 		log := memory.New(events)
-		status := handlers.NewStatus(events, nil, 0)
+		status := handlers.NewStatus(events, nil, nil, 0)
 		defer status.Viewers.Close()
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
@@ -118,7 +118,7 @@ func TestUptimeIsInWholeSeconds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		events := hub.New(hub.Options{})
-		status := handlers.NewStatus(events, nil, 0)
+		status := handlers.NewStatus(events, nil, nil, 0)
 		events.Close() // or their comments would keep the clock busy
 		status.Viewers.Close()
 		started := time.Now()
@@ -152,7 +152,7 @@ func TestNoFiguresAreComputedWhileNobodyLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		events := hub.New(hub.Options{})
 		defer events.Close()
-		status := handlers.NewStatus(events, nil, 0)
+		status := handlers.NewStatus(events, nil, nil, 0)
 		defer status.Viewers.Close()
 		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()

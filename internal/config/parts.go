@@ -7,7 +7,9 @@ import (
 	"gin-sse/internal/cluster"
 	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
+	"gin-sse/internal/secret"
 	"gin-sse/internal/server"
+	"gin-sse/internal/token"
 )
 
 // maxAhead is how many messages another replica may be ahead of this one. A client that comes from it has an id
@@ -50,7 +52,40 @@ func (cfg Config) Viewers() uint64 {
 
 // Server returns the settings of package server.
 func (cfg Config) Server() server.Config {
-	return server.Config{Host: cfg.Host, Port: cfg.Port, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile, HTTP2: cfg.HTTP2}
+	return server.Config{Host: cfg.Host, Port: cfg.Port, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile, HTTP2: cfg.HTTP2, Delay: cfg.ShutdownDelay}
+}
+
+// Secrets are what publishers and subscribers must have, from the environment or from files.
+type Secrets struct {
+	PublishTokens *secret.List // none if publishing is off
+	SubscribeKeys *secret.List // none if private topics are closed
+}
+
+// Secrets returns the secrets. The error is about a file that cannot be used.
+func (cfg Config) Secrets() (s Secrets, err error) {
+	s.PublishTokens, s.SubscribeKeys = secret.Of(cfg.PublishToken), secret.Of(cfg.SubscribeKey)
+	if cfg.PublishTokenFile != "" {
+		if s.PublishTokens, err = secret.OpenList("PUBLISH_TOKEN_FILE", cfg.PublishTokenFile, checkPublishToken); err != nil {
+			return s, err
+		}
+	}
+	if cfg.SubscribeKeyFile != "" {
+		s.SubscribeKeys, err = secret.OpenList("SUBSCRIBE_KEY_FILE", cfg.SubscribeKeyFile, token.CheckKey)
+	}
+	return s, err
+}
+
+// Reload reads the files again, see [secret.Files.Reload].
+func (s Secrets) Reload(now time.Time) {
+	s.PublishTokens.Reload(now)
+	s.SubscribeKeys.Reload(now)
+}
+
+// About returns what the log says at the start, in pairs of name and value: the version, the limits, and more.
+func (cfg Config) About(more []any) []any {
+	return append([]any{
+		"version", builtVersion(), "max_clients", cfg.Clients(), "history", cfg.History, "history_bytes", cfg.HistoryBytes, "max_event_bytes", cfg.MaxEventBytes,
+	}, more...)
 }
 
 // Hub returns the settings of package hub.

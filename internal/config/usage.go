@@ -34,10 +34,14 @@ func Usage(w io.Writer) error {
 
 // Version prints the version of the program, and of the Go that built it.
 func Version(w io.Writer) error {
-	version, with := "(devel)", runtime.Version()
-	if build, ok := debug.ReadBuildInfo(); ok && build.Main.Version != "" { // go run main.go has none
-		version = build.Main.Version
-	}
-	_, err := fmt.Fprintf(w, "gin-sse %s, built with %s\n", version, with)
+	_, err := fmt.Fprintf(w, "gin-sse %s, built with %s\n", builtVersion(), runtime.Version())
 	return err
+}
+
+// builtVersion returns the version of the program.
+func builtVersion() string {
+	if build, ok := debug.ReadBuildInfo(); ok && build.Main.Version != "" { // go run main.go has none
+		return build.Main.Version
+	}
+	return "(devel)"
 }

@@ -46,6 +46,7 @@ type Hub struct {
 	options   Options
 	started   time.Time
 	delivered atomic.Uint64
+	gaps      atomic.Uint64 // that subscribers were told of
 	stop      chan struct{} // closed by Close
 	stopped   chan struct{} // closed when run has returned
 	called    chan struct{} // has a value when there are calls

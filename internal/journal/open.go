@@ -22,6 +22,9 @@ import (
 // stopping.
 const lockWait = 2 * time.Second
 
+// startRoom is how much room on the disk a start looks for.
+const startRoom = 64 << 10
+
 // Open opens the journal in a directory and restores the hub from it, before the hub has subscribers. It makes the
 // directory and the file if they are missing. It passes to log what an operator should know later. Call Close when the
 // journal is no longer needed.
@@ -41,6 +44,10 @@ func Open(dir string, events *hub.Hub, log func(format string, args ...any)) (*J
 		return nil, err
 	}
 	j.update = func(do func(*bolt.Tx) error) error { return j.db.Update(do) }
+	if err := j.checkRoom(); err != nil { // so that Ready knows of a full disk before the first message
+		j.failed = startRoom
+		j.tell(cause(err))
+	}
 	go j.run()
 	return j, nil
 }
@@ -98,6 +105,13 @@ func (j *Journal) open(dir string) (err error) {
 		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; look at the disk", dir, cause(err))
 	}
 	return nil
+}
+
+// checkRoom returns an error if the disk is full. The file may still have room for a few messages.
+func (j *Journal) checkRoom() error {
+	path := temporary(j.dir.Name())
+	err := os.WriteFile(path, make([]byte, startRoom), 0o600)
+	return errors.Join(err, os.Remove(path))
 }
 
 // takeOver gives a file of an earlier version the current one, from which on older programs refuse it.

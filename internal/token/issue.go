@@ -10,6 +10,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"gin-sse/internal/event"
+	"gin-sse/internal/secret"
 )
 
 // Issue returns a token that opens the topics for that long. Topics are names, or prefixes that end in "/*". The
@@ -44,8 +45,9 @@ func Issue(key []byte, topics []string, subject string, lifetime time.Duration) 
 	return text, nil
 }
 
-// Command is "gin-sse token". It prints a token for trying things out; args are the arguments after "token".
-func Command(args []string, key []byte, out io.Writer) error {
+// Command is "gin-sse token". It prints a token for trying things out, signed with the first key; args are the arguments
+// after "token".
+func Command(args []string, keys *secret.List, public []string, out io.Writer) error {
 	const example = "gin-sse token private/orders/alice --for 1h"
 	flags := flag.NewFlagSet("token", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
@@ -67,15 +69,15 @@ func Command(args []string, key []byte, out io.Writer) error {
 		return fmt.Errorf("--for %q cannot be used: it takes a duration of a second or more, such as 30m or 24h", *lasts)
 	case len(topics) == 0:
 		return errors.New("a token needs a topic, as in " + example)
-	case len(key) == 0:
+	case len(keys.All()) == 0:
 		return errors.New("SUBSCRIBE_KEY is not set: a token is signed with the same SUBSCRIBE_KEY that the server has")
 	}
 	for _, topic := range topics {
-		if event.CheckPattern(topic) == nil && !event.IsPrivate(topic) {
-			return fmt.Errorf("%q needs no token: only topics that begin with private/ do", topic)
+		if event.CheckPattern(topic) == nil && event.Public(public).Covers(topic) {
+			return fmt.Errorf("%q needs no token: only topics that begin with private/ do, and those that are not in PUBLIC_TOPICS", topic)
 		}
 	}
-	text, err := Issue(key, topics, *subject, lifetime)
+	text, err := Issue(keys.All()[0].Value, topics, *subject, lifetime)
 	if err != nil {
 		return err
 	}

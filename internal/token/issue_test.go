@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"gin-sse/internal/secret"
 )
 
 func TestTheCommandPrintsATokenThatTheServerTakes(t *testing.T) {
@@ -20,11 +22,11 @@ func TestTheCommandPrintsATokenThatTheServerTakes(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var out strings.Builder
-			if err := Command(strings.Fields(args), key, &out); err != nil {
+			if err := Command(strings.Fields(args), secret.Of(string(key)), []string{"*"}, &out); err != nil {
 				t.Fatalf("%s: %v", args, err)
 			}
 			text, newline := strings.CutSuffix(out.String(), "\n")
-			until, err := verifier(t, key).Check(bearer(text), []string{"private/orders/alice"})
+			until, err := check(verifier(t, key), bearer(text), []string{"private/orders/alice"})
 			if !newline || err != nil || time.Until(until) != want {
 				t.Errorf("%s: it printed %q, which opens the topic for %v with %v; want %v", args, out.String(), time.Until(until), err, want)
 			}
@@ -59,7 +61,7 @@ func TestTheCommandSaysWhatItCannotUse(t *testing.T) {
 		{strings.Repeat("private/some/longer/name ", 400), good, "the token has "},
 	} {
 		var out strings.Builder
-		err := Command(strings.Fields(test.args), []byte(test.key), &out)
+		err := Command(strings.Fields(test.args), secret.Of(test.key), []string{"*"}, &out)
 		if err == nil || !strings.HasPrefix(err.Error(), test.want) || out.Len() > 0 {
 			t.Errorf("%.40s: %v, and it printed %q; want %s", test.args, err, out.String(), test.want)
 		}
@@ -68,7 +70,7 @@ func TestTheCommandSaysWhatItCannotUse(t *testing.T) {
 
 func TestTheCommandReportsThatItCannotPrint(t *testing.T) {
 	t.Parallel()
-	if err := Command([]string{"private/a"}, key, full{}); !errors.Is(err, errFull) {
+	if err := Command([]string{"private/a"}, secret.Of(string(key)), []string{"*"}, full{}); !errors.Is(err, errFull) {
 		t.Errorf("got %v, want %v", err, errFull)
 	}
 }

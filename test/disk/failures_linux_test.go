@@ -557,3 +557,26 @@ func TestFailingDiskIsReportedWhileStreamsGoOn(t *testing.T) {
 		t.Errorf("the log has %q", lines)
 	}
 }
+
+func TestAStartOnAFullDiskIsNotReadyUntilThereIsRoom(t *testing.T) {
+	t.Parallel()
+	d := full{t.TempDir()}
+	mount(t, "tmpfs", d.dir, "tmpfs", "size=8m")
+	before := startKeeping(t, d.data())
+	before.Publish(`"one"`)
+	before.Stop(syscall.SIGTERM)
+	if err := d.set(nil, true); err != nil {
+		t.Fatal(err)
+	}
+	a := startKeeping(t, d.data())
+	response := a.Get("/readyz")
+	if text := testsse.ReadAll(t, response.Body); response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(text, d.reason()) {
+		t.Errorf("right after the start, /readyz is answered with %s, %s", response.Status, text)
+	}
+	testsse.ReadUntil(t, a.Get("/sse?lastEventId=earliest").Body, `data:"one"`)
+	if err := d.set(nil, false); err != nil {
+		t.Fatal(err)
+	}
+	a.Ready()
+	a.Publish(`"two"`)
+}

@@ -40,7 +40,7 @@ func TestStatusPageLetsGoOfItsStreamWhileNobodySeesIt(t *testing.T) {
 			document.dispatchEvent(new Event('visibilitychange'))`, hidden))
 	}
 	look(true)
-	a.Out.Wait(t, `GET      "/status/sse"`) // the log has a stream when it is over
+	a.Out.Wait(t, `method=GET path=/status/sse `) // the log has a stream when it is over
 	look(false)
 	a.Get("/sse")
 	page.Until(figure("subscribers", "1"))
