@@ -76,7 +76,7 @@ func newApp(cfg config.Config, s services, out io.Writer) (http.Handler, error) 
 		return nil, err
 	}
 	app.Use(handlers.RequestLog(out), gin.CustomRecoveryWithWriter(nil, handlers.InternalError))
-	app.Use(handlers.WriteDeadline, handlers.LimitHeader, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
+	app.Use(handlers.WriteDeadline, handlers.PageErrors, handlers.LimitHeader, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
 	routes(app, cfg, s)
 	return app, nil
 }

@@ -7,7 +7,7 @@ import { createLines } from './lines.js';
 const sseData = document.getElementById('sse-data');
 const lines = createLines(sseData);
 
-const eventSource = new EventSource(lines.resume('/sse' + location.search));
+const eventSource = new EventSource(lines.resume('sse' + location.search));
 showConnection(eventSource);
 lines.keep(eventSource);
 
