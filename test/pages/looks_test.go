@@ -93,7 +93,7 @@ func TestPageStaysSmallHoweverMuchComesIn(t *testing.T) {
 	if after > before+120_000 { // 30 bytes for each message
 		t.Errorf("the script's heap grew from %.0f to %.0f bytes", before, after)
 	}
-	if got := len(browser.Evaluate[[]string](page, messageTexts)); got != 100 {
-		t.Errorf("the page keeps %d lines, want 100", got)
+	if got := len(browser.Evaluate[[]string](page, messageTexts)); got != 500 {
+		t.Errorf("the page keeps %d lines, want 500", got)
 	}
 }

@@ -65,7 +65,7 @@ func TestStatusAndErrorsFitEveryScreenAndSchemeAndPassAxe(t *testing.T) {
 	missing.Check("error", axe)
 
 	for _, link := range []*browser.Tab{page, missing} {
-		link.Run("document.querySelector(\"a[href='/']\").click()")
+		link.Run("document.querySelector('nav a, .error a').click()")
 		link.Until("location.pathname === '/' && document.getElementById('sse-data').childElementCount > 0")
 	}
 }
