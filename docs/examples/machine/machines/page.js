@@ -27,9 +27,13 @@ function show(topic, { name, text, part }, time) {
 
 function add(topic) {
   const machine = topic.split('/')[1];
-  const section = document.getElementById(machine) ?? main.appendChild(copy('machine'));
-  section.id = section.firstChild.textContent = machine;
-  return section.lastChild.appendChild(copy('figure'));
+  const section = document.getElementById(machine) ?? insert(main, copy('machine'), machine);
+  section.firstChild.textContent = machine;
+  return insert(section.lastChild, copy('figure'), topic);
+}
+function insert(parent, element, id) { // in the order of their ids, as values come in any order
+  parent.insertBefore(element, [...parent.children].find((other) => other.id > id));
+  return Object.assign(element, { id });
 }
 const copy = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
 
