@@ -54,7 +54,7 @@ func TestADashboardHasTheCurrentValuesOfEachMachineAtOnce(t *testing.T) {
 		page := b.Open(push.URL + "/machines/")
 		page.Until("document.querySelector('output').value === 'Live'")
 		page.Until(figures("web-1", 2)) // the load and a disk are known everywhere
-		page.Until("document.querySelector('polyline').getAttribute('points').split(' ').length >= 3")
+		page.Until("document.querySelector('#web-1 polyline').getAttribute('points').split(' ').length >= 3")
 		for _, text := range []string{"1 job", "2 jobs", "<b>3</b> jobs"} {
 			publishFigure(t, push, "web-2/queue", fmt.Sprintf(`{"name":"Queue","text":%q,"part":null}`, text))
 		}
@@ -105,6 +105,6 @@ func TestADashboardFitsEveryScreenAndSchemeAndPassesAxe(t *testing.T) {
 	publishFigure(t, push, "a-machine-with-"+strings.Repeat("a-long-", 15)+"name/queue", `{"name":"Queue","text":"`+strings.Repeat("unbroken", 10)+`","part":null}`)
 	page := browser.Chromium(t).Open(push.URL + "/machines/")
 	page.Do(browser.Prefer("light"), chromedp.EmulateViewport(900, 260, chromedp.EmulateScale(2)))
-	page.Until(figures("web-1", 2) + " && document.querySelector('polyline').getAttribute('points').split(' ').length >= 3")
+	page.Until(figures("web-1", 2) + " && document.querySelector('#web-1 polyline').getAttribute('points').split(' ').length >= 3")
 	page.Check("machine", axe)
 }
