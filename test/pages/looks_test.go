@@ -14,8 +14,7 @@ import (
 	"gin-sse/test/internal/browser"
 )
 
-// With SCREENSHOTS in the environment, the path of a folder, what this test sees is written there. The
-// README shows message-1000-light.png, as docs/screenshot.png.
+// With SCREENSHOTS in the environment, the path of a folder, what this test sees is written there.
 func TestPageFitsEveryScreenAndSchemeAndPassesAxe(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -34,6 +33,9 @@ func TestPageFitsEveryScreenAndSchemeAndPassesAxe(t *testing.T) {
 	for second := 20; second < 25; second++ {
 		tick(second)
 	}
+	page.Resize(1000, 560)
+	page.Do(browser.Prefer("light"))
+	page.Picture("first-run") // docs/screenshot.png
 	page.Check("ticks", axe)
 	s.send(`{"message":"Deploy started"}`, `{"message":"The backup of db-1 is complete"}`, `{"message":"Deploy finished"}`)
 	tick(25)
