@@ -32,7 +32,7 @@ export function createLines(sseData) {
   for (let n = 0; n < keptTicks; n++) append(clock, 'li');
   pause.type = toEnd.type = 'button';
 
-  const storage = `messages of ${location.pathname}${location.search}`;
+  const storage = `lines of ${location.pathname}${location.search}`;
   let lines = []; // what the page shows: messages, { data, at, label }, and gaps, { gap, at }
   let waiting = []; // what it does not show yet
   let left = 0; // how many lines are no longer in either
