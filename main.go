@@ -83,7 +83,7 @@ func newApp(cfg config.Config, s services, log *slog.Logger) (http.Handler, erro
 		s.metrics = handlers.NewMetrics(s.events, s.storage.Metrics)
 		app.Use(s.metrics.Count)
 	}
-	app.Use(handlers.WriteDeadline, handlers.LimitHeader, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
+	app.Use(handlers.WriteDeadline, handlers.PageErrors, handlers.LimitHeader, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
 	routes(app, cfg, s)
 	return app, nil
 }

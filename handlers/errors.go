@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -54,11 +55,16 @@ func fail(c *gin.Context, status int, message string) {
 	c.Abort()
 	c.Writer.Header().Add("Vary", "Accept")
 	if c.NegotiateFormat(gin.MIMEJSON, gin.MIMEHTML) == gin.MIMEHTML {
-		c.HTML(status, "error.html", gin.H{"status": status, "title": http.StatusText(status), "message": message})
+		c.HTML(status, errorPage, gin.H{"status": status, "title": http.StatusText(status), "message": message, "home": home(c)})
 		because(c, message)
 		return
 	}
 	refuse(c, status, message)
+}
+
+// home returns the relative way from an address to the start, as a proxy may show the server below a path of its own.
+func home(c *gin.Context) string {
+	return "./" + strings.Repeat("../", max(0, strings.Count(c.Request.URL.EscapedPath(), "/")-1))
 }
 
 // refuse ends the request with an error in JSON.

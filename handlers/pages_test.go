@@ -39,7 +39,7 @@ func show(t *testing.T, p *handlers.Pages, name string, data any) (status int, b
 	app.Use(func(c *gin.Context) {
 		c.Next()
 		logged = strings.Join(c.Errors.Errors(), "\n")
-	})
+	}, handlers.PageErrors)
 	app.GET("/", func(c *gin.Context) { c.HTML(http.StatusOK, name, data) })
 	app.NoRoute(handlers.NotFound(nil, fstest.MapFS{}))
 	path := "/"
@@ -175,6 +175,20 @@ func TestPagesShareParts(t *testing.T) {
 		} {
 			if status, body, logged := show(t, p, name, gin.H{"name": "home"}); status != http.StatusOK || body != want {
 				t.Errorf("%s: %s is %q with status %d and %s, want %q", mode, name, body, status, logged, want)
+			}
+		}
+	}
+}
+
+func TestAFileThatCannotBeReadBreaksNoPage(t *testing.T) {
+	for _, mode := range []string{gin.DebugMode, gin.ReleaseMode} {
+		p, err := pages(t, mode, folder(map[string]string{"error.html": goodError, "one.html": "one", ".#two.html/a": ""}), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]string{"one.html": "one", "error.html": "<h1>Not Found</h1><p>There is nothing at this address.</p>"} {
+			if _, body, logged := show(t, p, name, nil); body != want || logged != "" {
+				t.Errorf("%s: %s is %q, want %q, and the log has %q", mode, name, body, want, logged)
 			}
 		}
 	}
