@@ -21,7 +21,7 @@ type Message struct {
 	Number  uint64          // given by the log: 1 or more, rising over all topics, possibly with holes
 	Topic   string          // empty is the default topic
 	Name    string          // the event's name, or empty
-	Data    json.RawMessage // JSON; empty if the message only ends its topic
+	Data    json.RawMessage // JSON, which the log does not check; empty if the message only ends its topic
 	End     bool            // it ends its topic
 	Replace bool            // it takes the place of all earlier messages of its topic
 	Key     string          // idempotency key, or empty; for the log alone

@@ -3,10 +3,7 @@
 package journal
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -73,8 +70,8 @@ type call struct {
 
 // Publish stores messages, in this order, hands them to the hub, and returns how many it stored and the id of the last
 // one. It returns when they are on the disk. If that is not all of them, the error says why the next one was not
-// stored: event.ErrEnded if its topic has ended, event.ErrClosed after Close, that its data is not JSON, or what is wrong
-// with the disk. If ctx ends first, or the disk takes longer than 5 s, they may be stored all the same.
+// stored: event.ErrEnded if its topic has ended, event.ErrClosed after Close, or what is wrong with the
+// disk. If ctx ends first, or the disk takes longer than 5 s, they may be stored all the same.
 //
 // A key that was used in the last two minutes stores nothing and stands for the original id, unless 100,000 other keys
 // were used since. If it was used for another message, the error is event.ErrKeyReused. An empty key means no key.
@@ -92,17 +89,7 @@ func (j *Journal) Publish(ctx context.Context, messages ...event.Message) (kept 
 }
 
 func (j *Journal) publish(ctx context.Context, messages []event.Message) (kept int, id string, err error) {
-	c := &call{answer: make(chan struct{})}
-	var invalid error
-	for _, m := range messages {
-		if m, invalid = compact(m); invalid != nil {
-			break
-		}
-		c.messages = append(c.messages, m)
-	}
-	if len(c.messages) == 0 {
-		return 0, "", invalid
-	}
+	c := &call{messages: messages, answer: make(chan struct{})}
 	timeout := time.NewTimer(slow)
 	defer timeout.Stop()
 	select {
@@ -116,25 +103,12 @@ func (j *Journal) publish(ctx context.Context, messages []event.Message) (kept i
 	}
 	select {
 	case <-c.answer:
-		return c.kept, c.id, cmp.Or(c.err, invalid)
+		return c.kept, c.id, c.err
 	case <-ctx.Done():
 		return 0, "", context.Cause(ctx)
 	case <-timeout.C:
 		return 0, "", errSlow
 	}
-}
-
-// compact returns the message with its data as the hub sends it. What is stored must never be refused by the hub.
-func compact(m event.Message) (event.Message, error) {
-	if m.End && len(m.Data) == 0 {
-		return m, nil
-	}
-	var data bytes.Buffer
-	if err := json.Compact(&data, m.Data); err != nil {
-		return m, fmt.Errorf("encode message: %w", err)
-	}
-	m.Data = data.Bytes()
-	return m, nil
 }
 
 // Ready returns nil while messages can be stored, and otherwise why they cannot.
@@ -278,7 +252,7 @@ func (j *Journal) store(b batch) error {
 	j.last = b.last
 	var silent []uint64 // ends without an event: Changes has what comes of them
 	for _, m := range b.messages {
-		if err := j.events.Append(m); err != nil { // only event.ErrClosed, as compact has checked the data
+		if err := j.events.Append(m); err != nil { // only event.ErrClosed
 			j.closed = true // what is stored is acknowledged: subscribers get it after the restart
 			break
 		}

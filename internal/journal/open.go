@@ -206,12 +206,9 @@ func (j *Journal) restore(tx *bolt.Tx) error {
 	case count != r.state.count || sum != r.state.sum:
 		return errors.New("its records are not those that were written")
 	}
-	err = j.events.Restore(func(h *history.History) error {
-		return h.Restore(r.state.epoch, r.state.last, noted, slices.Values(messages))
+	j.events.Restore(func(h *history.History) {
+		h.Restore(r.state.epoch, r.state.last, noted, slices.Values(messages))
 	})
-	if err != nil {
-		return err
-	}
 	j.last = r.state.last
 	j.changes = j.events.Changes()
 	for _, m := range messages {
