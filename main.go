@@ -20,6 +20,7 @@ import (
 	"gin-sse/internal/clock"
 	"gin-sse/internal/config"
 	"gin-sse/internal/hub"
+	"gin-sse/internal/journal"
 	"gin-sse/internal/output"
 	"gin-sse/internal/server"
 	"gin-sse/internal/storage"
@@ -98,8 +99,11 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	if len(args) > 0 && args[0] == "token" {
+	switch {
+	case len(args) > 0 && args[0] == "token":
 		return token.Command(args[1:], []byte(cfg.SubscribeKey), os.Stdout)
+	case len(args) == 2 && args[0] == "backup":
+		return journal.Backup(cfg.DataDir, args[1])
 	}
 	switch command {
 	case "":

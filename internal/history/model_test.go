@@ -349,7 +349,7 @@ func (m *model) restart() {
 	m.h = New(m.h.limits, func(string) bool { return true })
 	numbers := slices.Sorted(maps.Keys(m.journal.messages))
 	noted := Changes{Last: m.journal.last, Topics: slices.Collect(maps.Values(m.journal.topics)), Forgotten: m.journal.forgotten}
-	m.h.Restore("e", m.last(), noted, func(yield func(event.Message) bool) {
+	m.h.Restore("e", m.last(), nil, noted, func(yield func(event.Message) bool) {
 		for _, number := range numbers {
 			if !yield(m.journal.messages[number]) {
 				return

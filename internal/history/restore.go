@@ -26,6 +26,9 @@ type Past struct {
 	Ended uint64 // the number of its latest end, or 0
 }
 
+// Hole is numbers that a log has left out, because a copy of it may have given them. Both are in it.
+type Hole struct{ First, Last uint64 }
+
 // record collects what changes.
 type record struct {
 	dropped []uint64
@@ -34,9 +37,10 @@ type record struct {
 
 // Restore begins an epoch with what a log kept from before a restart: everything that Changes ever returned, and the
 // messages, with rising numbers. Messages above noted.Last came after the last Changes. The last number that was ever
-// given is last. From then on, Changes returns what the log must note.
-func (h *History) Restore(epoch string, last uint64, noted Changes, messages iter.Seq[event.Message]) {
+// given is last. An id with a number in a hole is unknown. From then on, Changes returns what the log must note.
+func (h *History) Restore(epoch string, last uint64, holes []Hole, noted Changes, messages iter.Seq[event.Message]) {
 	h.Begin(epoch, noted.Forgotten)
+	h.holes = holes
 	h.record = &record{topics: map[string]bool{}}
 	next, stop := iter.Pull(messages)
 	defer stop()

@@ -68,7 +68,7 @@ func try(t *testing.T, content []byte, want string) error {
 	}
 	events := hub.New(hub.Options{Limits: history.Limits{PerTopic: 10, Bytes: 1 << 20, Window: 1}})
 	defer events.Close()
-	j, err := Open(dir, events, t.Logf)
+	j, err := Open(dir, maxEvent, events, t.Logf)
 	if err == nil {
 		defer j.Close()
 		s := &server{t: t, events: events, Journal: j}

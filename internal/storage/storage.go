@@ -31,10 +31,11 @@ func Open(cfg config.Config, events *hub.Hub, log func(format string, args ...an
 	case cfg.NATSURL != "":
 		return replicate(cfg, events, log), nil
 	case cfg.DataDir != "":
-		j, err := journal.Open(cfg.DataDir, events, log)
+		j, err := journal.Open(cfg.DataDir, cfg.MaxEventBytes, events, log)
 		if err != nil {
 			return Storage{}, err
 		}
+		j.OfferCopies()
 		return Storage{Log: j, Ready: j.Ready, Size: j.Size, Metrics: j.Collectors(), Close: j.Close}, nil
 	}
 	return Storage{Log: memory.New(events), Ready: func() error { return nil }, Close: func() {}}, nil
