@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -315,7 +316,10 @@ func (j *Journal) guard(do func() error) (err error) {
 			err = fmt.Errorf("the database in DATA_DIR failed, and the server must be started again: %v; if that start is refused, put a backup in the place of gin-sse.db", p)
 		}
 	}()
-	return cause(do())
+	if err = cause(do()); err != nil && strings.Contains(err.Error(), j.dir.Name()) {
+		err = errors.New(strings.ReplaceAll(err.Error(), file(j.dir.Name()), "gin-sse.db")) // bbolt has made text of it
+	}
+	return err
 }
 
 // tell sets why nothing can be stored, and logs when that begins and ends.

@@ -22,7 +22,10 @@ import (
 	"gin-sse/test/internal/app"
 )
 
-var kills = flag.Int("kills", 2, "how often the tests of DATA_DIR kill the server")
+var (
+	kills   = flag.Int("kills", 2, "how often the tests of DATA_DIR kill the server")
+	fullFor = flag.Duration("full", 3*time.Second, "for how long the disk stays full under load")
+)
 
 // startKeeping starts a server that keeps its messages in a directory.
 func startKeeping(t *testing.T, dir string, env ...string) *app.Server {
