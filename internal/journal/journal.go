@@ -316,8 +316,9 @@ func (j *Journal) guard(do func() error) (err error) {
 			err = fmt.Errorf("the database in DATA_DIR failed, and the server must be started again: %v; if that start is refused, put a backup in the place of gin-sse.db", p)
 		}
 	}()
-	if err = cause(do()); err != nil && strings.Contains(err.Error(), j.dir.Name()) {
-		err = errors.New(strings.ReplaceAll(err.Error(), file(j.dir.Name()), "gin-sse.db")) // bbolt has made text of it
+	err = cause(do())
+	if path := file(j.dir.Name()); err != nil && strings.Contains(err.Error(), path) { // bbolt has made text of it
+		err = errors.New(strings.ReplaceAll(err.Error(), path, "gin-sse.db"))
 	}
 	return err
 }
