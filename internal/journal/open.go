@@ -248,7 +248,10 @@ func (j *Journal) restore(tx *bolt.Tx) error {
 		if m.IsSilent() {
 			j.silent = append(j.silent, m.Number)
 		}
-		if j.fresh++; m.Key != "" && m.Number > noted.Last {
+		if m.Number <= noted.Last {
+			continue
+		}
+		if j.fresh++; m.Key != "" {
 			uses = append(uses, idempotency.Use{Key: m.Key, Number: m.Number, Digest: idempotency.Sum(m), At: time.UnixMilli(m.Time)})
 		}
 	}
