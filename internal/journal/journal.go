@@ -27,7 +27,7 @@ const (
 	maxBatch      = 128     // messages after which a transaction takes no more calls; a call has at most as many
 	maxBatchBytes = 1 << 20 // bytes of messages after which it takes no more calls
 
-	noteAfter = 1000 // messages after which a transaction makes a note; or maxBatchBytes
+	noteAfter = 500 // messages after which a transaction makes a note; or maxBatchBytes
 
 	probeWait = time.Second     // between two attempts to write while the disk fails
 	slow      = 5 * time.Second // after which a publisher need not wait any longer
