@@ -31,9 +31,6 @@ var assets embed.FS
 
 // routes is the tutorial's server.js: each address, and the handler that answers it.
 func routes(app *gin.Engine, cfg config.Config, s services) {
-	files := handlers.Assets(assets, "public", "index.html")
-	app.Use(handlers.Static(files))
-
 	get := []string{http.MethodGet, http.MethodHead}
 	app.Match(get, "/sse", handlers.Private(s.tokens), handlers.Limit(cfg.Clients()), handlers.SSE(s.events))
 	app.POST("/sse", handlers.Authorize(s.secrets.PublishTokens), handlers.Publish(s.storage.Log, cfg.MaxEventBytes))
@@ -45,7 +42,8 @@ func routes(app *gin.Engine, cfg config.Config, s services) {
 		app.Match(get, "/metrics", s.metrics.Page)
 	}
 
-	app.NoRoute(handlers.NotFound(app.Routes(), files))
+	files := handlers.Assets(assets, "public", "index.html")
+	app.NoRoute(handlers.Static(files), handlers.NotFound(app.Routes(), files))
 	app.NoMethod(handlers.MethodNotAllowed)
 }
 

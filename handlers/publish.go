@@ -85,6 +85,9 @@ func Publish(log event.Log, max int64) gin.HandlerFunc {
 // addressed returns a message without data: its topic, its name, and whether it ends the topic, as the query of a
 // POST says. Anything unknown in the query is an error: a mistyped topic must not become a message to everybody.
 func addressed(query string) (m event.Message, err error) {
+	if query == "" { // nothing to parse
+		return m, nil
+	}
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return m, fmt.Errorf("the query cannot be read: %w", err)
@@ -170,7 +173,7 @@ func publishNow(c *gin.Context, log event.Log, m event.Message) {
 		refuse(c, status, message)
 		return
 	}
-	c.JSON(http.StatusAccepted, gin.H{"id": id})
+	c.Data(http.StatusAccepted, "application/json; charset=utf-8", []byte(`{"id":"`+id+`"}`))
 }
 
 // misdirected returns an error if the data names a topic and the address does not: other servers take the topic from the
@@ -210,18 +213,22 @@ func tooLong(max int64) string {
 	return fmt.Sprintf("The event is too large: this server accepts up to %d bytes (MAX_EVENT_BYTES).", max)
 }
 
-// fromJSON returns the body unchanged if it is JSON in UTF-8.
+// fromJSON returns the body without white space if it is JSON in UTF-8.
 func fromJSON(body []byte) (json.RawMessage, error) {
 	if err := checkUTF8(body); err != nil {
 		return nil, fmt.Errorf("the body is not JSON: %w", err)
 	}
-	var data json.RawMessage
-	err := json.Unmarshal(body, &data)
+	var data bytes.Buffer
+	data.Grow(len(body))
+	if json.Compact(&data, body) == nil {
+		return data.Bytes(), nil
+	}
+	err := json.Unmarshal(body, new(json.RawMessage)) // says where
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
 		return nil, fmt.Errorf("the body is not JSON: %w, at %s", err, place(body, int(max(syntax.Offset-1, 0))))
 	}
-	return data, err
+	return nil, err
 }
 
 // fromConvertedJSON is fromJSON for a body that was converted to UTF-8.
@@ -244,7 +251,7 @@ func encode(value any) (json.RawMessage, error) {
 	encoder := json.NewEncoder(&encoded)
 	encoder.SetEscapeHTML(false)
 	err := encoder.Encode(value)
-	return encoded.Bytes(), err
+	return bytes.TrimSuffix(encoded.Bytes(), []byte("\n")), err
 }
 
 // isKey reports whether key can be an Idempotency-Key. It may be empty, which means no key. Otherwise it is printable

@@ -31,8 +31,8 @@ func Assets(embedded fs.FS, name, file string) fs.FS {
 	return folder
 }
 
-// Static serves files as express.static does, before any route: a file at its own path, and a folder's
-// index.html, but no hidden file and no listing. It leaves every other request to the routes.
+// Static serves files as express.static does, where there is no route: a file at its own path, and a folder's index.html,
+// but no hidden file and no listing. It leaves every other request to the next handler.
 func Static(files fs.FS) gin.HandlerFunc {
 	embedded := pack(files)
 	return func(c *gin.Context) {

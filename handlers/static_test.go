@@ -18,8 +18,7 @@ import (
 // static serves files alone.
 func static(t *testing.T, files fs.FS) *httptest.Server {
 	app := gin.New()
-	app.Use(handlers.Static(files))
-	app.NoRoute(handlers.NotFound(app.Routes(), files))
+	app.NoRoute(handlers.Static(files), handlers.NotFound(app.Routes(), files))
 	return serve(t, app)
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"gin-sse/internal/config"
+	"gin-sse/internal/journal"
 	"gin-sse/internal/server"
 	"gin-sse/internal/token"
 )
@@ -24,12 +25,15 @@ func Run(args []string, serve func(config.Config) error) error {
 	if err != nil {
 		return err
 	}
-	if len(args) > 0 && args[0] == "token" {
+	switch {
+	case len(args) > 0 && args[0] == "token":
 		secrets, err := cfg.Secrets()
 		if err != nil {
 			return err
 		}
 		return token.Command(args[1:], secrets.SubscribeKeys, cfg.PublicTopics, os.Stdout)
+	case len(args) == 2 && args[0] == "backup":
+		return journal.Backup(cfg.DataDir, args[1])
 	}
 	switch command {
 	case "":

@@ -15,6 +15,7 @@ const commands = `gin-sse is the Express tutorial on server-sent events, on Gin.
   gin-sse healthcheck        ask the server on PORT whether it is well
   gin-sse healthcheck ready  ask it whether clients should come to it
   gin-sse token TOPIC...     make a token for private topics: --for 1h, --sub NAME
+  gin-sse backup FILE        copy the messages in DATA_DIR of the server that runs
   gin-sse --help             print this text
   gin-sse --version          print what was built
 

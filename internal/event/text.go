@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
-
-	"github.com/gin-contrib/sse"
+	"strconv"
 )
 
 // Comment is sent when nothing else has been sent for a while. Clients ignore it.
@@ -25,7 +23,7 @@ type Position struct {
 // comes without.
 func (p Position) Frame(id string) []byte {
 	data, _ := json.Marshal(p) // numbers and booleans always encode
-	return encode(sse.Event{Id: id, Event: "position", Data: string(data)})
+	return encode(field{"id", id}, field{"event", "position"}, field{"data", string(data)})
 }
 
 // Retry returns a line for the first block of a stream: how long to wait before reconnecting, a random time of 2 to 5 s. It
@@ -40,45 +38,41 @@ func Tick(data any) ([]byte, error) {
 	if err := encoder.Encode(data); err != nil {
 		return nil, fmt.Errorf("encode tick: %w", err)
 	}
-	return encode(sse.Event{Data: strings.TrimSuffix(b.String(), "\n")}), nil
+	return encode(field{"data", onOneLine(bytes.TrimSuffix(b.Bytes(), []byte("\n")))}), nil
 }
 
-// Frame returns the frame of a message with that id. A message that only ends its topic has none. The error is about
-// data that is not JSON.
-func (m Message) Frame(id string) ([]byte, error) {
+// Frame returns the frame of a message with that id. A message that only ends its topic has none.
+func (m Message) Frame(id string) []byte {
 	if m.IsSilent() {
-		return nil, nil
+		return nil
 	}
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, m.Data); err != nil {
-		return nil, fmt.Errorf("encode message: %w", err)
-	}
-	frame := encode(sse.Event{Id: id, Event: m.Name, Data: compact.String()})
-	if m.Topic == "" && m.Time == 0 {
-		return frame, nil
-	}
-	// EventSource ignores these two fields, and everything else may read them.
-	var fields []byte
-	if m.Topic != "" {
-		fields = fmt.Appendf(fields, "topic:%s\n", m.Topic)
-	}
+	var time string
 	if m.Time != 0 {
-		fields = fmt.Appendf(fields, "time:%d\n", m.Time)
+		time = strconv.FormatInt(m.Time, 10)
 	}
-	data := bytes.Index(frame, []byte("\ndata:")) + 1 // an id comes before it
-	return slices.Concat(frame[:data], fields, frame[data:]), nil
+	// EventSource ignores the topic and the time, and everything else may read them.
+	return encode(field{"id", id}, field{"event", m.Name}, field{"topic", m.Topic}, field{"time", time}, field{"data", onOneLine(m.Data)})
 }
 
 // Gap returns the frame that says: messages up to this id may be missing.
-func Gap(id string) []byte { return encode(sse.Event{Id: id, Event: "gap", Data: "{}"}) }
+func Gap(id string) []byte {
+	return encode(field{"id", id}, field{"event", "gap"}, field{"data", "{}"})
+}
 
-// encode returns the frame of an event whose data is compact JSON. The data is passed as a string, because the
-// encoder would escape anything else for HTML.
-func encode(e sse.Event) []byte {
-	data := escapeLineBreaks(e.Data.(string))
-	e.Data = data
-	var b bytes.Buffer
-	b.Grow(len(e.Id) + len(e.Event) + len(data) + len("id:\nevent:\ndata:\n\n"))
-	_ = sse.Encode(&b, e)         // a buffer takes everything
-	return slices.Clip(b.Bytes()) // frames are shared: appending to one must copy it
+// field is a line of a frame.
+type field struct{ name, value string }
+
+// encode returns the frame with these fields, without the empty ones. A value has no line breaks.
+func encode(fields ...field) []byte {
+	size := len("\n")
+	for _, f := range fields {
+		size += len(f.name) + len(f.value) + len(":\n")
+	}
+	b := make([]byte, 0, size)
+	for _, f := range fields {
+		if f.value != "" {
+			b = append(append(append(append(b, f.name...), ':'), f.value...), '\n')
+		}
+	}
+	return slices.Clip(append(b, '\n')) // frames are shared: appending to one must copy it
 }

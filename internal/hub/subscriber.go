@@ -157,7 +157,7 @@ func (h *Hub) hasMore(c history.Cursor) bool {
 func (s *Subscriber) place() {
 	h, a := s.hub, s.arrival
 	number, known := event.Number(h.history.Epoch(), a.after)
-	known = known && (number <= h.highest() || number-h.highest() <= h.options.Ahead)
+	known = known && !h.history.IsInHole(number) && (number <= h.highest() || number-h.highest() <= h.options.Ahead)
 	var gap []byte
 	switch {
 	case a.after == "" && a.early:

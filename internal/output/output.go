@@ -23,6 +23,10 @@ const (
 	// leave half a line.
 	pipeBuf = 4 << 10
 
+	// gather is how long lines wait for others after a write: one for each line would cost as much as the request that the
+	// line is about. A line after a pause goes out at once.
+	gather = 10 * time.Millisecond
+
 	// pause is how long a Writer waits before it tries again after an error.
 	pause = 100 * time.Millisecond
 )
@@ -92,6 +96,10 @@ func (w *Writer) run() {
 		}
 		lines = w.take(lines)
 		w.send(lines)
+		select {
+		case <-time.After(gather):
+		case <-w.closing:
+		}
 	}
 }
 

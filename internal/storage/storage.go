@@ -35,10 +35,11 @@ func Open(cfg config.Config, events *hub.Hub) (Storage, error) {
 	case cfg.NATSURL != "":
 		return replicate(cfg, events, log), nil
 	case cfg.DataDir != "":
-		j, err := journal.Open(cfg.DataDir, events, log)
+		j, err := journal.Open(cfg.DataDir, cfg.MaxEventBytes, events, log)
 		if err != nil {
 			return Storage{}, err
 		}
+		j.OfferCopies()
 		return Storage{Log: j, Ready: j.Ready, Size: j.Size, Metrics: append(readiness(j.Ready), j.Collectors()...), Close: j.Close, About: []any{"log", "disk", "messages", events.Stats().Kept, "bytes", j.Size()}}, nil
 	}
 	ready := func() error { return nil }
