@@ -5,10 +5,8 @@ import (
 	"embed"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
 	"os"
-	"strings"
 	"sync"
 	"time"
 	_ "time/tzdata" // makes TZ work where there are no zone files, as in the container
@@ -18,53 +16,37 @@ import (
 	"gin-sse/handlers"
 	"gin-sse/internal/capacity"
 	"gin-sse/internal/clock"
+	"gin-sse/internal/command"
 	"gin-sse/internal/config"
-	"gin-sse/internal/hub"
 	"gin-sse/internal/output"
 	"gin-sse/internal/server"
-	"gin-sse/internal/storage"
-	"gin-sse/internal/token"
 )
 
 //go:embed all:public all:templates
 var assets embed.FS
 
 // routes is the tutorial's server.js: each address, and the handler that answers it.
-func routes(app *gin.Engine, cfg config.Config, s services) {
+func routes(app *gin.Engine, cfg config.Config, events *handlers.Events, status *handlers.Status) {
 	files := handlers.Assets(assets, "public", "index.html")
 	app.Use(handlers.Static(files))
 
 	get := []string{http.MethodGet, http.MethodHead}
-	app.Match(get, "/sse", handlers.Private(s.tokens), handlers.Limit(cfg.Clients()), handlers.SSE(s.events))
-	app.POST("/sse", handlers.Authorize(cfg.PublishToken), handlers.Publish(s.storage.Log, cfg.MaxEventBytes))
-	app.Match(get, "/status", s.status.Page)
-	app.Match(get, "/status/sse", handlers.Limit(cfg.Viewers()), s.status.Refresh, handlers.SSE(s.status.Viewers))
-	app.Match(get, "/healthz", handlers.Health(s.storage.Ready))
-	app.Match(get, "/readyz", handlers.Ready(s.storage.Ready))
+	app.Match(get, "/sse", handlers.Limit(cfg.Clients()), handlers.SSE(events))
+	app.POST("/sse", handlers.Authorize(cfg.PublishToken), handlers.Publish(events))
+	app.Match(get, "/status", status.Page)
+	app.Match(get, "/status/sse", handlers.Limit(cfg.Viewers()), status.Refresh, handlers.SSE(status.Viewers))
+	app.Match(get, "/healthz", handlers.Health(events.Ready))
+	app.Match(get, "/readyz", handlers.Ready(events.Ready))
 	if cfg.Metrics {
-		app.Match(get, "/metrics", handlers.Metrics(s.events, s.storage.Metrics))
+		app.Match(get, "/metrics", handlers.Metrics(events))
 	}
 
 	app.NoRoute(handlers.NotFound(app.Routes(), files))
 	app.NoMethod(handlers.MethodNotAllowed)
 }
 
-// services are what the handlers need.
-type services struct {
-	events  *hub.Hub
-	storage storage.Storage
-	tokens  *token.Verifier
-	status  *handlers.Status
-}
-
-// close ends every stream.
-func (s services) close() {
-	s.events.Close()
-	s.status.Viewers.Close()
-}
-
 // newApp returns the routes behind the middleware that every request goes through. It logs requests to out.
-func newApp(cfg config.Config, s services, out io.Writer) (http.Handler, error) {
+func newApp(cfg config.Config, events *handlers.Events, status *handlers.Status, out io.Writer) (http.Handler, error) {
 	app := gin.New()
 	app.HandleMethodNotAllowed = true
 	app.RedirectTrailingSlash = false // a redirect would go past the middleware, and lose the body of a POST
@@ -77,47 +59,31 @@ func newApp(cfg config.Config, s services, out io.Writer) (http.Handler, error) 
 	}
 	app.Use(handlers.RequestLog(out), gin.CustomRecoveryWithWriter(nil, handlers.InternalError))
 	app.Use(handlers.WriteDeadline, handlers.LimitHeader, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
-	routes(app, cfg, s)
+	routes(app, cfg, events, status)
 	return app, nil
 }
 
+// options say where the events are kept.
+func options(cfg config.Config) handlers.Options {
+	return handlers.Options{
+		DataDir: cfg.DataDir,
+		NATSURL: cfg.NATSURL, NATSStream: cfg.NATSStream, NATSReplicas: cfg.NATSReplicas, NATSCreds: cfg.NATSCreds,
+		History: &cfg.History, HistoryBytes: &cfg.HistoryBytes, MaxEventBytes: cfg.MaxEventBytes,
+		Keepalive: cfg.Keepalive, SubscribeKey: cfg.SubscribeKey,
+	}
+}
+
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	if err := command.Run(os.Args[1:], os.Stdout, serve); err != nil {
 		fmt.Fprintln(os.Stderr, "gin-sse:", err)
 		os.Exit(1)
 	}
 }
 
-func run(args []string) error {
-	command := strings.Join(args, " ")
-	switch command {
-	case "help", "-h", "--help":
-		return config.Usage(os.Stdout)
-	case "version", "--version":
-		return config.Version(os.Stdout)
-	}
-	cfg, err := config.Load(config.Environment())
-	if err != nil {
-		return err
-	}
-	if len(args) > 0 && args[0] == "token" {
-		return token.Command(args[1:], []byte(cfg.SubscribeKey), os.Stdout)
-	}
-	switch command {
-	case "":
-		capacity.KeepToMemoryLimit()
-		fmt.Fprint(os.Stderr, cfg.Warnings(config.Environment()))
-		return serve(cfg)
-	case "healthcheck":
-		return server.CheckHealth(cfg.Server(), "/healthz")
-	case "healthcheck ready":
-		return server.CheckHealth(cfg.Server(), "/readyz")
-	}
-	return fmt.Errorf("unknown arguments %q: gin-sse --help lists the known ones", args)
-}
-
 // serve runs the server until it is told to stop, and then ends every stream properly.
 func serve(cfg config.Config) error {
+	capacity.KeepToMemoryLimit()
+	fmt.Fprint(os.Stderr, cfg.Warnings(config.Environment()))
 	out, closeLog := output.Standard()
 	defer closeLog()
 	gin.DebugPrintFunc = func(string, ...any) {} // Gin would print every route, and advice that this program already follows
@@ -128,24 +94,24 @@ func serve(cfg config.Config) error {
 		return err
 	}
 	defer port.Close()
-	s := services{events: hub.New(cfg.Hub())}
-	if s.tokens, err = token.New([]byte(cfg.SubscribeKey)); err != nil {
+	events, err := handlers.Open(options(cfg))
+	if err != nil {
 		return err
 	}
-	if s.storage, err = storage.Open(cfg, s.events, log.Printf); err != nil {
-		return err
-	}
-	defer s.storage.Close()
-	s.status = handlers.NewStatus(s.events, s.storage.Size, cfg.Keepalive)
-	app, err := newApp(cfg, s, out)
+	defer events.Close()
+	status := handlers.NewStatus(events, cfg.Keepalive)
+	app, err := newApp(cfg, events, status, out)
 	if err != nil {
 		return err
 	}
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
-	background.Go(func() { clock.Run(ctx, cfg.TickInterval, handlers.SimulateData(s.events)) })
-	background.Go(func() { clock.Run(ctx, time.Second/2, s.status.Update) })
-	background.Go(func() { clock.Run(ctx, time.Second, capacity.Collector(s.events.Bytes)) })
-	return port.Serve(ctx, app, out, s.close)
+	background.Go(func() { clock.Run(ctx, cfg.TickInterval, handlers.SimulateData(events)) })
+	background.Go(func() { clock.Run(ctx, time.Second/2, status.Update) })
+	background.Go(func() { clock.Run(ctx, time.Second, capacity.Collector(events.Bytes)) })
+	return port.Serve(ctx, app, out, func() {
+		events.Stop()
+		status.Viewers.Stop()
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"flag"
 	"io"
 	"log"
@@ -22,14 +23,11 @@ import (
 	"gin-sse/handlers"
 	"gin-sse/internal/config"
 	"gin-sse/internal/event"
-	"gin-sse/internal/hub"
 	"gin-sse/internal/server"
-	"gin-sse/internal/storage"
 	"gin-sse/internal/testcert"
 	"gin-sse/internal/testlog"
 	"gin-sse/internal/testsse"
 	"gin-sse/internal/testwait"
-	"gin-sse/internal/token"
 )
 
 // errorLog is what package log writes, from all tests.
@@ -61,7 +59,8 @@ type site struct {
 	client *http.Client
 	out    *testlog.Log // what it prints
 	stop   func()       // stops it as a signal does, and waits
-	services
+	events *handlers.Events
+	status *handlers.Status
 }
 
 // protocol is one that a client may speak.
@@ -114,16 +113,12 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 	}
 
 	s := &site{t: t, out: new(testlog.Log)}
-	s.events = hub.New(cfg.Hub())
-	if s.storage, err = storage.Open(cfg, s.events, t.Logf); err != nil {
+	if s.events, err = handlers.Open(options(cfg)); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.storage.Close)
-	s.status = handlers.NewStatus(s.events, s.storage.Size, cfg.Keepalive)
-	if s.tokens, err = token.New([]byte(cfg.SubscribeKey)); err != nil {
-		t.Fatal(err)
-	}
-	app, err := newApp(cfg, s.services, s.out)
+	t.Cleanup(s.events.Close)
+	s.status = handlers.NewStatus(s.events, cfg.Keepalive)
+	app, err := newApp(cfg, s.events, s.status, s.out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,6 +163,12 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 	return s
 }
 
+// close ends every stream, while the server goes on.
+func (s *site) close() {
+	s.events.Stop()
+	s.status.Viewers.Stop()
+}
+
 // tick sends an event that has no id to every client.
 func (s *site) tick(data any) {
 	s.t.Helper()
@@ -179,14 +180,17 @@ func (s *site) tick(data any) {
 // send sends a message to every client, and returns its id.
 func (s *site) send(data any) (id string) {
 	s.t.Helper()
-	encoded, err := json.Marshal(data)
+	id, err := s.events.Publish(context.Background(), "", data)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, id, err = s.storage.Log.Publish(context.Background(), event.Message{Data: encoded}); err != nil {
-		s.t.Fatal(err)
-	}
 	return id
+}
+
+// ended reports whether a topic has ended. Unless it has, it gets a message.
+func (s *site) ended(topic string) bool {
+	_, err := s.events.Publish(context.Background(), topic, "is it over?")
+	return errors.Is(err, event.ErrEnded)
 }
 
 // get asks for the path and returns the answer.

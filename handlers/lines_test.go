@@ -36,7 +36,7 @@ func TestAPublisherMayBeSilentForAnyTime(t *testing.T) {
 				defer events.Close()
 				app := gin.New()
 				app.Use(handlers.WriteDeadline)
-				app.POST("/sse", handlers.Publish(memory.New(events), 1000))
+				app.POST("/sse", handlers.PublishTo(memory.New(events), 1000))
 				server := &http.Server{Handler: app, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, Protocols: new(http.Protocols)}
 				set(server.Protocols, true)
 				port := make(pipe)
@@ -128,7 +128,7 @@ func TestLinesThatArriveTogetherArePublishedTogether(t *testing.T) {
 			t.Parallel()
 			var log batches
 			app := gin.New()
-			app.POST("/sse", handlers.Publish(&log, 1000))
+			app.POST("/sse", handlers.PublishTo(&log, 1000))
 			server := httptest.NewServer(app)
 			defer server.Close()
 			request, err := http.NewRequest(http.MethodPost, server.URL+"/sse", strings.NewReader(test.body))
@@ -186,7 +186,7 @@ func TestALineOfTextIsPublishedWhateverItHas(t *testing.T) {
 		} {
 			var log batches
 			app := gin.New()
-			app.POST("/sse", handlers.Publish(&log, 8))
+			app.POST("/sse", handlers.PublishTo(&log, 8))
 			request := httptest.NewRequest(http.MethodPost, "/sse", body)
 			request.Header.Set("Content-Type", "text/plain")
 			request.Header.Set("Idempotency-Key", "k")

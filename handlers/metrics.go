@@ -5,15 +5,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"gin-sse/internal/hub"
 )
 
-// Metrics shows the figures of the hub, the process and Go's runtime, and more, in Prometheus's format.
-func Metrics(events *hub.Hub, more []prometheus.Collector) gin.HandlerFunc {
+// Metrics shows the figures of the events, the process and Go's runtime in Prometheus's format.
+func Metrics(events *Events) gin.HandlerFunc {
 	var counted busiest
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(more...)
+	registry.MustRegister(events.metrics...)
 	registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -33,7 +31,7 @@ func Metrics(events *hub.Hub, more []prometheus.Collector) gin.HandlerFunc {
 			Name: "gin_sse_topics",
 			Help: "Topics that have subscribers or messages.",
 		}, func() float64 {
-			topics, _ := counted.count(events)
+			topics, _ := counted.count(events.hub)
 			return float64(topics)
 		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{

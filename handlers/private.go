@@ -10,9 +10,9 @@ import (
 	"gin-sse/internal/token"
 )
 
-// Private lets a request for a stream through if its token opens every private topic that it asks for. The
+// private lets a request for a stream through if its token opens every private topic that it asks for. The
 // stream then ends when the token expires. Public topics need no token.
-func Private(tokens *token.Verifier) gin.HandlerFunc {
+func private(tokens *token.Verifier, next gin.HandlerFunc) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		want, problem := subscription(c)
 		until, err := tokens.Check(c.Request, want.topics.Names())
@@ -32,7 +32,9 @@ func Private(tokens *token.Verifier) gin.HandlerFunc {
 			ctx, cancel := context.WithDeadline(c.Request.Context(), until)
 			defer cancel()
 			c.Request = c.Request.WithContext(ctx)
-			c.Next()
+			next(c)
+		default:
+			next(c)
 		}
 	}
 }

@@ -35,10 +35,11 @@ func Authorize(token string) gin.HandlerFunc {
 	}
 }
 
-// Publish sends the body to the topic that ?topic= names. JSON and a form are one event, of up to max bytes. NDJSON
+// Publish sends the body to the topic that ?topic= names. JSON and a form are one event, of up to Options.MaxEventBytes. NDJSON
 // and text are one event for each line. A request that is repeated with the same Idempotency-Key sends nothing twice
 // and gets the same answer.
-func Publish(log event.Log, max int64) gin.HandlerFunc {
+func Publish(events *Events) gin.HandlerFunc {
+	log, max := events.log, events.max
 	return func(c *gin.Context) {
 		m, err := addressed(c.Request.URL.RawQuery)
 		if err != nil {

@@ -9,14 +9,13 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"gin-sse/internal/hub"
 	"gin-sse/internal/stream"
 )
 
-// SSE streams what is published to the topics that the client asks for, until the client leaves or the hub is
-// closed. A client that asks for no topic gets the tutorial's stream.
-func SSE(events *hub.Hub) gin.HandlerFunc {
-	return func(c *gin.Context) {
+// SSE streams what is published to the topics that the client asks for, until the client leaves or the events are
+// stopped. A client that asks for no topic gets the tutorial's stream. Private topics need a token.
+func SSE(events *Events) gin.HandlerFunc {
+	return private(events.tokens, func(c *gin.Context) {
 		want, err := subscription(c)
 		if err != nil {
 			refuse(c, http.StatusBadRequest, err.Error()+".")
@@ -31,10 +30,11 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		}
 
 		// Subscribe before the client sees an answer, so that it gets everything that is published from then on.
-		subscriber := want.subscribe(c, events)
+		subscriber := want.subscribe(c, events.hub)
 		if subscriber == nil { // subscribe has answered why
 			return
 		}
+		c.Request = c.Request.WithContext(events.streams.Within(c.Request.Context()))
 		err = stream.Detach(c, func(ctx context.Context, c *gin.Context) {
 			defer subscriber.Close()
 			c.Stream(func(w io.Writer) bool {
@@ -49,13 +49,13 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		if err != nil { // Detach has answered with an error
 			subscriber.Close()
 		}
-	}
+	})
 }
 
 // SimulateData sends the server's time to every client. The clock calls it at every tick.
-func SimulateData(events *hub.Hub) func(now time.Time) {
+func SimulateData(events *Events) func(now time.Time) {
 	return func(now time.Time) {
 		message := "Server Time: " + now.Format("3:04:05 PM")
-		_ = events.Tick(gin.H{"message": message}) // strings always encode, and a closed hub has no clients
+		_ = events.Tick(gin.H{"message": message}) // strings always encode, and there are no clients after Stop
 	}
 }
