@@ -23,7 +23,7 @@ var elsewhere = map[string]string{
 	"git clone":         "only its readers know where from",
 	"docker build":      "needs Docker",
 	"go test ./...":     "is how this test was started",
-	"go mod ":           "TestTheStepsToAnApplicationOfOnesOwnWork",
+	"go mod ":           "TestTheStepsToAProgramOfOnesOwnWork",
 	"internal/clock":    "is a drawing",
 	"Set-Cookie:":       "is a header",
 	`"exp": 1790000000`: "is a token's content; TestTheExamplesOfTheDocumentationIssueTokensThatAreAccepted",
@@ -61,7 +61,7 @@ func TestTheCommandsOfTheDocumentsDoWhatTheySay(t *testing.T) {
 				case b.language == "php":
 					x.write("notices.php", b.text)
 				case b.language == "go" || b.language == "html" || b.language == "jsx" || b.language == "vue":
-					// TestTheGoOfTheDocumentsCompiles, TestEveryEditWorks…, and test/pages
+					// TestEveryEditWorks…, TestTheStepsTo…, TestTheGoOf…, and test/pages
 				case b.language == "" || b.language == "sh":
 					commands, prints := b.transcript()
 					if prints == "" && i+1 < len(all) && all[i+1].isOutput() && !all[i+1].isTestedElsewhere() {
