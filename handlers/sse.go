@@ -1,4 +1,6 @@
 // Package handlers answers what clients ask for over HTTP, with a file for each kind of request.
+//
+// A Gin program of your own begins with [Open], and gives the [Events] to [SSE] and [Publish].
 package handlers
 
 import (
