@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -119,7 +120,7 @@ func (e *Events) Publish(ctx context.Context, topic string, data any) (id string
 		return "", err
 	}
 	encoded, err := encode(data)
-	if size := int64(len(encoded) - len("\n")); err == nil && size > e.max {
+	if size := int64(len(bytes.TrimSpace(encoded))); err == nil && size > e.max {
 		err = fmt.Errorf("the event has %d bytes, and up to %d are allowed", size, e.max)
 	}
 	if err != nil {
