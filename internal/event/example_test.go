@@ -9,7 +9,7 @@ import (
 )
 
 func ExampleMessage_Frame() {
-	m := event.Message{Number: 7, Topic: "orders/7", Name: "shipped", Data: json.RawMessage(`{"by": "mail"}`)}
+	m := event.Message{Number: 7, Topic: "orders/7", Name: "shipped", Data: json.RawMessage(`{"by":"mail"}`)}
 	frame, err := m.Frame(event.ID("epoch", m.Number))
 	if err != nil {
 		log.Fatal(err)
