@@ -31,10 +31,10 @@ func routes(app *gin.Engine, cfg config.Config, events *handlers.Events, status 
 	app.Use(handlers.Static(files))
 
 	get := []string{http.MethodGet, http.MethodHead}
-	app.Match(get, "/sse", handlers.Limit(cfg.Clients()), handlers.SSE(events))
+	app.Match(get, "/sse", handlers.SSE(events))
 	app.POST("/sse", handlers.Authorize(cfg.PublishToken), handlers.Publish(events))
 	app.Match(get, "/status", status.Page)
-	app.Match(get, "/status/sse", handlers.Limit(cfg.Viewers()), status.Refresh, handlers.SSE(status.Viewers))
+	app.Match(get, "/status/sse", status.Refresh, handlers.SSE(status.Viewers))
 	app.Match(get, "/healthz", handlers.Health(events.Ready))
 	app.Match(get, "/readyz", handlers.Ready(events.Ready))
 	if cfg.Metrics {
@@ -69,7 +69,7 @@ func options(cfg config.Config) handlers.Options {
 		DataDir: cfg.DataDir,
 		NATSURL: cfg.NATSURL, NATSStream: cfg.NATSStream, NATSReplicas: cfg.NATSReplicas, NATSCreds: cfg.NATSCreds,
 		History: &cfg.History, HistoryBytes: &cfg.HistoryBytes, MaxEventBytes: cfg.MaxEventBytes,
-		Keepalive: cfg.Keepalive, SubscribeKey: cfg.SubscribeKey,
+		MaxClients: cfg.Clients(), Keepalive: cfg.Keepalive, SubscribeKey: cfg.SubscribeKey,
 	}
 }
 
@@ -99,7 +99,7 @@ func serve(cfg config.Config) error {
 		return err
 	}
 	defer events.Close()
-	status := handlers.NewStatus(events, cfg.Keepalive)
+	status := handlers.NewStatus(events, cfg.Viewers(), cfg.Keepalive)
 	app, err := newApp(cfg, events, status, out)
 	if err != nil {
 		return err

@@ -117,7 +117,7 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 		t.Fatal(err)
 	}
 	t.Cleanup(s.events.Close)
-	s.status = handlers.NewStatus(s.events, cfg.Keepalive)
+	s.status = handlers.NewStatus(s.events, cfg.Viewers(), cfg.Keepalive)
 	app, err := newApp(cfg, s.events, s.status, s.out)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,6 +38,7 @@ type Options struct {
 	History       *int          // how many messages of each topic are kept; 1,000 if it is nil
 	HistoryBytes  *int64        // how many bytes the kept messages of all topics may take; 64 MiB if it is nil
 	MaxEventBytes int64         // how large an event may be; 65,000 if it is 0
+	MaxClients    uint64        // how many streams may be open at the same time; any number if it is 0
 	Keepalive     time.Duration // how often a silent stream gets a comment; 15 s if it is 0
 	SubscribeKey  string        // signs the tokens for private topics, at least 32 bytes; without it nobody can follow them
 }
@@ -46,7 +48,9 @@ type Options struct {
 type Events struct {
 	hub      *hub.Hub
 	log      event.Log
-	max      int64 // bytes of an event
+	max      int64  // bytes of an event
+	clients  uint64 // at the same time, or 0 for any number
+	open     atomic.Uint64
 	tokens   *token.Verifier
 	streams  *stream.Group // those of a server that has no group of its own
 	ready    func() error
@@ -77,7 +81,7 @@ func Open(o Options) (*Events, error) {
 		options.Ahead = maxAhead
 	}
 	e := &Events{
-		hub: hub.New(options), max: cmp.Or(o.MaxEventBytes, 65_000), tokens: tokens, streams: stream.NewGroup(),
+		hub: hub.New(options), max: cmp.Or(o.MaxEventBytes, 65_000), clients: o.MaxClients, tokens: tokens, streams: stream.NewGroup(),
 		ready: func() error { return nil }, closeLog: func() {},
 	}
 	switch {

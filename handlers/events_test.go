@@ -145,3 +145,20 @@ func TestOpenSaysWhatItCannotUse(t *testing.T) {
 		}
 	}
 }
+
+func TestAllHandlersOfTheSameEventsShareThePlaces(t *testing.T) {
+	t.Parallel()
+	events := open(t, handlers.Options{MaxClients: 1})
+	url, _ := host(t, events)
+	other, _ := host(t, events)
+	first := testsse.Open(t, http.DefaultClient, url+"/events", nil)
+	if response, _ := testsse.Get(t, http.DefaultClient, other+"/events", nil); response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
+		t.Errorf("a second client is answered with %s", response.Status)
+	}
+	first.Leave()
+	testwait.For(t, "a free place", func() bool {
+		response, leave := testsse.Get(t, http.DefaultClient, other+"/events", nil)
+		leave()
+		return response.StatusCode == http.StatusOK
+	})
+}

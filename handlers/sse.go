@@ -17,7 +17,7 @@ import (
 // SSE streams what is published to the topics that the client asks for, until the client leaves or the events are
 // stopped. A client that asks for no topic gets the tutorial's stream. Private topics need a token.
 func SSE(events *Events) gin.HandlerFunc {
-	return private(events.tokens, func(c *gin.Context) {
+	return private(events.tokens, limit(events, func(c *gin.Context) {
 		want, err := subscription(c)
 		if err != nil {
 			refuse(c, http.StatusBadRequest, err.Error()+".")
@@ -36,7 +36,6 @@ func SSE(events *Events) gin.HandlerFunc {
 		if subscriber == nil { // subscribe has answered why
 			return
 		}
-		c.Request = c.Request.WithContext(events.streams.Within(c.Request.Context()))
 		err = stream.Detach(c, func(ctx context.Context, c *gin.Context) {
 			defer subscriber.Close()
 			c.Stream(func(w io.Writer) bool {
@@ -51,7 +50,7 @@ func SSE(events *Events) gin.HandlerFunc {
 		if err != nil { // Detach has answered with an error
 			subscriber.Close()
 		}
-	})
+	}))
 }
 
 // SimulateData sends the server's time to every client. The clock calls it at every tick.

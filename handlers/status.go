@@ -40,12 +40,12 @@ type sample struct {
 	delivered uint64
 }
 
-// NewStatus returns the status of a server that starts now and has these events. A silent stream of figures gets a comment
-// after keepalive, or after 15 s if that is 0.
-func NewStatus(events *Events, keepalive time.Duration) *Status {
+// NewStatus returns the status of a server that starts now and has these events. It may have so many viewers at the same time,
+// or any number if that is 0. A silent stream of figures gets a comment after keepalive, or after 15 s if that is 0.
+func NewStatus(events *Events, viewers uint64, keepalive time.Duration) *Status {
 	now := time.Now()
-	viewers := &Events{hub: hub.New(hub.Options{Keepalive: keepalive}), tokens: events.tokens, streams: events.streams}
-	return &Status{Viewers: viewers, events: events, started: now, samples: []sample{{at: now}}}
+	figures := &Events{hub: hub.New(hub.Options{Keepalive: keepalive}), clients: viewers, tokens: events.tokens, streams: events.streams}
+	return &Status{Viewers: figures, events: events, started: now, samples: []sample{{at: now}}}
 }
 
 // Page shows the figures, with or without JavaScript.

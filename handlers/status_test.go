@@ -34,7 +34,7 @@ func TestFiguresFollowTheEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		events := open(t, handlers.Options{History: new(10)})
-		status := handlers.NewStatus(events, 0)
+		status := handlers.NewStatus(events, 0, 0)
 		defer status.Viewers.Stop()
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
@@ -114,7 +114,7 @@ func TestUptimeIsInWholeSeconds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		events := open(t, handlers.Options{})
-		status := handlers.NewStatus(events, 0)
+		status := handlers.NewStatus(events, 0, 0)
 		events.Stop() // or their comments would keep the clock busy
 		status.Viewers.Stop()
 		started := time.Now()
@@ -146,7 +146,7 @@ func TestUptimeIsInWholeSeconds(t *testing.T) {
 func TestNoFiguresAreComputedWhileNobodyLooks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		status := handlers.NewStatus(open(t, handlers.Options{}), 0)
+		status := handlers.NewStatus(open(t, handlers.Options{}), 0, 0)
 		defer status.Viewers.Stop()
 		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
