@@ -147,7 +147,7 @@ func (e *Events) Stats() hub.Stats { return e.hub.Stats() }
 func (e *Events) Bytes() int64 { return e.hub.Bytes() }
 
 // Stop ends every stream: its client gets what was published before, and the end of the answer. Give it to
-// http.Server.RegisterOnShutdown, as Shutdown does not end streams. Requests may still publish to the log.
+// http.Server.RegisterOnShutdown, as Shutdown does not end streams. The log stays open for requests that are under way.
 func (e *Events) Stop() { e.hub.Close() }
 
 // Close ends every stream, waits until each client has the end, two seconds at most, and closes the log. Call it after

@@ -1,6 +1,7 @@
 // Package handlers answers what clients ask for over HTTP, with a file for each kind of request.
 //
-// A Gin program of your own begins with [Open], and gives the [Events] to [SSE] and [Publish].
+// A Gin program of your own begins with [Open], and gives the [Events] to [SSE] and [Publish]. The other handlers answer
+// browsers with pages, and need [NewPages] as the HTMLRender of the engine.
 package handlers
 
 import (
@@ -53,7 +54,7 @@ func SSE(events *Events) gin.HandlerFunc {
 	}))
 }
 
-// SimulateData sends the server's time to every client. The clock calls it at every tick.
+// SimulateData sends the server's time to the clients of the default topic. The clock calls it at every tick.
 func SimulateData(events *Events) func(now time.Time) {
 	return func(now time.Time) {
 		message := "Server Time: " + now.Format("3:04:05 PM")
