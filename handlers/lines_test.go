@@ -23,6 +23,7 @@ import (
 	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/memory"
+	"gin-sse/internal/stream"
 )
 
 func TestAPublisherMayBeSilentForAnyTime(t *testing.T) {
@@ -206,4 +207,45 @@ func TestALineOfTextIsPublishedWhateverItHas(t *testing.T) {
 			}
 		}
 	}
+}
+
+// slowDeadline is the writer of a connection on which it takes a second to set a deadline.
+type slowDeadline struct {
+	*httptest.ResponseRecorder
+	entered chan struct{} // closed when the stop sets a deadline
+	sets    int
+}
+
+func (w *slowDeadline) SetReadDeadline(time.Time) error {
+	if w.sets++; w.sets == 2 { // the first one clears the limit of a whole request
+		close(w.entered)
+		time.Sleep(time.Second) // of the bubble
+	}
+	return nil
+}
+
+// On HTTP/2, net/http panics over a deadline that is set after the handler has returned, and takes the server along.
+func TestAStopAtTheEndOfAnUploadTouchesItsConnectionOnlyWhileTheHandlerRuns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		streams := stream.NewGroup()
+		w := &slowDeadline{ResponseRecorder: httptest.NewRecorder(), entered: make(chan struct{})}
+		body, end := io.Pipe()
+		request := httptest.NewRequest(http.MethodPost, "/sse", body).WithContext(streams.Context())
+		request.Header.Set("Content-Type", "text/plain")
+		app := gin.New()
+		var log batches
+		app.POST("/sse", handlers.PublishTo(&log, 1000))
+		go func() {
+			_, _ = io.WriteString(end, "the only line\n")
+			streams.Stop()
+			<-w.entered
+			end.Close()
+		}()
+		begin := time.Now()
+		app.ServeHTTP(w, request)
+		if took := time.Since(begin); took != time.Second || w.Code != http.StatusAccepted {
+			t.Errorf("the handler returned after %v with %d, want to wait for the deadline", took, w.Code)
+		}
+	})
 }
