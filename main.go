@@ -19,11 +19,8 @@ import (
 	"gin-sse/internal/clock"
 	"gin-sse/internal/command"
 	"gin-sse/internal/config"
-	"gin-sse/internal/hub"
 	"gin-sse/internal/output"
 	"gin-sse/internal/server"
-	"gin-sse/internal/storage"
-	"gin-sse/internal/token"
 )
 
 //go:embed all:public all:templates
@@ -32,12 +29,12 @@ var assets embed.FS
 // routes is the tutorial's server.js: each address, and the handler that answers it.
 func routes(app *gin.Engine, cfg config.Config, s services) {
 	get := []string{http.MethodGet, http.MethodHead}
-	app.Match(get, "/sse", handlers.Private(s.tokens), handlers.Limit(cfg.Clients()), handlers.SSE(s.events))
-	app.POST("/sse", handlers.Authorize(s.secrets.PublishTokens), handlers.Publish(s.storage.Log, cfg.MaxEventBytes))
+	app.Match(get, "/sse", handlers.SSE(s.events))
+	app.POST("/sse", handlers.Authorize(s.secrets.PublishTokens), handlers.Publish(s.events))
 	app.Match(get, "/status", s.status.Page)
-	app.Match(get, "/status/sse", handlers.Limit(cfg.Viewers()), s.status.Refresh, handlers.SSE(s.status.Viewers))
-	app.Match(get, "/healthz", handlers.Health(s.storage.Ready))
-	app.Match(get, "/readyz", handlers.Ready(s.running, s.storage.Ready))
+	app.Match(get, "/status/sse", s.status.Refresh, handlers.SSE(s.status.Viewers))
+	app.Match(get, "/healthz", handlers.Health(s.events.Ready))
+	app.Match(get, "/readyz", handlers.Ready(s.running, s.events.Ready))
 	if cfg.Metrics {
 		app.Match(get, "/metrics", s.metrics.Page)
 	}
@@ -51,17 +48,15 @@ func routes(app *gin.Engine, cfg config.Config, s services) {
 type services struct {
 	running context.Context // ends when the server is told to stop
 	secrets config.Secrets
-	events  *hub.Hub
-	storage storage.Storage
-	tokens  *token.Verifier
+	events  *handlers.Events
 	status  *handlers.Status
 	metrics *handlers.Metrics // nil if they are off
 }
 
 // close ends every stream.
 func (s services) close() {
-	s.events.Close()
-	s.status.Viewers.Close()
+	s.events.Stop()
+	s.status.Viewers.Stop()
 }
 
 // newApp returns the routes behind the middleware that every request goes through.
@@ -78,7 +73,7 @@ func newApp(cfg config.Config, s services, log *slog.Logger) (http.Handler, erro
 	}
 	app.Use(handlers.RequestLog(log), gin.CustomRecoveryWithWriter(nil, handlers.InternalError))
 	if cfg.Metrics {
-		s.metrics = handlers.NewMetrics(s.events, s.storage.Metrics)
+		s.metrics = handlers.NewMetrics(s.events)
 		app.Use(s.metrics.Count)
 	}
 	app.Use(handlers.WriteDeadline, handlers.PageErrors, handlers.LimitHeader, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
@@ -86,8 +81,18 @@ func newApp(cfg config.Config, s services, log *slog.Logger) (http.Handler, erro
 	return app, nil
 }
 
+// options say where the events are kept.
+func options(cfg config.Config, secrets config.Secrets) handlers.Options {
+	return handlers.Options{
+		DataDir: cfg.DataDir,
+		NATSURL: cfg.NATSURL, NATSStream: cfg.NATSStream, NATSReplicas: cfg.NATSReplicas, NATSCreds: cfg.NATSCreds,
+		History: &cfg.History, HistoryBytes: &cfg.HistoryBytes, MaxEventBytes: cfg.MaxEventBytes,
+		MaxClients: cfg.Clients(), Keepalive: cfg.Keepalive, SubscribeKeys: secrets.SubscribeKeys, PublicTopics: cfg.PublicTopics,
+	}
+}
+
 func main() {
-	if err := command.Run(os.Args[1:], serve); err != nil {
+	if err := command.Run(os.Args[1:], os.Stdout, serve); err != nil {
 		fmt.Fprintln(os.Stderr, "gin-sse:", err)
 		os.Exit(1)
 	}
@@ -111,12 +116,11 @@ func serve(cfg config.Config) error {
 	if s.secrets, err = cfg.Secrets(); err != nil {
 		return err
 	}
-	s.tokens, s.events = token.New(s.secrets.SubscribeKeys, cfg.PublicTopics), hub.New(cfg.Hub())
-	if s.storage, err = storage.Open(cfg, s.events); err != nil {
+	if s.events, err = handlers.Open(options(cfg, s.secrets)); err != nil {
 		return err
 	}
-	defer s.storage.Close()
-	s.status = handlers.NewStatus(s.events, cfg.PublicTopics, s.storage.Size, cfg.Keepalive)
+	defer s.events.Close()
+	s.status = handlers.NewStatus(s.events, cfg.Viewers(), cfg.Keepalive)
 	app, err := newApp(cfg, s, slog.Default())
 	if err != nil {
 		return err
@@ -133,6 +137,6 @@ func serve(cfg config.Config) error {
 	every(time.Second, capacity.Collector(s.events.Bytes))
 	every(5*time.Second, s.secrets.Reload)
 	every(5*time.Second, port.Reload)
-	slog.Info("Server running on "+port.URL(), cfg.About(s.storage.About)...)
+	slog.Info("Server running on "+port.URL(), cfg.About(s.events.About())...)
 	return port.Serve(s.running, app, s.close)
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"flag"
 	"io"
 	"log"
@@ -23,15 +24,12 @@ import (
 	"gin-sse/handlers"
 	"gin-sse/internal/config"
 	"gin-sse/internal/event"
-	"gin-sse/internal/hub"
 	"gin-sse/internal/output"
 	"gin-sse/internal/server"
-	"gin-sse/internal/storage"
 	"gin-sse/internal/testcert"
 	"gin-sse/internal/testlog"
 	"gin-sse/internal/testsse"
 	"gin-sse/internal/testwait"
-	"gin-sse/internal/token"
 )
 
 // errorLog is what package slog writes, from all tests.
@@ -118,16 +116,14 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 	}
 
 	s := &site{t: t, cfg: cfg, out: new(testlog.Log)}
-	s.events = hub.New(cfg.Hub())
-	if s.storage, err = storage.Open(cfg, s.events); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.storage.Close)
-	s.status = handlers.NewStatus(s.events, cfg.PublicTopics, s.storage.Size, cfg.Keepalive)
 	if s.secrets, err = cfg.Secrets(); err != nil {
 		t.Fatal(err)
 	}
-	s.tokens = token.New(s.secrets.SubscribeKeys, cfg.PublicTopics)
+	if s.events, err = handlers.Open(options(cfg, s.secrets)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.events.Close)
+	s.status = handlers.NewStatus(s.events, cfg.Viewers(), cfg.Keepalive)
 	var cancel context.CancelFunc
 	s.running, cancel = context.WithCancel(context.Background())
 	app, err := newApp(cfg, s.services, slog.New(output.Handler(s.out, cfg.LogFormat)))
@@ -185,14 +181,17 @@ func (s *site) tick(data any) {
 // send sends a message to every client, and returns its id.
 func (s *site) send(data any) (id string) {
 	s.t.Helper()
-	encoded, err := json.Marshal(data)
+	id, err := s.events.Publish(context.Background(), "", data)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, id, err = s.storage.Log.Publish(context.Background(), event.Message{Data: encoded}); err != nil {
-		s.t.Fatal(err)
-	}
 	return id
+}
+
+// ended reports whether a topic has ended. Unless it has, it gets a message.
+func (s *site) ended(topic string) bool {
+	_, err := s.events.Publish(context.Background(), topic, "is it over?")
+	return errors.Is(err, event.ErrEnded)
 }
 
 // get asks for the path and returns the answer.

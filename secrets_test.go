@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -17,7 +16,6 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/tmaxmax/go-sse"
 
-	"gin-sse/internal/event"
 	"gin-sse/internal/testcert"
 	"gin-sse/internal/testsse"
 )
@@ -117,15 +115,15 @@ func TestTheKeyIsRotatedUnderLoadAndNothingIsLost(t *testing.T) {
 				})
 			}
 			published := 0
-			publish := func(data string) {
+			publish := func(data any) {
 				t.Helper()
-				if _, _, err := s.storage.Log.Publish(t.Context(), event.Message{Topic: "private/a", Data: json.RawMessage(data)}); err != nil {
+				if _, err := s.events.Publish(t.Context(), "private/a", data); err != nil {
 					t.Fatal(err)
 				}
 				published++
 			}
 			for n := range 300 {
-				publish(fmt.Sprint(n))
+				publish(n)
 				switch n {
 				case 100: // both are accepted, and the first one signs from now on
 					replace(otherKey, subscribeKey)
@@ -139,7 +137,7 @@ func TestTheKeyIsRotatedUnderLoadAndNothingIsLost(t *testing.T) {
 					s.reload()
 				}
 			}
-			publish(`"end"`)
+			publish("end")
 			following.Wait()
 			for i, r := range all {
 				if len(r.got) != published || r.refused > 1 {
@@ -171,7 +169,7 @@ func TestRemovingAKeyEndsItsStreamsAlone(t *testing.T) {
 		s.reload()
 		ends.WantsRest()
 		for _, topic := range []string{"private/a", "a"} {
-			if _, _, err := s.storage.Log.Publish(t.Context(), event.Message{Topic: topic, Data: json.RawMessage("1")}); err != nil {
+			if _, err := s.events.Publish(t.Context(), topic, 1); err != nil {
 				t.Fatal(err)
 			}
 		}

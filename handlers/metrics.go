@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -15,8 +16,7 @@ import (
 	"gin-sse/internal/stream"
 )
 
-// Metrics are the figures of the hub, of requests and streams, of the process and Go's runtime, and more, in Prometheus's
-// format.
+// Metrics are the figures of the events, of requests and streams, of the process and Go's runtime, in Prometheus's format.
 type Metrics struct {
 	Page     gin.HandlerFunc // shows them
 	posts    *prometheus.HistogramVec
@@ -25,7 +25,7 @@ type Metrics struct {
 }
 
 // NewMetrics returns the figures. Count must see each request.
-func NewMetrics(events *hub.Hub, more []prometheus.Collector) *Metrics {
+func NewMetrics(events *Events) *Metrics {
 	m := &Metrics{
 		posts: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "gin_sse_post_seconds",
@@ -52,7 +52,8 @@ func NewMetrics(events *hub.Hub, more []prometheus.Collector) *Metrics {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(events.Stats())) })
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(more...)
+	registry.MustRegister(events.metrics...)
+	registry.MustRegister(readiness(events.ready)...)
 	registry.MustRegister(
 		m.posts, m.refusals, m.ends,
 		collectors.NewBuildInfoCollector(),
@@ -63,7 +64,7 @@ func NewMetrics(events *hub.Hub, more []prometheus.Collector) *Metrics {
 		counter("gin_sse_gaps_total", "Gaps that streams were told of.", func(s hub.Stats) uint64 { return s.Gaps }),
 		counter("gin_sse_messages_published_total", "Messages published. With NATS, those to topics that clients of this replica follow.", func(s hub.Stats) uint64 { return s.Published }),
 		gauge("gin_sse_topics", "Topics that have subscribers or messages.", func(hub.Stats) float64 {
-			topics, _ := counted.count(events)
+			topics, _ := counted.count(events.hub)
 			return float64(topics)
 		}),
 		gauge("gin_sse_history_messages", "Messages kept for clients that reconnect.", func(s hub.Stats) float64 { return float64(s.Kept) }),
@@ -91,6 +92,37 @@ func (m *Metrics) Count(c *gin.Context) {
 		if end != "" {
 			m.ends.WithLabelValues(string(end)).Inc()
 		}
+	})
+}
+
+// readiness returns figures about whether messages can be stored and followed.
+func readiness(ready func() error) []prometheus.Collector {
+	var mu sync.Mutex
+	was := time.Now() // when it was ready
+	return []prometheus.Collector{
+		yesOrNo("gin_sse_ready", "1 while messages can be stored and followed.", func() bool { return ready() == nil }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "gin_sse_behind_seconds",
+			Help: "For how long messages could not be stored, or may not have come from NATS, as far as earlier requests for these figures know.",
+		}, func() float64 {
+			mu.Lock()
+			defer mu.Unlock()
+			if ready() == nil {
+				was = time.Now()
+				return 0
+			}
+			return time.Since(was).Seconds()
+		}),
+	}
+}
+
+// yesOrNo returns a figure that is 1 or 0.
+func yesOrNo(name, help string, is func() bool) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
+		if is() {
+			return 1
+		}
+		return 0
 	})
 }
 

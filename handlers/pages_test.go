@@ -186,9 +186,10 @@ func TestAFileThatCannotBeReadBreaksNoPage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, want := range map[string]string{"one.html": "one", "error.html": "<h1>Not Found</h1><p>There is nothing at this address.</p>"} {
-			if _, body, logged := show(t, p, name, nil); body != want || logged != "" {
-				t.Errorf("%s: %s is %q, want %q, and the log has %q", mode, name, body, want, logged)
+		const reason = "There is nothing at this address."
+		for name, want := range map[string]struct{ body, logged string }{"one.html": {"one", ""}, "error.html": {"<h1>Not Found</h1><p>" + reason + "</p>", reason}} {
+			if _, body, logged := show(t, p, name, nil); body != want.body || logged != want.logged {
+				t.Errorf("%s: %s is %q, and the log has %q, want %q", mode, name, body, logged, want)
 			}
 		}
 	}

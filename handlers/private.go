@@ -11,9 +11,9 @@ import (
 	"gin-sse/internal/token"
 )
 
-// Private lets a request for a stream through if its token opens every topic that it asks for and that is not public. The
+// private lets a request for a stream through if its token opens every topic that it asks for and that is not public. The
 // stream then ends when the token expires, or its key is removed. Public topics need no token.
-func Private(tokens *token.Verifier) gin.HandlerFunc {
+func private(tokens *token.Verifier, next gin.HandlerFunc) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		want, problem := subscription(c)
 		grant, err := tokens.Check(c.Request, want.topics.Names())
@@ -37,7 +37,9 @@ func Private(tokens *token.Verifier) gin.HandlerFunc {
 			ctx, cancel := context.WithDeadline(c.Request.Context(), grant.Until)
 			defer cancel()
 			c.Request = c.Request.WithContext(ctx)
-			c.Next()
+			next(c)
+		default:
+			next(c)
 		}
 	}
 }

@@ -31,10 +31,11 @@ func Authorize(tokens *secret.List) gin.HandlerFunc {
 	}
 }
 
-// Publish sends the body to the topic that ?topic= names. JSON and a form are one event, of up to max bytes. NDJSON
+// Publish sends the body to the topic that ?topic= names. JSON and a form are one event, of up to Options.MaxEventBytes. NDJSON
 // and text are one event for each line. A request that is repeated with the same Idempotency-Key sends nothing twice
 // and gets the same answer.
-func Publish(log event.Log, max int64) gin.HandlerFunc {
+func Publish(events *Events) gin.HandlerFunc {
+	log, max := events.log, events.max
 	return func(c *gin.Context) {
 		m, err := addressed(c.Request.URL.RawQuery)
 		if err != nil {
@@ -83,7 +84,7 @@ func Publish(log event.Log, max int64) gin.HandlerFunc {
 }
 
 // addressed returns a message without data: its topic, its name, and whether it ends the topic, as the query of a
-// POST says. Anything unknown in the query is an error: a mistyped topic must not become a message to everybody.
+// POST says. Anything unknown in the query is an error: a mistyped topic must not become a message to the default topic.
 func addressed(query string) (m event.Message, err error) {
 	if query == "" { // nothing to parse
 		return m, nil
@@ -177,7 +178,7 @@ func publishNow(c *gin.Context, log event.Log, m event.Message) {
 }
 
 // misdirected returns an error if the data names a topic and the address does not: other servers take the topic from the
-// body, and here the event would go to everybody who follows the default topic.
+// body, and here the event would go to the default topic.
 func misdirected(topic string, data json.RawMessage) error {
 	if topic != "" || !bytes.Contains(data, []byte(`"topic"`)) {
 		return nil
@@ -190,7 +191,7 @@ func misdirected(topic string, data json.RawMessage) error {
 	if err := json.Unmarshal(fields["topic"], &name); err != nil || event.CheckTopic(name) != nil || name == "" {
 		name = "orders/7"
 	}
-	return fmt.Errorf("the body has a field %q, but the topic belongs in the address, or everybody would get the event: POST /sse?topic=%s", "topic", name)
+	return fmt.Errorf("the body has a field %q, but the topic belongs in the address, or the default topic would get the event: POST /sse?topic=%s", "topic", name)
 }
 
 // explain returns the answer for an event that the log did not accept.

@@ -12,7 +12,6 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/handlers"
-	"gin-sse/internal/secret"
 )
 
 // Without a length of the body, net/http would wait for 256 KB of it before it answers.
@@ -20,7 +19,7 @@ func TestAPublisherThatIsSilentIsRefusedAtOnce(t *testing.T) {
 	t.Parallel()
 	var log batches
 	app := gin.New()
-	app.POST("/sse", handlers.Authorize(secret.Of("secret")), handlers.Publish(&log, 1000))
+	app.POST("/sse", handlers.Authorize(handlers.Secrets("secret")), handlers.PublishTo(&log, 1000))
 	app.NoRoute(handlers.NotFound(app.Routes(), fstest.MapFS{}))
 	server := serve(t, app)
 	for name, test := range map[string]struct {

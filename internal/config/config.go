@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -99,7 +98,7 @@ func Load(environment map[string]string) (Config, error) {
 		{"MaxEventBytes", cfg.MaxEventBytes >= 1},
 		{"History", cfg.History >= 0},
 		{"HistoryBytes", cfg.HistoryBytes >= 0},
-		{"PublicTopics", arePublic(cfg.PublicTopics)},
+		{"PublicTopics", len(cfg.PublicTopics) > 0 && event.Public(cfg.PublicTopics).Check() == nil},
 		{"ShutdownDelay", cfg.ShutdownDelay >= 0},
 		{"LogFormat", cfg.LogFormat == "text" || cfg.LogFormat == "json"},
 		{"SubscribeKey", cfg.SubscribeKey == "" || token.CheckKey([]byte(cfg.SubscribeKey)) == nil},
@@ -149,10 +148,6 @@ func checkPublishToken(token []byte) error {
 		return errors.New("a PUBLISH_TOKEN takes letters, digits and signs without spaces")
 	}
 	return nil
-}
-
-func arePublic(patterns []string) bool {
-	return len(patterns) > 0 && !slices.ContainsFunc(patterns, func(p string) bool { return event.CheckPattern(p) != nil || event.IsPrivate(p) })
 }
 
 func areNetworks(networks []string) bool {

@@ -1,7 +1,6 @@
 package config_test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -225,54 +224,6 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 				t.Errorf("%s: %q, want %q", test.setting, err, want)
 			}
 		}
-	}
-}
-
-func TestUsageListsEverySettingWithItsDefaultAndWhatItAccepts(t *testing.T) {
-	t.Parallel()
-	var text bytes.Buffer
-	if err := config.Usage(&text); err != nil {
-		t.Fatal(err)
-	}
-	_, settings, found := strings.Cut(text.String(), "environment variables")
-	if !found {
-		t.Fatalf("there is no list in %s", text.String())
-	}
-	fields := 0
-	for field := range reflect.TypeFor[config.Config]().Fields() {
-		fields++
-		name, initial, accepts := field.Tag.Get("env"), field.Tag.Get("envDefault"), field.Tag.Get("accepts")
-		if name == "" || accepts == "" {
-			t.Errorf("%s has no variable, or does not say what it accepts", field.Name)
-		}
-		listed := 0
-		for line := range strings.Lines(settings) {
-			if words := strings.Fields(line); len(words) > 0 && words[0] == name {
-				listed++
-				if !strings.HasSuffix(line, "  "+accepts+"\n") || initial != "" && words[1] != initial {
-					t.Errorf("%s is listed as %q, want default %q and %q", name, line, initial, accepts)
-				}
-			}
-		}
-		if listed != 1 {
-			t.Errorf("%s is listed %d times", name, listed)
-		}
-	}
-	if fields < 20 {
-		t.Errorf("only %d settings", fields)
-	}
-	for _, command := range []string{"gin-sse healthcheck ", "gin-sse healthcheck ready ", "gin-sse --help ", "gin-sse --version "} {
-		if !strings.Contains(text.String(), "\n  "+command) {
-			t.Errorf("the commands lack %q", command)
-		}
-	}
-}
-
-func TestVersionIsOneLineWithGosVersion(t *testing.T) {
-	t.Parallel()
-	var text bytes.Buffer
-	if err := config.Version(&text); err != nil || !strings.HasPrefix(text.String(), "gin-sse ") || strings.Count(text.String(), "\n") != 1 || !strings.Contains(text.String(), " go1.") {
-		t.Errorf("error %v, and it says %q", err, text.String())
 	}
 }
 

@@ -87,6 +87,19 @@ func (p Public) Covers(pattern string) bool {
 	return pattern == "" || !IsPrivate(pattern) && slices.ContainsFunc(p, func(public string) bool { return Pattern(public).Covers(Pattern(pattern)) })
 }
 
+// Check returns an error that says what is wrong with one of the patterns, or nil.
+func (p Public) Check() error {
+	for _, pattern := range p {
+		if err := CheckPattern(pattern); err != nil {
+			return err
+		}
+		if IsPrivate(pattern) {
+			return fmt.Errorf("%q is never public: topics below private/ need a token", pattern)
+		}
+	}
+	return nil
+}
+
 // Wildcards yields the wildcards that match a topic.
 func Wildcards(topic string) iter.Seq[Pattern] {
 	return func(yield func(Pattern) bool) {

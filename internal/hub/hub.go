@@ -35,7 +35,7 @@ type Options struct {
 const (
 	keepalive = 15 * time.Second
 
-	// pace is the least time between two batches of messages of one pattern. A write to each client costs far more than
+	// pace is the least time between two writes of messages of one pattern. A write to each client costs far more than
 	// a few more messages in that write. A message after a pause goes out at once.
 	pace = 40 * time.Millisecond
 )

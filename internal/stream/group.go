@@ -43,8 +43,14 @@ func newGroup() *Group {
 
 // Context returns a context for http.Server.BaseContext, through which Detach finds the group. Without it a
 // stream runs just the same, but nothing can stop it or wait for it.
-func (g *Group) Context() context.Context {
-	return context.WithValue(context.Background(), groupKey{}, g)
+func (g *Group) Context() context.Context { return g.Within(context.Background()) }
+
+// Within returns the context of a request with the group, unless that has one already.
+func (g *Group) Within(ctx context.Context) context.Context {
+	if ctx.Value(groupKey{}) != nil {
+		return ctx
+	}
+	return context.WithValue(ctx, groupKey{}, g)
 }
 
 type groupKey struct{}

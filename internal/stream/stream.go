@@ -1,5 +1,9 @@
 // Package stream keeps one client's connection open for as long as there is something to send, at a
 // third of the memory that net/http takes for it.
+//
+// A handler calls [Detach] with a function that writes. On HTTP/1.x that function gets the connection itself, without
+// what net/http keeps beside it. A client that reads too slowly is cut off, one that leaves is noticed, and each stream
+// that is not cut off ends properly. A [Group] stops all streams of a server and waits for them.
 package stream
 
 import (
