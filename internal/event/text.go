@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
+
+	"github.com/gin-contrib/sse"
 )
 
 // Comment is sent when nothing else has been sent for a while. Clients ignore it.
@@ -23,7 +24,7 @@ type Position struct {
 // comes without.
 func (p Position) Frame(id string) []byte {
 	data, _ := json.Marshal(p) // numbers and booleans always encode
-	return encode(field{"id", id}, field{"event", "position"}, field{"data", string(data)})
+	return encode(sse.Event{Id: id, Event: "position", Data: string(data)})
 }
 
 // Retry returns a line for the first block of a stream: how long to wait before reconnecting, a random time of 2 to 5 s. It
@@ -38,7 +39,7 @@ func Tick(data any) ([]byte, error) {
 	if err := encoder.Encode(data); err != nil {
 		return nil, fmt.Errorf("encode tick: %w", err)
 	}
-	return encode(field{"data", onOneLine(bytes.TrimSuffix(b.Bytes(), []byte("\n")))}), nil
+	return encode(sse.Event{Data: onOneLine(bytes.TrimSuffix(b.Bytes(), []byte("\n")))}), nil
 }
 
 // Frame returns the frame of a message with that id. A message that only ends its topic has none.
@@ -46,33 +47,30 @@ func (m Message) Frame(id string) []byte {
 	if m.IsSilent() {
 		return nil
 	}
-	var time string
-	if m.Time != 0 {
-		time = strconv.FormatInt(m.Time, 10)
+	frame := encode(sse.Event{Id: id, Event: m.Name, Data: onOneLine(m.Data)})
+	if m.Topic == "" && m.Time == 0 {
+		return frame
 	}
-	// EventSource ignores the topic and the time, and everything else may read them.
-	return encode(field{"id", id}, field{"event", m.Name}, field{"topic", m.Topic}, field{"time", time}, field{"data", onOneLine(m.Data)})
+	// EventSource ignores these two fields, and everything else may read them.
+	var fields []byte
+	if m.Topic != "" {
+		fields = fmt.Appendf(fields, "topic:%s\n", m.Topic)
+	}
+	if m.Time != 0 {
+		fields = fmt.Appendf(fields, "time:%d\n", m.Time)
+	}
+	data := bytes.Index(frame, []byte("\ndata:")) + 1 // an id comes before it
+	return slices.Concat(frame[:data], fields, frame[data:])
 }
 
 // Gap returns the frame that says: messages up to this id may be missing.
-func Gap(id string) []byte {
-	return encode(field{"id", id}, field{"event", "gap"}, field{"data", "{}"})
-}
+func Gap(id string) []byte { return encode(sse.Event{Id: id, Event: "gap", Data: "{}"}) }
 
-// field is a line of a frame.
-type field struct{ name, value string }
-
-// encode returns the frame with these fields, without the empty ones. A value has no line breaks.
-func encode(fields ...field) []byte {
-	size := len("\n")
-	for _, f := range fields {
-		size += len(f.name) + len(f.value) + len(":\n")
-	}
-	b := make([]byte, 0, size)
-	for _, f := range fields {
-		if f.value != "" {
-			b = append(append(append(append(b, f.name...), ':'), f.value...), '\n')
-		}
-	}
-	return slices.Clip(append(b, '\n')) // frames are shared: appending to one must copy it
+// encode returns the frame of an event whose data is JSON on one line. The data is a string, because the encoder would
+// escape anything else for HTML.
+func encode(e sse.Event) []byte {
+	var b bytes.Buffer
+	b.Grow(len(e.Id) + len(e.Event) + len(e.Data.(string)) + len("id:\nevent:\ndata:\n\n"))
+	_ = sse.Encode(&b, e)         // a buffer takes everything
+	return slices.Clip(b.Bytes()) // frames are shared: appending to one must copy it
 }
