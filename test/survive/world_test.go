@@ -205,12 +205,6 @@ func (w *world) stop(i int) {
 	}
 }
 
-// signal sends a signal to a replica.
-func (w *world) signal(i int, s os.Signal) {
-	w.Helper()
-	w.must(w.replicas[i].Cmd.Process.Signal(s))
-}
-
 // ready waits until clients may come to all replicas.
 func (w *world) ready() {
 	w.Helper()
