@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -63,7 +64,8 @@ type Replica struct {
 	refusals int       // how often the stream could not be made to take batches
 
 	status
-	doubts chan struct{} // has a value when a message was not stored
+	refused atomic.Bool   // NATS could not be reached at some time
+	doubts  chan struct{} // has a value when a message was not stored
 
 	mu       sync.Mutex
 	cancel   context.CancelCauseFunc // ends the session
@@ -127,6 +129,7 @@ func (r *Replica) connect(ctx context.Context) error {
 		nats.DisconnectErrHandler(r.disconnected),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
 			if !errors.Is(err, nats.ErrNoServers) { // the next attempt says why
+				r.refused.Store(true)
 				r.tell("NATS cannot be reached: " + cause(err))
 			}
 		}),

@@ -40,8 +40,9 @@ type feed struct {
 	upTo    uint64            // the hub has all messages up to this number, even in the next session
 	fetched uint64            // it has those up to this number because they were fetched
 	handed  uint64            // when messages were found to be missing: the hub had others up to this number
-	tail    uint64            // the number of the last message that was seen, or what stands for the subjects that tails lacks
-	tails   map[string]uint64 // of a wildcard: for each subject, the number of the last message that was seen in this session
+	base    uint64            // messages up to this number came, or are not needed
+	tail    uint64            // the number of the last message that was seen in this session
+	tails   map[string]uint64 // of a wildcard: that number for each subject
 	named   map[string]uint64 // while it is not loaded: for each subject, the number of the last message that was named and did not come
 }
 
@@ -173,7 +174,7 @@ func (s *feeds) reset(sure uint64, newEpoch bool) (patterns []event.Pattern) {
 		if newEpoch {
 			f.upTo, f.fetched, f.handed = 0, 0, 0
 		}
-		f.tail, f.tails, f.named = 0, nil, nil
+		f.base, f.tail, f.tails, f.named = 0, 0, nil, nil
 		s.reload(f)
 	}
 	if newEpoch {
@@ -258,7 +259,7 @@ func (s *feeds) matching(topic string) (all []*feed) {
 // came notes a message, and reports whether the feed must be loaded again. hole is true if another one before it did not
 // come. late is true if the hub has later messages already, and would not take this one.
 func (f *feed) came(m received, hole, late bool) (again bool) {
-	seen := f.seen(m.subject)
+	before := f.before(m.subject)
 	if m.replaces() { // whatever did not come is replaced
 		hole = false
 		delete(f.named, m.subject)
@@ -271,8 +272,8 @@ func (f *feed) came(m received, hole, late bool) (again bool) {
 		f.named[m.subject] = m.previous // load will know more
 	case f.state < loaded:
 	case hole:
-		f.upTo = min(f.upTo, seen)
-	case late && m.number > seen:
+		f.upTo = min(f.upTo, before)
+	case late && m.number > before:
 		f.upTo = min(f.upTo, m.number-1)
 		hole = true
 	default:
@@ -282,21 +283,23 @@ func (f *feed) came(m received, hole, late bool) (again bool) {
 	return hole && f.state >= loaded
 }
 
-// seen returns the number of the last message on a subject that was seen.
+// seen returns the number of the last message on a subject that was seen in this session, or 0.
 func (f *feed) seen(subject string) uint64 {
-	if number, is := f.tails[subject]; is {
-		return number
+	if f.pattern.IsWildcard() {
+		return f.tails[subject]
 	}
 	return f.tail
 }
 
+// before returns up to which number nothing is missing on a subject.
+func (f *feed) before(subject string) uint64 { return max(f.base, f.seen(subject)) }
+
 func (f *feed) note(subject string, number uint64) {
-	if !f.pattern.IsWildcard() {
-		f.tail = max(f.tail, number)
+	if f.tail = max(f.tail, number); !f.pattern.IsWildcard() {
 		return
 	}
 	if f.state >= loaded && len(f.tails) >= maxTails {
-		f.tail, f.tails = f.upTo, nil
+		f.base, f.tails = f.upTo, nil
 	}
 	if f.tails == nil {
 		f.tails = map[string]uint64{}
@@ -318,7 +321,7 @@ func (f *feed) load(j *job) (complete bool, lost map[string]uint64) {
 		}
 	}
 	f.named = nil
-	f.tail = max(f.tail, j.from-1)
+	f.base = max(f.base, j.from-1)
 	for subject, number := range j.fetched {
 		f.note(subject, number)
 	}
@@ -327,8 +330,5 @@ func (f *feed) load(j *job) (complete bool, lost map[string]uint64) {
 		return false, lost
 	}
 	f.upTo, f.fetched = max(j.end, f.tail), j.end
-	for _, number := range f.tails {
-		f.upTo = max(f.upTo, number)
-	}
 	return true, lost
 }

@@ -80,7 +80,7 @@ func TestFeedNoticesEachMessageThatDidNotCome(t *testing.T) {
 					continue
 				}
 				m := received{subject: s.subject, previous: s.previous, place: place{number: s.number}}
-				if hole = f.came(m, s.previous > f.seen(s.subject), false); hole {
+				if hole = f.came(m, s.previous > f.before(s.subject), false); hole {
 					f.state = wanted
 				}
 			}

@@ -114,14 +114,22 @@ func (s *session) hand(ctx context.Context, m received) error {
 	if !is {
 		return nil
 	}
+	s.handing.Lock()
+	defer s.handing.Unlock()
 	var holes []event.Pattern
 	s.feeds.mu.Lock()
 	feeds := s.feeds.matching(message.Topic)
 	for _, f := range feeds {
-		v := s.truth.learn(answer{source: live, place: m.place, previous: m.previous, seen: f.seen(m.subject)})
+		v := s.truth.learn(answer{source: live, place: m.place, previous: m.previous, before: f.before(m.subject)})
 		if v == wentBack {
 			s.feeds.mu.Unlock()
 			return errReplaced
+		}
+		if seen := f.seen(m.subject); m.previous < seen && seen < m.number && !m.replaces() {
+			select {
+			case s.removals <- seen:
+			default: // one after the other
+			}
 		}
 		if f.came(m, v == hasHole, m.number <= s.feeds.handed) {
 			f.handed = s.feeds.handed

@@ -265,7 +265,7 @@ func (s *session) newest(ctx context.Context, subjects []string, end uint64) (ma
 		limit = 0 // a single message may be larger
 	}
 	for {
-		// The marker is always there, so there is an answer.
+		// There is always the marker, so the answer is never empty, which would not tell how far the server is.
 		b, err := s.read(ctx, request{MultiLast: append(slices.Clone(subjects), s.epochSubject()), MaxBytes: limit})
 		if err != nil {
 			return nil, err
@@ -284,6 +284,15 @@ func (s *session) newest(ctx context.Context, subjects []string, end uint64) (ma
 			}
 			return newest, nil
 		case b.upTo >= end:
+			return newest, nil
+		case b.upTo == 0: // the marker is missing for a moment
+			for _, subject := range subjects {
+				if m, err := s.get(ctx, request{LastFor: subject}); err == nil {
+					newest[subject] = m.Sequence
+				} else if !errors.Is(err, errGone) {
+					return nil, err
+				}
+			}
 			return newest, nil
 		}
 		if err := wait(ctx, staleWait); err != nil { // the server that was asked is behind

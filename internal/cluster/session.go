@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"gin-sse/internal/event"
 )
 
 const (
@@ -18,6 +20,7 @@ const (
 	silentFor = 4500 * time.Millisecond
 	settled   = 15 * time.Second // how long a new leader may take to have all messages that came
 	nameWait  = 5 * time.Second  // how long other replicas may take to store the marker once more
+	firstWait = 2 * time.Second  // how long they may take to look at a NATS that has just come up, and may have an older copy
 )
 
 var (
@@ -27,6 +30,7 @@ var (
 	errFewer        = errors.New("it has fewer messages than before")
 	errReplaced     = errors.New("it has other messages than before")
 	errNoMarker     = errors.New("it has lost the name of its epoch, which another replica may still know")
+	errFirst        = errors.New("NATS has just come up, and another replica may know more of the stream")
 	errNewEpoch     = errors.New("it lost messages, as another replica found")
 )
 
@@ -40,7 +44,10 @@ type session struct {
 	perSubject atomic.Int64         // how many messages the stream keeps for each subject
 	reads      chan struct{}        // has a value for each request that is under way
 	checks     chan struct{}        // has a value when the epoch must be checked
+	removals   chan uint64          // numbers of messages that seem to have been removed
 	caughtUp   atomic.Bool          // what was needed at first is loaded
+
+	handing sync.Mutex // a message is handed over, or subscribers are held
 
 	syncing sync.Mutex
 	syncs   int    // how many there were
@@ -96,6 +103,7 @@ func (r *Replica) follow(ctx context.Context) error {
 		inbox:      make(chan *nats.Msg, maxInbox),
 		reads:      make(chan struct{}, maxReads),
 		checks:     make(chan struct{}, 1),
+		removals:   make(chan uint64, 1),
 		echoes:     r.nc.NewInbox() + ".",
 		waiting:    map[string]chan error{},
 	}
@@ -178,7 +186,7 @@ func (s *session) look(ctx context.Context) error {
 	s.lookedMu.Unlock()
 	s.adopt(now)
 	if leader(now) != leader(before) { // what the one before stored last may not have come
-		s.events.Hold(s.feeds.reset(sure, false)...)
+		s.repair(func() []event.Pattern { return s.feeds.reset(sure, false) })
 	}
 	_, epoch, _ := s.truth.now()
 	if leader(now) != leader(before) || now.State.Subjects[s.epochSubject()] == 0 || epoch.isDue(now, s.late) {
@@ -188,6 +196,13 @@ func (s *session) look(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// repair holds the subscribers of patterns that must be loaded again. No message is handed over meanwhile.
+func (s *session) repair(unload func() []event.Pattern) {
+	s.handing.Lock()
+	defer s.handing.Unlock()
+	s.events.Hold(unload()...)
 }
 
 // ask asks the stream's leader for the stream's state and settings.
@@ -256,6 +271,8 @@ func (s *session) watch(ctx context.Context) error {
 			}
 		case <-s.doubts:
 			s.tryToStore(ctx)
+		case number := <-s.removals:
+			err = s.checkRemoved(ctx, number)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -288,14 +305,19 @@ func (s *session) place(ctx context.Context) error {
 		case err != nil:
 			return err
 		case errors.Is(s.learnState(now, highest.number), errFewer):
-			if now.Cluster != nil && !s.hasWaited(settled) { // a new leader may know of more messages in a moment
+			if now.Config.Replicas > 1 && !s.hasWaited(settled) { // a new leader may know of more messages in a moment
 				return errFewer
 			}
 			lost = fmt.Sprintf("it ends with number %d, but number %d had come", now.State.LastSeq, highest.number)
 		}
 	}
-	if created.IsZero() && epoch.number == 0 && now.State.LastSeq > 0 && !s.hasWaited(nameWait) {
-		return errNoMarker
+	if created.IsZero() {
+		switch {
+		case epoch.number == 0 && now.State.LastSeq > 0 && !s.hasWaited(nameWait):
+			return errNoMarker
+		case epoch.number > 0 && s.refused.Load() && !s.hasWaited(firstWait):
+			return errFirst
+		}
 	}
 	s.waits = time.Time{}
 	floor := firstOf(now) - 1
@@ -336,9 +358,9 @@ func (r *Replica) hasWaited(d time.Duration) bool {
 	return time.Since(r.waits) >= d
 }
 
-// fewest is how many messages a stream must keep at least, if it has a limit: with fewer, the marker would have to be
-// renewed all the time, and would push out the messages.
-const fewest = 10
+// fewest is how many messages a stream must keep at least, if it has a limit: with fewer, the marker and a message would
+// push out each other.
+const fewest = 2
 
 // prove finds out whether the message with the highest number is still the same one. If the stream has dropped it, the
 // messages that it has stored since then must have higher numbers.
@@ -376,23 +398,42 @@ func (s *session) checkEpoch(ctx context.Context) error {
 	s.lookedMu.Lock()
 	stream := s.confirmed
 	s.lookedMu.Unlock()
-	if isGone := now.number == 0; isGone || now.name == known.name && now.isDue(stream, s.late) {
-		renewed, err := s.writeMarker(ctx, marker{name: known.name, number: now.number, floor: max(now.floor, s.removed(isGone, stream))})
-		if err != nil {
-			s.report(publishing, cause(err))
-			return nil
+	switch isGone := now.number == 0; {
+	case isGone, now.name == known.name && now.isDue(stream, s.late):
+		if isGone || limited(stream.Config) {
+			now.floor = max(now.floor, firstOf(stream)-1)
 		}
-		now = renewed
+		return s.renew(ctx, marker{name: known.name, number: now.number, floor: now.floor})
 	}
 	return s.newMarker(now)
 }
 
-// removed returns up to which number messages may have been removed from a stream.
-func (s *session) removed(isGone bool, stream *jetstream.StreamInfo) uint64 {
-	if isGone || limited(stream.Config) {
-		return firstOf(stream) - 1
+// renew stores the marker once more.
+func (s *session) renew(ctx context.Context, m marker) error {
+	now, err := s.writeMarker(ctx, m)
+	if err != nil {
+		s.report(publishing, cause(err))
+		return nil
 	}
-	return 0
+	return s.newMarker(now)
+}
+
+// checkRemoved finds out whether a message was removed that was the last one on its subject. NATS does that for limits that
+// are known, and otherwise somebody has removed the messages of a topic. Only a replica that had them can know, so it tells
+// all others: messages of any topic up to there may be missing.
+func (s *session) checkRemoved(ctx context.Context, number uint64) error {
+	_, known, _ := s.truth.now()
+	if number <= known.floor {
+		return nil
+	}
+	if _, err := s.get(ctx, request{Seq: number}); !errors.Is(err, errGone) {
+		return err
+	}
+	now, err := s.readMarker(ctx)
+	if err != nil || now.name != known.name {
+		return err
+	}
+	return s.renew(ctx, marker{name: now.name, number: now.number, floor: max(now.floor, number)})
 }
 
 // newMarker takes note of a marker that came.

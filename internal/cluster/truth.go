@@ -36,9 +36,10 @@ func (p place) isOther(q place) bool {
 type answer struct {
 	source
 	place
-	created        time.Time // of an info
-	known          uint64    // of an info and an acknowledgement: the highest number that was known when NATS was asked
-	previous, seen uint64    // of a live message: the number of the one before it on its subject, and of the last one there that was seen
+	created  time.Time // of an info
+	known    uint64    // of an info and an acknowledgement: the highest number that was known when NATS was asked
+	previous uint64    // of a live message: the number of the one before it on its subject
+	before   uint64    // of a live message: nothing is missing on its subject up to this number
 }
 
 // source is where an answer comes from.
@@ -82,7 +83,7 @@ func judge(created time.Time, highest place, a answer) verdict {
 		a.source == acknowledgement && a.number <= a.known,
 		a.source == sinceThen && a.number < highest.number:
 		return wentBack
-	case a.source == live && a.previous > a.seen:
+	case a.source == live && a.previous > a.before:
 		return hasHole
 	}
 	return goesOn
