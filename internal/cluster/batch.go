@@ -88,6 +88,7 @@ func (r *Replica) storeBatch(ctx context.Context, messages []outgoing) (id strin
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
 	batch := nuid.Next()
+	_, _, known := r.truth.now()
 	var reply *nats.Msg
 	for i, o := range messages {
 		m := &nats.Msg{Subject: o.Subject, Data: o.Data, Header: maps.Clone(o.Header)}
@@ -129,6 +130,12 @@ func (r *Replica) storeBatch(ctx context.Context, messages []outgoing) (id strin
 		return "", answer.Error
 	case answer.Count != len(messages):
 		return "", fmt.Errorf("publish a batch: NATS stored %d of %d messages", answer.Count, len(messages))
+	}
+	if err := r.acknowledged(known.number, answer.Sequence-uint64(answer.Count)+1, messages[0].once, false); err != nil {
+		return "", err
+	}
+	if err := r.acknowledged(0, answer.Sequence, messages[len(messages)-1].once, false); err != nil {
+		return "", err
 	}
 	return r.events.ID(answer.Sequence), nil
 }

@@ -88,8 +88,7 @@ func (r *Replica) advance(ctx context.Context, messages []outgoing, together boo
 // publish stores one message. It tries until ctx ends.
 func (r *Replica) publish(ctx context.Context, o *outgoing) (id string, isNew bool, err error) {
 	for ended := false; ; {
-		following := r.isFollowing()
-		if err = errNotFollowed; following {
+		if err = errNotFollowed; r.isFollowing() {
 			if err = nil; !o.tried { // later, this very message may have ended the topic
 				ended, err = r.ended(ctx, o.topic)
 			}
@@ -110,9 +109,6 @@ func (r *Replica) publish(ctx context.Context, o *outgoing) (id string, isNew bo
 		}
 		select {
 		case <-ctx.Done():
-			if following && r.nc.IsConnected() && errors.Is(ctx.Err(), context.DeadlineExceeded) { // otherwise the publisher has left
-				r.tell("NATS did not store a message in time: " + cause(err))
-			}
 			return "", false, ErrAway
 		case <-time.After(retryWait):
 		}
@@ -173,7 +169,11 @@ func (r *Replica) store(ctx context.Context, o *outgoing, ended bool) (id string
 	if ended {
 		send = nats.NewMsg(r.cfg.Stream + "." + endedToken)
 	}
+	_, _, known := r.truth.now()
 	ack, err := r.js.PublishMsg(ctx, send, jetstream.WithMsgID(o.once), jetstream.WithExpectStream(r.cfg.Stream), jetstream.WithRetryAttempts(0))
+	if r.stored(err); err == nil {
+		err = r.acknowledged(known.number, ack.Sequence, o.once, ack.Duplicate)
+	}
 	switch {
 	case err != nil:
 		return "", false, err
@@ -186,6 +186,33 @@ func (r *Replica) store(ctx context.Context, o *outgoing, ended bool) (id string
 		return "", false, err
 	}
 	return r.events.ID(ack.Sequence), !ack.Duplicate, nil
+}
+
+// stored takes note of whether NATS stored a message. If it did not, watch finds out what does not work.
+func (r *Replica) stored(err error) {
+	switch {
+	case err == nil && r.problemOf(publishing) != "":
+		r.report(publishing, "")
+	case err != nil:
+		select {
+		case r.doubts <- struct{}{}:
+		default: // it has a value
+		}
+	}
+}
+
+// acknowledged takes note of the number that NATS gave to a message. known is the highest number that was known when the
+// message was sent. If the number shows that the stream has lost messages, the session ends, and the number must not be
+// given to anybody.
+func (r *Replica) acknowledged(known, number uint64, key string, duplicate bool) error {
+	if duplicate {
+		known = 0
+	}
+	if r.truth.learn(answer{source: acknowledgement, place: place{number: number, key: key}, known: known}) == wentBack {
+		r.interrupt(errReplaced)
+		return errReplaced
+	}
+	return nil
 }
 
 // compare returns event.ErrKeyReused if the message with that number is a different one. If it is no longer in the
