@@ -377,8 +377,12 @@ var scenarios = []scenario{
 	},
 	{
 		name:    "Another program publishes what makes no sense.",
-		happens: (*world).publishNonsense,
+		happens: func(w *world) { w.publishNonsense(20_000) },
 		gaps:    never,
+	},
+	{
+		name:    "Another program publishes what makes no sense: with numbers that NATS will give to other messages",
+		happens: func(w *world) { w.publishNonsense(1, 70) },
 	},
 }
 
@@ -466,8 +470,9 @@ func (w *world) fillNATS() {
 	}
 }
 
-// publishNonsense publishes as a program that knows nothing of replicas, or wishes them ill.
-func (w *world) publishNonsense() {
+// publishNonsense publishes as a program that knows nothing of replicas, or wishes them ill. It forges messages that are so
+// far ahead of the last one.
+func (w *world) publishNonsense(ahead ...uint64) {
 	w.Helper()
 	ctx, cancel := context.WithCancel(w.Context())
 	var following sync.WaitGroup
@@ -501,8 +506,8 @@ func (w *world) publishNonsense() {
 		// What replicas listen to, as if NATS had stored it.
 		numbers := []string{"", "0", "1", "-1", "x", "9223372036854775808", "18446744073709551615"}
 		if subject != "sse."+topic {
-			for _, ahead := range []uint64{1, 70, 20_000} {
-				numbers = append(numbers, fmt.Sprint(last+ahead))
+			for _, n := range ahead {
+				numbers = append(numbers, fmt.Sprint(last+n))
 			}
 		}
 		for _, number := range numbers {
