@@ -17,7 +17,7 @@ import (
 
 const (
 	perRequest = 1000 // messages, or topics, that one request asks for; NATS has a limit of 1,024
-	maxLoads   = 4    // of topics, side by side: more wait, and are loaded together
+	maxLoads   = 2    // of topics, side by side: more wait, and are loaded together
 	maxReads   = 16   // requests under way, of all loads: one that needs few does not wait for one that needs many
 	staleWait  = 20 * time.Millisecond
 	behindWait = 10 * time.Second // for a server that is behind to get as far as the leader

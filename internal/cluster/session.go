@@ -237,7 +237,6 @@ func (r *Replica) learnState(now *jetstream.StreamInfo, known uint64) error {
 // adopt takes note of the stream's state and settings.
 func (s *session) adopt(now *jetstream.StreamInfo) {
 	s.perSubject.Store(now.Config.MaxMsgsPerSubject)
-	s.events.See(now.State.LastSeq)
 	if first := firstOf(now) - 1; limited(now.Config) && s.truth.lose(first) {
 		s.events.LoseAll(first)
 	}
@@ -252,7 +251,8 @@ func (s *session) watch(ctx context.Context) error {
 		select {
 		case <-tick.C:
 			turn++
-			looked, _, _ := s.lastLook()
+			looked, last, _ := s.lastLook()
+			s.events.See(last)
 			switch s.listenForSilence(); {
 			case s.problemOf(publishing) != "":
 				s.tryToStore(ctx)
