@@ -78,8 +78,12 @@ type Replica struct {
 	lost     context.CancelCauseFunc // ends the session
 	followed uint64                  // the session's connection
 	batches  bool                    // the stream takes batches
+	receipts bool                    // the stream takes messages that NATS drops after a while
+	unstored string                  // why NATS does not store messages, or empty
 	stopping context.Context         // ends when the replica is to stop
 	stop     context.CancelFunc
+
+	tails tails
 }
 
 // ValidURL reports whether servers are addresses of NATS servers, separated by commas.
@@ -102,7 +106,7 @@ func ValidURL(servers string) bool {
 func New(cfg Config, events *hub.Hub) *Replica {
 	r := &Replica{
 		cfg: cfg, events: events, started: time.Now(), id: nuid.Next(), demand: newDemand(), follows: map[event.Pattern]*follow{},
-		told: map[string]bool{}, lost: func(error) {}, problem: "NATS was not reached yet",
+		told: map[string]bool{}, tails: tails{topics: map[string]*tail{}}, lost: func(error) {}, problem: "NATS was not reached yet",
 	}
 	events.OnDemand(r.demand)
 	r.stopping, r.stop = context.WithCancel(context.Background())
@@ -211,6 +215,7 @@ func (r *Replica) connected(nc *nats.Conn) {
 	r.mu.Lock()
 	clear(r.told)
 	r.mu.Unlock()
+	r.tails.forget() // it may be another NATS
 	r.cfg.Log("NATS: connected to %s", nc.ConnectedUrlRedacted())
 }
 

@@ -267,7 +267,7 @@ func (s *session) watch(ctx context.Context) error {
 			if err := s.check(ctx); err != nil {
 				return fmt.Errorf("look at it: %w", err)
 			}
-			s.stream = s.allowBatches(ctx, s.stream)
+			s.stream = s.allowMore(ctx, s.stream)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -486,6 +486,7 @@ func (s *session) beginEpoch(ctx context.Context, epoch marker) error {
 	s.created, s.epoch, s.at, s.stamp, s.behind = info.Created, epoch, 0, time.Time{}, time.Time{}
 	s.follows, s.resumed = map[event.Pattern]*follow{}, 0
 	s.demand.begin()
+	s.tails.forget()
 	s.events.Begin(epoch.epoch, epoch.floor, seen)
 	return nil
 }

@@ -18,6 +18,7 @@ const (
 	epochToken = "$epoch" // its newest message names the epoch, see epoch.go
 	endedToken = "$ended" // takes the keys of messages to topics that have ended, see store
 	fenceToken = "$fence" // takes the marks of all replicas, see fence
+	keyToken   = "$key"   // takes the marks of idempotency keys, see keys.go
 )
 
 // fenceLanes is how many subjects the marks of all replicas have. The stream keeps the newest mark of each, and two
