@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -87,6 +88,7 @@ func (r *Replica) storeBatch(ctx context.Context, messages []outgoing, receipts 
 		all = append(all, r.receiptFor(&messages[len(messages)-1], 0))
 	}
 	batch := nuid.Next()
+	_, _, known := r.truth.now()
 	var reply *nats.Msg
 	for i, m := range all {
 		m.Header.Set(batchID, batch)
@@ -130,5 +132,8 @@ func (r *Replica) storeBatch(ctx context.Context, messages []outgoing, receipts 
 	case answer.Count != len(all):
 		return 0, fmt.Errorf("publish a batch: NATS stored %d of %d messages", answer.Count, len(all))
 	}
-	return answer.Sequence - uint64(len(all)-len(messages)), nil
+	number = answer.Sequence - uint64(len(all)-len(messages)) // without the receipt
+	first, final := &messages[0], &messages[len(messages)-1]
+	err = r.acknowledged(known.number, number-uint64(len(messages))+1, first, false)
+	return number, cmp.Or(err, r.acknowledged(0, number, final, false))
 }

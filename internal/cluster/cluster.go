@@ -10,18 +10,18 @@ package cluster
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 
-	"gin-sse/internal/event"
 	"gin-sse/internal/hub"
 )
 
@@ -49,41 +49,32 @@ type Config struct {
 	Log func(format string, args ...any) // gets each line that an operator should know
 }
 
-// Replica is one of the servers that share a stream. Its methods may be called from any number of
-// goroutines.
+// Replica is one of the servers that share a stream. Its methods may be called from any number of goroutines.
 type Replica struct {
 	cfg     Config
 	events  *hub.Hub
 	started time.Time
-	nc      *nats.Conn // both are set by Follow, before problem changes
+	nc      *nats.Conn // both are set by Follow, before the first session
 	js      jetstream.JetStream
 
-	id       string    // names this replica's fences
-	demand   *demand   // what the hub needs
-	created  time.Time // when the stream that is followed was made
-	behind   time.Time // since when the stream ends before the last message that came
-	refusals int       // how often the stream could not be made to take batches
-	own      []*nats.Subscription
+	truth    truth
+	feeds    *feeds
+	late     float64   // when this replica renews the marker, compared with others: 0 to 1
+	waits    time.Time // since when it waits for the stream to be as it should
+	refusals int       // how often the stream could not be made to take batches and receipts
 
-	following sync.Mutex
-	follows   map[event.Pattern]*follow
-	epoch     marker    // the epoch of the stream
-	at        uint64    // the number of the newest message that came
-	handed    uint64    // the hub has messages up to this number
-	stamp     time.Time // when that message was stored, if it is known
+	status
+	refused atomic.Bool   // NATS could not be reached at some time
+	doubts  chan struct{} // has a value when a message was not stored
+	tails   tails
 
 	mu       sync.Mutex
-	problem  string                  // why the stream is not followed, or empty
-	told     map[string]bool         // problems that were logged since all was well
-	lost     context.CancelCauseFunc // ends the session
-	followed uint64                  // the session's connection
+	cancel   context.CancelCauseFunc // ends the session
+	placed   uint64                  // the connection over which the stream was found to be the known one, plus 1; 0 if it is to be found
 	batches  bool                    // the stream takes batches
 	receipts bool                    // the stream takes messages that NATS drops after a while
-	unstored string                  // why NATS does not store messages, or empty
 	stopping context.Context         // ends when the replica is to stop
 	stop     context.CancelFunc
-
-	tails tails
 }
 
 // ValidURL reports whether servers are addresses of NATS servers, separated by commas.
@@ -105,10 +96,16 @@ func ValidURL(servers string) bool {
 // replica is no longer needed.
 func New(cfg Config, events *hub.Hub) *Replica {
 	r := &Replica{
-		cfg: cfg, events: events, started: time.Now(), id: nuid.Next(), demand: newDemand(), follows: map[event.Pattern]*follow{},
-		told: map[string]bool{}, tails: tails{topics: map[string]*tail{}}, lost: func(error) {}, problem: "NATS was not reached yet",
+		cfg: cfg, events: events, started: time.Now(), feeds: newFeeds(), late: rand.Float64(),
+		doubts: make(chan struct{}, 1), tails: tails{topics: map[string]*tail{}}, cancel: func(error) {},
 	}
-	events.OnDemand(r.demand)
+	r.status.log = func(format string, args ...any) {
+		if r.stopping.Err() == nil {
+			cfg.Log(format, args...)
+		}
+	}
+	r.setProblem(following, "NATS was not reached yet")
+	events.OnDemand(r.feeds)
 	r.stopping, r.stop = context.WithCancel(context.Background())
 	return r
 }
@@ -124,7 +121,8 @@ func (r *Replica) connect(ctx context.Context) error {
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(retryWait),
 		nats.ReconnectJitter(retryWait, retryWait),
-		nats.ReconnectBufSize(-1), // publishing fails at once while there is no connection
+		nats.FlusherTimeout(answerWait), // a link that takes nothing holds nobody up for longer
+		nats.ReconnectBufSize(-1),       // publishing fails at once while there is no connection
 		nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(5 * time.Second), // notices a machine that has vanished
 		nats.MaxPingsOutstanding(2),
@@ -133,12 +131,13 @@ func (r *Replica) connect(ctx context.Context) error {
 		nats.DisconnectErrHandler(r.disconnected),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
 			if !errors.Is(err, nats.ErrNoServers) { // the next attempt says why
+				r.refused.Store(true)
 				r.tell("NATS cannot be reached: " + cause(err))
 			}
 		}),
-		nats.ErrorHandler(func(_ *nats.Conn, live *nats.Subscription, err error) {
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			r.tell("NATS: " + cause(err))
-			if live != nil || strings.Contains(err.Error(), "for Subscription to") { // messages did not come
+			if errors.Is(err, nats.ErrSlowConsumer) || strings.Contains(err.Error(), "for Subscription to") { // messages did not come
 				r.interrupt(err)
 			}
 		}),
@@ -169,7 +168,7 @@ func (d dialer) Dial(network, address string) (net.Conn, error) {
 }
 
 // Covers reports whether the hub has all that the stream keeps of a topic: a client follows it, or did so a moment ago.
-func (r *Replica) Covers(topic string) bool { return r.demand.covers(topic) }
+func (r *Replica) Covers(topic string) bool { return r.feeds.covers(topic) }
 
 // Close ends the connection to NATS. Follow must have returned, if it was called.
 func (r *Replica) Close() {
@@ -179,16 +178,14 @@ func (r *Replica) Close() {
 	}
 }
 
-// Ready returns nil when this replica has all messages that its clients wait for, as far as it knows, and otherwise why
-// it may not.
+// Ready returns nil when this replica has all messages that its clients wait for, as far as it knows, and NATS stores
+// those that are published. Otherwise it returns what does not work.
 func (r *Replica) Ready() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case r.problem != "":
-		return errors.New(r.problem)
-	case !r.nc.IsConnected(), r.connections() != r.followed: // the session ends in a moment
-		return errors.New("the connection to NATS is lost")
+	switch problem := r.problem(); {
+	case problem != "":
+		return errors.New(problem)
+	case !r.isFollowing(): // the session ends in a moment
+		return errDisconnected
 	}
 	return nil
 }
@@ -197,46 +194,46 @@ func (r *Replica) Ready() error {
 // the first message comes over the new connection. NATS may be another one by then, or have lost messages.
 func (r *Replica) connections() uint64 { return r.nc.Stats().Reconnects }
 
+// setSession sets how to end the session that begins.
+func (r *Replica) setSession(cancel context.CancelCauseFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cancel = cancel
+}
+
+// setPlaced notes that the stream was found to be the known one, or that it is no longer known to be.
+func (r *Replica) setPlaced(is bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.placed = 0; is {
+		r.placed = r.connections() + 1
+	}
+}
+
+// isFollowing reports whether the stream is the known one, so that its numbers may be given as ids.
+func (r *Replica) isFollowing() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.placed > 0 && r.nc.IsConnected() && r.placed == r.connections()+1
+}
+
 // interrupt ends the session.
 func (r *Replica) interrupt(why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lost(why)
-}
-
-// isFollowing reports whether the replica has all messages that its clients wait for, as far as it knows.
-func (r *Replica) isFollowing() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.problem == ""
+	r.cancel(why)
 }
 
 func (r *Replica) connected(nc *nats.Conn) {
-	r.mu.Lock()
-	clear(r.told)
-	r.mu.Unlock()
+	r.forget()
 	r.tails.forget() // it may be another NATS
 	r.cfg.Log("NATS: connected to %s", nc.ConnectedUrlRedacted())
 }
 
 func (r *Replica) disconnected(_ *nats.Conn, err error) {
-	r.mu.Lock()
-	r.problem = "the connection to NATS is lost"
-	r.mu.Unlock()
-	r.interrupt(context.Canceled)
+	r.setProblem(following, errDisconnected.Error())
+	r.interrupt(errDisconnected)
 	r.tell("NATS: the connection is lost: " + cause(err))
-}
-
-// tell logs a problem. It logs the same problem only once until all is well again, because each retry fails in the
-// same way.
-func (r *Replica) tell(problem string) {
-	r.mu.Lock()
-	told := r.told[problem]
-	r.told[problem] = true
-	r.mu.Unlock()
-	if !told && r.stopping.Err() == nil {
-		r.cfg.Log("%s", problem)
-	}
 }
 
 // cause returns what went wrong, without details that differ each time, such as ports.

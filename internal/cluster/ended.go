@@ -14,8 +14,8 @@ import (
 // topic itself: it tells NATS that it supposes so, and NATS stores the next message only if that is right. For a topic to
 // which other replicas publish as well, it mostly is not, so the replica asks; and all publishers that wait share the answer.
 
-// maxTails is how many topics a replica remembers the newest message of.
-const maxTails = 10_000
+// maxPublished is how many topics a replica remembers the newest message of.
+const maxPublished = 10_000
 
 // tails knows the newest messages of the topics that this replica publishes to. Its methods may be called from any number
 // of goroutines.
@@ -46,7 +46,7 @@ func (t *tails) begin(topic string) (newest uint64, likely bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.topics[topic] == nil {
-		if len(t.topics) >= maxTails {
+		if len(t.topics) >= maxPublished {
 			t.clear()
 		}
 		t.topics[topic] = &tail{}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// request asks the stream for one of its messages.
+// request asks the stream for some of its messages.
 type request struct {
 	Seq       uint64     `json:"seq,omitempty"`
 	StartTime *time.Time `json:"start_time,omitempty"`
@@ -48,6 +49,10 @@ func (s *stored) header(name string) string {
 	return headers.Get(name)
 }
 
+func (s *stored) place() place {
+	return place{number: s.Sequence, stored: s.Time, key: cmp.Or(s.header(jetstream.MsgIDHeader), noKey)}
+}
+
 // errGone says that the stream does not have the message.
 var errGone = errors.New("no such message")
 
@@ -64,6 +69,7 @@ func (r *Replica) get(ctx context.Context, what request) (*stored, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask for a message: %w", err)
 	}
+	r.answered()
 	var answer struct {
 		Message *stored             `json:"message"`
 		Error   *jetstream.APIError `json:"error"`
@@ -94,50 +100,85 @@ func (r *Replica) last(ctx context.Context, subject string) (*nats.Msg, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("ask for a message: %w", err)
+	case last(m, jetstream.SequenceHeader) != "":
+		return m, nil
 	case m.Header.Get("Status") == "404":
 		return nil, errGone
-	case last(m, jetstream.SequenceHeader) == "":
-		return nil, fmt.Errorf("ask for a message: %s %s", m.Header.Get("Status"), m.Header.Get("Description"))
 	}
-	return m, nil
+	return nil, fmt.Errorf("ask for a message: %s %s", m.Header.Get("Status"), m.Header.Get("Description"))
+}
+
+// batch is what read returns.
+type batch struct {
+	messages []received
+	end      uint64 // number of the last one, also if that is skipped because its headers make no sense
+	pending  uint64 // how many more there are
+	upTo     uint64 // after MultiLast: the server had the stream up to this number
 }
 
 // read reads several messages from any server that has the stream (JetStream's direct get, in batches). It may be behind
-// the leader. pending is how many more there are.
-func (r *Replica) read(ctx context.Context, what request) (messages []received, pending uint64, err error) {
+// the leader.
+func (s *session) read(ctx context.Context, what request) (b batch, err error) {
+	select {
+	case s.reads <- struct{}{}:
+		defer func() { <-s.reads }()
+	case <-ctx.Done():
+		return b, context.Cause(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
 	payload, err := json.Marshal(what)
 	if err != nil {
-		return nil, 0, fmt.Errorf("encode request: %w", err)
+		return b, fmt.Errorf("encode request: %w", err)
 	}
-	inbox := r.nc.NewRespInbox()
-	replies, err := r.nc.SubscribeSync(inbox)
+	inbox := s.nc.NewRespInbox()
+	replies, err := s.nc.SubscribeSync(inbox)
 	if err != nil {
-		return nil, 0, fmt.Errorf("ask for messages: %w", err)
+		return b, fmt.Errorf("ask for messages: %w", err)
 	}
 	defer replies.Unsubscribe()
-	if err := r.nc.PublishRequest("$JS.API.DIRECT.GET."+r.cfg.Stream, inbox, payload); err != nil {
-		return nil, 0, fmt.Errorf("ask for messages: %w", err)
+	if err := s.nc.PublishRequest("$JS.API.DIRECT.GET."+s.cfg.Stream, inbox, payload); err != nil {
+		return b, fmt.Errorf("ask for messages: %w", err)
 	}
 	for {
 		reply, err := replies.NextMsgWithContext(ctx)
-		if err != nil {
-			return nil, 0, fmt.Errorf("ask for messages: %w", err)
+		switch {
+		case err != nil:
+			return b, fmt.Errorf("ask for messages: %w", err)
+		case s.connection != s.connections():
+			return b, errDisconnected // it may be another NATS by now
 		}
-		switch status := reply.Header.Get("Status"); {
-		case status == "404":
-			return messages, 0, nil
+		status := reply.Header.Get("Status")
+		switch {
+		case last(reply, jetstream.SequenceHeader) != "": // a message, whatever status its publisher gave it
+			m, err := receive(reply)
+			if err != nil {
+				s.skip(badMessage, last(reply, jetstream.SubjectHeader), err.Error())
+				continue
+			}
+			b.messages = append(b.messages, m)
 		case status == "204":
-			pending, err = strconv.ParseUint(last(reply, "Nats-Num-Pending"), 10, 64)
-			return messages, pending, err
-		case status != "" && len(reply.Data) == 0 && last(reply, jetstream.SequenceHeader) == "":
-			return nil, 0, fmt.Errorf("ask for messages: %s %s", status, reply.Header.Get("Description"))
+			s.answered()
+			return b, errors.Join(
+				parse(reply, "Nats-Num-Pending", &b.pending),
+				parse(reply, jetstream.LastSequenceHeader, &b.end),
+				parse(reply, "Nats-UpTo-Sequence", &b.upTo),
+			)
+		case status == "404":
+			s.answered()
+			return b, nil
+		case status != "":
+			return b, fmt.Errorf("ask for messages: %s %s", status, reply.Header.Get("Description"))
+		default:
+			s.skip(badMessage, "", "a stored message has headers that cannot be read")
 		}
-		m, err := receive(reply)
-		if err != nil {
-			return nil, 0, err
-		}
-		messages = append(messages, m)
 	}
+}
+
+// parse reads a number from a header, if there is one.
+func parse(m *nats.Msg, header string, n *uint64) (err error) {
+	if text := last(m, header); text != "" {
+		*n, err = strconv.ParseUint(text, 10, 64)
+	}
+	return err
 }

@@ -123,9 +123,6 @@ func (r *Replica) advance(ctx context.Context, messages []outgoing, together boo
 		}
 		select {
 		case <-ctx.Done():
-			if r.isFollowing() && errors.Is(ctx.Err(), context.DeadlineExceeded) { // otherwise the log has it, or the publisher has left
-				r.setUnstored(why)
-			}
 			return 0, 0, false, fmt.Errorf("%w: %s", ErrAway, why)
 		case <-time.After(retryWait):
 		}
@@ -147,10 +144,6 @@ const (
 	changed  = 10071 // the last message on a subject is not the one that was expected
 	inFlight = 10164 // another message to the subject is being stored
 )
-
-// full are JetStream's codes for having no room: resources of the account, of the server and of the disk, and the limits of
-// the stream.
-var full = []jetstream.ErrorCode{10002, 10023, 10047, 10077}
 
 // isRefusal reports whether NATS answered with one of these codes.
 func isRefusal(err error, codes ...jetstream.ErrorCode) bool {
@@ -239,8 +232,11 @@ func (r *Replica) store(ctx context.Context, o *outgoing, ended bool) (number ui
 		delete(send.Header, endHeader)
 		delete(send.Header, jetstream.MsgRollup)
 	}
+	_, _, known := r.truth.now()
 	ack, err := r.js.PublishMsg(ctx, send, jetstream.WithRetryAttempts(0))
-	r.stored(err)
+	if r.stored(err); err == nil {
+		err = r.acknowledged(known.number, ack.Sequence, o, ack.Duplicate)
+	}
 	switch {
 	case isRefusal(err, changed, inFlight):
 		o.ask, o.tried = true, tried
@@ -282,27 +278,29 @@ func (r *Replica) takes(what *bool) bool {
 	return *what
 }
 
-// stored notes whether NATS stores messages, and logs when that changes.
+// stored takes note of whether NATS stored a message. If it did not, watch finds out what does not work.
 func (r *Replica) stored(err error) {
-	var refused *jetstream.APIError
 	switch {
-	case err == nil:
-		r.setUnstored("")
-	case errors.As(err, &refused) && isRefusal(err, full...):
-		r.setUnstored(cause(refused))
+	case err == nil && r.problemOf(publishing) != "":
+		r.report(publishing, "")
+	case err != nil && !isRefusal(err, tooLarge, changed, inFlight):
+		select {
+		case r.doubts <- struct{}{}:
+		default: // it has a value
+		}
 	}
 }
 
-func (r *Replica) setUnstored(why string) {
-	r.mu.Lock()
-	was := r.unstored
-	r.unstored = why
-	r.mu.Unlock()
-	switch {
-	case was == why:
-	case why == "":
-		r.cfg.Log("NATS: messages are stored again")
-	default:
-		r.cfg.Log("NATS: messages are not stored: %s", why)
+// acknowledged takes note of the number that NATS gave to a message. known is the highest number that was known when the
+// message was sent. If the number shows that the stream has lost messages, the session ends, and the number must not be
+// given to anybody.
+func (r *Replica) acknowledged(known, number uint64, o *outgoing, duplicate bool) error {
+	if duplicate {
+		known = 0
 	}
+	if r.truth.learn(answer{source: acknowledgement, place: place{number: number, key: o.Header.Get(jetstream.MsgIDHeader)}, known: known}) == wentBack {
+		r.interrupt(errReplaced)
+		return errReplaced
+	}
+	return nil
 }

@@ -30,6 +30,7 @@ func (r *Replica) find(ctx context.Context) (jetstream.Stream, error) {
 	case !errors.Is(err, jetstream.ErrStreamNotFound):
 		return nil, err
 	}
+	created, _, _ := r.truth.now()
 	stream, err = r.js.CreateStream(ctx, jetstream.StreamConfig{
 		Name:              r.cfg.Stream,
 		Subjects:          missing(r.cfg.Stream, nil),
@@ -46,7 +47,7 @@ func (r *Replica) find(ctx context.Context) (jetstream.Stream, error) {
 		return r.js.Stream(ctx, r.cfg.Stream)
 	case err == nil && level(stream) < directLevel:
 		return nil, errOld
-	case err == nil && !r.created.IsZero():
+	case err == nil && !created.IsZero():
 		r.cfg.Log("NATS: the stream %q was deleted, and is made anew; clients are told of a gap", r.cfg.Stream)
 	case err == nil:
 		r.cfg.Log("NATS: the stream %q was made", r.cfg.Stream)

@@ -597,3 +597,17 @@ func TestTopicsWhoseLastMessagesExceedOneAnswerAreLoaded(t *testing.T) {
 		t.Errorf("%d events come, and not those that were published", len(got))
 	}
 }
+
+func TestWhatIsLoadedForOneClientIsNoGapForAnother(t *testing.T) {
+	t.Parallel()
+	n := natsserver.Start(t)
+	r := join(t, n.ClientURL(), func(c *cluster.Config) { c.History = 1 }).ready(t)
+	slow := r.client(t, "", "*", "private/*").live(t)
+	var sent []string
+	for i := range 10 { // more than NATS keeps
+		r.send(t, "", message("a", i))
+		sent = append(sent, fmt.Sprint("data:", i))
+	}
+	want(t, r.client(t, "earliest", "a").until(t, 2), "event:gap data:{}", "data:9")
+	want(t, slow.until(t, len(sent)), sent...)
+}
