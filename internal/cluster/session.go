@@ -247,7 +247,7 @@ func (s *session) watch(ctx context.Context) error {
 				s.tryToStore(ctx)
 			case turn%6 == 0:
 				if err = s.checkEpoch(ctx); err == nil {
-					s.mayBatch(ctx)
+					s.mayMore(ctx)
 				}
 			case turn%6 == 3:
 				err = s.prove(ctx)
@@ -459,6 +459,7 @@ func (s *session) beginEpoch(ctx context.Context, epoch marker, now *jetstream.S
 		return err
 	}
 	s.feeds.reset(0, true)
+	s.tails.forget()
 	s.events.Begin(epoch.name, epoch.floor, seen)
 	s.adopt(now)
 	return nil
@@ -484,11 +485,11 @@ func (s *session) tryToStore(ctx context.Context) {
 	}
 }
 
-// mayBatch makes the stream take batches, if it does not yet.
-func (s *session) mayBatch(ctx context.Context) {
+// mayMore makes the stream take batches and receipts, if it does not yet.
+func (s *session) mayMore(ctx context.Context) {
 	s.looking.Lock()
 	defer s.looking.Unlock()
-	s.stream = s.allowBatches(ctx, s.stream)
+	s.stream = s.allowMore(ctx, s.stream)
 }
 
 // leader returns the name of the server that leads the stream, or the empty string if there is only one server.
