@@ -61,16 +61,18 @@ type Replica struct {
 	feeds    *feeds
 	late     float64   // when this replica renews the marker, compared with others: 0 to 1
 	waits    time.Time // since when it waits for the stream to be as it should
-	refusals int       // how often the stream could not be made to take batches
+	refusals int       // how often the stream could not be made to take batches and receipts
 
 	status
 	refused atomic.Bool   // NATS could not be reached at some time
 	doubts  chan struct{} // has a value when a message was not stored
+	tails   tails
 
 	mu       sync.Mutex
 	cancel   context.CancelCauseFunc // ends the session
 	placed   uint64                  // the connection over which the stream was found to be the known one, plus 1; 0 if it is to be found
 	batches  bool                    // the stream takes batches
+	receipts bool                    // the stream takes messages that NATS drops after a while
 	stopping context.Context         // ends when the replica is to stop
 	stop     context.CancelFunc
 }
@@ -95,7 +97,7 @@ func ValidURL(servers string) bool {
 func New(cfg Config, events *hub.Hub) *Replica {
 	r := &Replica{
 		cfg: cfg, events: events, started: time.Now(), feeds: newFeeds(), late: rand.Float64(),
-		doubts: make(chan struct{}, 1), cancel: func(error) {},
+		doubts: make(chan struct{}, 1), tails: tails{topics: map[string]*tail{}}, cancel: func(error) {},
 	}
 	r.status.log = func(format string, args ...any) {
 		if r.stopping.Err() == nil {
@@ -224,6 +226,7 @@ func (r *Replica) interrupt(why error) {
 
 func (r *Replica) connected(nc *nats.Conn) {
 	r.forget()
+	r.tails.forget() // it may be another NATS
 	r.cfg.Log("NATS: connected to %s", nc.ConnectedUrlRedacted())
 }
 

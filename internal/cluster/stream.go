@@ -10,13 +10,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// open finds the stream, or creates it, and lets it take batches.
+// open finds the stream, or creates it, and makes it do all that it can for replicas.
 func (r *Replica) open(ctx context.Context) (jetstream.Stream, error) {
 	stream, err := r.find(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return r.allowBatches(ctx, stream), nil
+	return r.allowMore(ctx, stream), nil
 }
 
 // find finds the stream, or creates it.
@@ -40,6 +40,7 @@ func (r *Replica) find(ctx context.Context) (jetstream.Stream, error) {
 		RePublish:         r.sendOn(),
 		AllowDirect:       true,
 		AllowRollup:       true,
+		AllowMsgTTL:       true,
 	})
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNameAlreadyInUse): // another replica was faster
@@ -117,5 +118,5 @@ func (r *Replica) equip(ctx context.Context, stream jetstream.Stream) (jetstream
 
 // limited reports whether a stream drops messages for another reason than newer messages of the same topic.
 func limited(c jetstream.StreamConfig) bool {
-	return c.MaxAge > 0 || c.MaxBytes > 0 || c.MaxMsgs > 0 || c.AllowMsgTTL || c.Retention != jetstream.LimitsPolicy
+	return c.MaxAge > 0 || c.MaxBytes > 0 || c.MaxMsgs > 0 || c.Retention != jetstream.LimitsPolicy
 }

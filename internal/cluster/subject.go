@@ -15,6 +15,7 @@ import (
 const (
 	epochToken = "$epoch" // its newest message names the epoch, see epoch.go
 	endedToken = "$ended" // takes the keys of messages to topics that have ended, see store
+	keyToken   = "$key"   // takes the receipts of keys, see keys.go
 	syncToken  = "$sync"  // never takes any, see sync
 )
 

@@ -4,9 +4,14 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"gin-sse/internal/cluster"
+	"gin-sse/internal/event"
 	"gin-sse/test/internal/natsserver"
 )
 
@@ -33,31 +38,70 @@ func BenchmarkLoad(b *testing.B) {
 	b.ReportMetric(topics*100, "messages/op")
 }
 
-// BenchmarkPublish publishes with 16 publishers, each of which waits for its answer: messages that stay, or 50 values that
-// replace each other.
+// BenchmarkPublish publishes single messages in turn: with a bare program, whose publishers wait for what PublishMsgAsync
+// returns, and through a replica. An operation is 1,000 messages with each.
 func BenchmarkPublish(b *testing.B) {
-	const publishers = 16
-	for _, replace := range []bool{false, true} {
-		b.Run(fmt.Sprintf("replace=%v", replace), func(b *testing.B) {
+	const round = 1000
+	for _, test := range []struct {
+		name       string
+		publishers int
+		topics     int64
+		change     func(m *event.Message, n int64)
+	}{
+		{"one topic", 64, 1, nil},
+		{"a thousand topics", 64, 1000, nil},
+		{"a thousand topics with keys", 64, 1000, func(m *event.Message, n int64) { m.Key = fmt.Sprint("key", n) }},
+		{"50 values that are replaced", 64, 50, func(m *event.Message, n int64) { m.Replace = true }},
+		{"one publisher", 1, 1, nil},
+		{"one publisher with keys", 1, 1, func(m *event.Message, n int64) { m.Key = fmt.Sprint("key", n) }},
+	} {
+		b.Run(test.name, func(b *testing.B) {
 			n := natsserver.Start(b)
 			a := join(b, n.ClientURL()).ready(b)
-			var publishing sync.WaitGroup
-			each := b.N/publishers + 1
-			b.ResetTimer()
-			for range publishers {
-				publishing.Go(func() {
-					for n := range each {
-						m := message(fmt.Sprint("metrics/", n%50), n)
-						m.Replace = replace
-						if _, _, err := a.Publish(b.Context(), m); err != nil {
-							b.Error(err)
-							return
+			_, js := direct(b, n.ClientURL())
+			sent := new(atomic.Int64)
+			turn := func(publish func(n int64) error) time.Duration {
+				begin, last := time.Now(), sent.Load()+round
+				var publishing sync.WaitGroup
+				for range test.publishers {
+					publishing.Go(func() {
+						for n := sent.Add(1); n <= last; n = sent.Add(1) {
+							if err := publish(n); err != nil {
+								b.Error(err)
+								return
+							}
 						}
+					})
+				}
+				publishing.Wait()
+				return time.Since(begin)
+			}
+			var bare, replica time.Duration
+			for b.Loop() {
+				bare += turn(func(n int64) error {
+					stored, err := js.PublishMsgAsync(&nats.Msg{Subject: fmt.Sprint("sse.bare.", n%test.topics), Data: fmt.Append(nil, n)})
+					if err != nil {
+						return err
+					}
+					select {
+					case <-stored.Ok():
+						return nil
+					case err := <-stored.Err():
+						return err
 					}
 				})
+				replica += turn(func(n int64) error {
+					m := message(fmt.Sprint("replica/", n%test.topics), n)
+					if test.change != nil {
+						test.change(&m, n)
+					}
+					_, _, err := a.Publish(b.Context(), m)
+					return err
+				})
 			}
-			publishing.Wait()
-			b.ReportMetric(float64(each*publishers)/b.Elapsed().Seconds(), "messages/s")
+			b.ReportMetric(float64(b.N*round)/bare.Seconds(), "bare/s")
+			b.ReportMetric(float64(b.N*round)/replica.Seconds(), "replica/s")
+			b.ReportMetric(bare.Seconds()/replica.Seconds(), "replica/bare")
 		})
 	}
 }
