@@ -115,7 +115,7 @@ func start(t *testing.T, s scenario) *world {
 	}
 	t.Cleanup(func() {
 		for i, r := range w.replicas {
-			if t.Failed() {
+			if t.Failed() || testing.Verbose() {
 				t.Logf("replica %d said:\n%s", i, strings.Join(r.Out.Lines("NATS"), "\n"))
 			}
 		}
