@@ -131,7 +131,6 @@ func (r *Replica) connect(ctx context.Context) error {
 		nats.DisconnectErrHandler(r.disconnected),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
 			if !errors.Is(err, nats.ErrNoServers) { // the next attempt says why
-				r.refused.Store(true)
 				r.tell("NATS cannot be reached: " + cause(err))
 			}
 		}),
