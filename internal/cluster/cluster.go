@@ -5,6 +5,25 @@
 // A message in the stream is JSON, on the subject of its topic, with the event's name in the header
 // Event, and the header End: true if it ends its topic. Whatever any program publishes in this form reaches
 // every subscriber of the topic. Data that is not JSON is sent as a string.
+//
+// A pattern that a client follows is a feed. NATS sends on each message that it has stored to the replicas that have
+// subscribed to its subject, so a replica never hears of the others. What the stream had before is loaded, up to an end;
+// what comes after the end comes live. Three facts make that complete:
+//
+//   - NATS sends messages on in the order of their numbers, and everything that it sends to a replica comes in the order
+//     in which it was sent. So when the answer to a question has come the same way, so has every message before it. The
+//     question is a message that the leader must refuse: reading never needs anything to be stored. See sync.
+//   - Each message names the one before it on its subject. If that one did not come, the feed is loaded again.
+//   - A leader that is lost may have stored messages that it did not send on. So every feed is loaded again when the
+//     stream has another leader, and when the connection was lost.
+//
+// While a feed is being loaded, the hub holds its subscribers, so that nothing overtakes what is missing. That is the only
+// way in which anything is repaired.
+//
+// NATS can also lose what it had stored: a power cut, or an operator who puts an older copy back. Then it gives the same
+// numbers to other messages, and ids mean the wrong ones. So everything that NATS says is compared with one picture of
+// the stream, the truth: the highest number that this replica has ever given to anybody or learnt from NATS, and what
+// proves which message has it. If they do not agree, a new epoch begins, on all replicas.
 package cluster
 
 import (
