@@ -118,7 +118,7 @@ func (r *Replica) connect(ctx context.Context) error {
 	options := []nats.Option{
 		nats.Name("gin-sse"),
 		nats.Timeout(answerWait),
-		nats.SetCustomDialer(dialer{ctx}),
+		nats.SetCustomDialer(dialer{ctx, &r.refused}),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(retryWait),
@@ -133,7 +133,6 @@ func (r *Replica) connect(ctx context.Context) error {
 		nats.DisconnectErrHandler(r.disconnected),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
 			if !errors.Is(err, nats.ErrNoServers) { // the next attempt says why
-				r.refused.Store(true)
 				r.tell("NATS cannot be reached: " + cause(err))
 			}
 		}),
@@ -162,11 +161,18 @@ func (r *Replica) connect(ctx context.Context) error {
 	return nil
 }
 
-// dialer stops trying when ctx ends.
-type dialer struct{ ctx context.Context }
+// dialer stops trying when ctx ends. It notes whether an attempt failed, also the first one, of which no handler is told.
+type dialer struct {
+	ctx     context.Context
+	refused *atomic.Bool
+}
 
 func (d dialer) Dial(network, address string) (net.Conn, error) {
-	return (&net.Dialer{Timeout: answerWait}).DialContext(d.ctx, network, address)
+	conn, err := (&net.Dialer{Timeout: answerWait}).DialContext(d.ctx, network, address)
+	if err != nil {
+		d.refused.Store(true)
+	}
+	return conn, err
 }
 
 // Covers reports whether the hub has all that the stream keeps of a topic: a client follows it, or did so a moment ago.

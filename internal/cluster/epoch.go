@@ -31,6 +31,11 @@ type marker struct {
 
 const floorHeader = "Floor"
 
+// isAfter reports whether a marker begins an epoch after another one.
+func (m marker) isAfter(other marker) bool {
+	return m.number > 0 && m.name != other.name && m.stored.After(other.stored)
+}
+
 func (r *Replica) epochSubject() string { return r.cfg.Stream + "." + epochToken }
 
 // markerIn returns the marker that a message is. Any program may have published the message. If its text cannot be an

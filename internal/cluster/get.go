@@ -131,21 +131,23 @@ func (s *session) read(ctx context.Context, what request) (b batch, err error) {
 	if err != nil {
 		return b, fmt.Errorf("encode request: %w", err)
 	}
-	inbox := s.nc.NewRespInbox()
-	replies, err := s.nc.SubscribeSync(inbox)
+	inbox, replies := s.nc.NewInbox(), make(chan *nats.Msg, max(what.Batch, len(what.MultiLast))+1)
+	sub, err := s.nc.ChanSubscribe(inbox, replies)
 	if err != nil {
 		return b, fmt.Errorf("ask for messages: %w", err)
 	}
-	defer replies.Unsubscribe()
+	defer sub.Unsubscribe()
 	if err := s.nc.PublishRequest("$JS.API.DIRECT.GET."+s.cfg.Stream, inbox, payload); err != nil {
 		return b, fmt.Errorf("ask for messages: %w", err)
 	}
 	for {
-		reply, err := replies.NextMsgWithContext(ctx)
-		switch {
-		case err != nil:
-			return b, fmt.Errorf("ask for messages: %w", err)
-		case s.connection != s.connections():
+		var reply *nats.Msg
+		select {
+		case reply = <-replies:
+		case <-ctx.Done():
+			return b, fmt.Errorf("ask for messages: %w", context.Cause(ctx))
+		}
+		if s.connection != s.connections() {
 			return b, errDisconnected // it may be another NATS by now
 		}
 		status := reply.Header.Get("Status")

@@ -114,6 +114,19 @@ func (s *session) hand(ctx context.Context, m received) error {
 	if !is {
 		return nil
 	}
+	removed := s.suspect(message.Topic, m)
+	if removed > 0 {
+		switch stored, err := s.get(ctx, request{Seq: m.number}); {
+		case errors.Is(err, errGone), err == nil && (stored.Subject != m.subject || m.isOther(stored.place())):
+			s.skip(badMessage, m.Subject, "a message was not stored by NATS")
+			return nil
+		case err == nil:
+			select {
+			case s.removals <- removed:
+			default: // one after the other
+			}
+		}
+	}
 	s.handing.Lock()
 	defer s.handing.Unlock()
 	var holes []event.Pattern
@@ -125,37 +138,44 @@ func (s *session) hand(ctx context.Context, m received) error {
 			s.feeds.mu.Unlock()
 			return errReplaced
 		}
-		if seen := f.seen(m.subject); m.previous < seen && seen < m.number && !m.replaces() {
-			select {
-			case s.removals <- seen:
-			default: // one after the other
-			}
-		}
 		if f.came(m, v == hasHole, m.number <= s.feeds.handed) {
 			f.handed = s.feeds.handed
 			s.feeds.reload(f)
 			holes = append(holes, f.pattern)
 		}
 	}
-	if len(feeds) > 0 {
+	taken := len(holes) < len(feeds) // otherwise it is loaded with what is missing
+	if taken {
 		s.feeds.handed, s.feeds.seen = max(s.feeds.handed, m.number), max(s.feeds.seen, m.number)
 	}
 	s.feeds.mu.Unlock()
-	if len(feeds) == 0 {
-		return nil
+	s.events.Hold(holes...) // before this message overtakes the one that is missing
+	if taken {
+		_ = s.events.Append(message) // the data is JSON, and a closed hub has no clients
 	}
-	s.events.Hold(holes...)      // before this message overtakes the one that is missing
-	_ = s.events.Append(message) // the data is JSON, and a closed hub has no clients
 	return nil
+}
+
+// suspect returns the number of the last message on the subject, if the new one names one before it. Either somebody has
+// removed that message, or NATS has not sent the new one.
+func (s *session) suspect(topic string, m received) (last uint64) {
+	s.feeds.mu.Lock()
+	defer s.feeds.mu.Unlock()
+	for _, f := range s.feeds.matching(topic) {
+		if seen := f.seen(m.subject); m.previous < seen && seen < m.number {
+			last = seen
+		}
+	}
+	return last
 }
 
 // confirm reports whether a message may be handed over. NATS is asked for the number of its last message if this one
 // comes after a pause, or is far ahead: only NATS decides what is newest. That also shows in time whether the leader has
 // changed, after which messages may be missing.
 func (s *session) confirm(ctx context.Context, m received) bool {
-	looked, confirmed, leader := s.lastLook()
-	ahead := m.number > confirmed+maxAhead
-	switch since := time.Since(looked); {
+	last := s.sight.Load()
+	ahead := m.number > last.State.LastSeq+maxAhead
+	switch since := time.Since(last.at); {
 	case since < lookEvery && !ahead:
 		return true
 	case since < lookEvery/10:
@@ -166,8 +186,8 @@ func (s *session) confirm(ctx context.Context, m received) bool {
 	if err := s.look(ctx); err != nil {
 		return !ahead
 	}
-	_, confirmed, now := s.lastLook()
-	return m.number <= confirmed || now != leader
+	now := s.sight.Load().StreamInfo
+	return m.number <= now.State.LastSeq || leader(now) != leader(last.StreamInfo)
 }
 
 // message returns the message as the hub takes it. Any program may have put it into the stream, even on a subject that

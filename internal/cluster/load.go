@@ -17,8 +17,9 @@ import (
 
 const (
 	perRequest = 1000 // messages, or topics, that one request asks for; NATS has a limit of 1,024
-	maxLoads   = 4    // of topics, side by side: more wait, and are loaded together
+	maxLoads   = 2    // of topics, side by side: more wait, and are loaded together
 	maxReads   = 16   // requests under way, of all loads: one that needs few does not wait for one that needs many
+	maxExtra   = 16   // requests that only count
 	staleWait  = 20 * time.Millisecond
 	behindWait = 10 * time.Second // for a server that is behind to get as far as the leader
 )
@@ -127,7 +128,7 @@ func (s *session) try(ctx context.Context, jobs []*job) error {
 	if err := s.look(ctx); err != nil {
 		return fmt.Errorf("look at it: %w", err)
 	}
-	_, end, _ := s.lastLook()
+	end := s.sight.Load().State.LastSeq
 	// The hub has what came live up to the end. A later message must not overtake one that it has not.
 	if err := s.sync(ctx); err != nil {
 		return err
@@ -301,133 +302,103 @@ func (s *session) newest(ctx context.Context, subjects []string, end uint64) (ma
 	}
 }
 
-// piece is what the stream has of a topic. For a topic that was loaded before, that is what came since.
-type piece struct {
-	*job
-	topic    string          // or a wildcard, without messages
-	messages []event.Message // with rising numbers
-	lost     uint64          // messages up to this number may be lost
-	last     bool            // there is nothing more to fetch for the job
-}
-
 // fetchAll fetches what these jobs need, hands it to the hub, and releases their subscribers.
 func (s *session) fetchAll(ctx context.Context, jobs []*job) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	todo, pieces := make(chan *job), make(chan piece, maxReads)
+	todo, done := make(chan *job, len(jobs)), make(chan *job, len(jobs))
+	for _, j := range jobs {
+		todo <- j
+	}
+	close(todo)
 	var fetching sync.WaitGroup
 	for range min(maxReads, len(jobs)) {
 		fetching.Go(func() {
 			for j := range todo {
-				if err := s.fetch(ctx, j, pieces); err != nil {
+				if err := s.fetch(ctx, j); err != nil {
 					cancel(err)
+					return
 				}
+				done <- j
 			}
 		})
 	}
-	fetching.Go(func() {
-		defer close(todo)
-		for _, j := range jobs {
-			select {
-			case todo <- j:
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
 	go func() {
 		fetching.Wait()
-		close(pieces)
+		close(done)
 	}()
-	var done []*job
-	for p := range pieces {
-		if p.last {
-			done = append(done, p.job)
-		} else if err := s.fill(p); err != nil {
+	for j := range done {
+		some := []*job{j}
+		for n := len(done); n > 0; n-- { // these are done as well
+			some = append(some, <-done)
+		}
+		if err := s.release(some); err != nil {
 			cancel(err)
 		}
-		if len(pieces) == 0 && ctx.Err() == nil {
-			if err := s.release(done); err != nil {
-				cancel(err)
-			}
-			done = done[:0]
-		}
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return s.release(done)
+	return context.Cause(ctx)
 }
 
 // release tells the hub that it has all messages of what was fetched.
-func (s *session) release(done []*job) error {
-	if len(done) == 0 {
-		return nil
-	}
+func (s *session) release(jobs []*job) error {
 	var patterns []event.Pattern
-	var lost []piece
+	var notes []func() error
 	s.feeds.mu.Lock()
-	for _, j := range done {
+	for _, j := range jobs {
 		if !j.isCurrent() {
 			continue
 		}
-		complete, missing := j.feed.load(j)
+		complete, lost := j.feed.load(j)
 		if j.state = loaded; !complete {
 			s.feeds.reload(j.feed)
 		}
 		patterns = append(patterns, j.pattern)
-		for subject, number := range missing {
+		for subject, number := range lost {
 			if topic, is := topicOf(s.cfg.Stream, subject); is {
-				lost = append(lost, piece{job: j, topic: topic, lost: number})
+				notes = append(notes, func() error { return s.fill(j, topic, number, nil) })
 			}
 		}
 	}
 	s.feeds.mu.Unlock()
-	for _, p := range lost {
-		if err := s.fill(p); err != nil {
+	for _, note := range notes {
+		if err := note(); err != nil {
 			return err
 		}
 	}
-	s.events.Release(done[0].end, patterns...)
+	s.events.Release(jobs[0].end, patterns...)
 	return nil
 }
 
-// fill hands the hub what was fetched.
-func (s *session) fill(p piece) error {
-	if s.feeds.find(p.topic, loaded, p.feed) { // the hub has it already, and maybe more than the stream
+// fill hands the hub messages of a topic, with rising numbers, and notes that those up to lost may be lost. Without
+// messages, a wildcard may stand for all its topics.
+func (s *session) fill(j *job, topic string, lost uint64, messages []event.Message) error {
+	if s.feeds.find(topic, loaded, j.feed) { // the hub has it already, and maybe more than the stream
 		return nil
 	}
-	lowest, err := s.events.Fill(p.topic, p.lost, p.messages)
+	lowest, err := s.events.Fill(topic, lost, messages)
 	switch {
 	case errors.Is(err, event.ErrClosed): // it has no clients
 		return nil
 	case err != nil:
 		return err
 	}
-	if lowest > 0 && lowest <= p.late {
-		s.events.Miss(p.topic, p.end)
+	if lowest > 0 && lowest <= j.late {
+		s.events.Miss(topic, j.end)
 	}
 	return nil
 }
 
 // fetch reads messages up to the end.
-func (s *session) fetch(ctx context.Context, j *job, pieces chan<- piece) error {
-	hand := func(p piece) error {
-		p.job = j
-		select {
-		case pieces <- p:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+func (s *session) fetch(ctx context.Context, j *job) error {
 	if lost := s.lostBefore(j); lost > 0 {
-		if err := hand(piece{topic: string(j.pattern), lost: lost}); err != nil {
+		if err := s.fill(j, string(j.pattern), lost, nil); err != nil {
 			return err
 		}
 	}
+	// Messages after the end are only counted: as they came, the stream may have dropped older ones.
 	first, count := map[string]uint64{}, map[string]int64{}
-	for from, done := j.from, j.newest < j.from; !done && s.feeds.isNeeded(j); {
+	surely := true
+	for from, extra := j.from, 0; s.feeds.isNeeded(j) && j.newest >= j.from; {
 		b, err := s.read(ctx, request{Seq: from, NextFor: j.subject, Batch: perRequest, MaxBytes: maxBytes})
 		if err != nil {
 			return err
@@ -435,48 +406,53 @@ func (s *session) fetch(ctx context.Context, j *job, pieces chan<- piece) error 
 		from = max(from, b.end+1)
 		topics := map[string][]event.Message{}
 		for _, m := range b.messages {
+			if m.replaces() { // nothing before it is missing, and nothing after it was dropped
+				count[m.subject] = -s.perSubject.Load()
+			}
+			if count[m.subject]++; first[m.subject] == 0 {
+				first[m.subject] = m.number
+			}
 			if m.number > j.end {
-				done = true
-				break
+				continue
 			}
 			if s.truth.learn(answer{source: fetched, place: m.place}) == wentBack {
 				s.endSession(errReplaced)
 				return errReplaced
 			}
 			j.fetched[m.subject] = m.number
-			if m.replaces() { // nothing before it is missing, and nothing after it was dropped
-				count[m.subject] = -s.perSubject.Load()
-			}
-			if count[m.subject]++; count[m.subject] == 1 {
-				first[m.subject] = m.number
-			}
 			if message, is := s.message(m); is && j.pattern.Matches(message.Topic) {
 				topics[message.Topic] = append(topics[message.Topic], message)
 			}
 		}
 		for topic, messages := range topics {
-			if err := hand(piece{topic: topic, messages: messages}); err != nil {
+			if err := s.fill(j, topic, 0, messages); err != nil {
 				return err
 			}
 		}
-		done = done || from > j.newest
+		done := from > j.newest
 		if !done && b.pending == 0 {
 			if done, err = s.isGone(ctx, j.subject, from, j.end); err != nil {
 				return err
 			}
 		}
+		if done {
+			extra++
+		}
+		if done && (b.pending == 0 || extra > maxExtra) {
+			surely = b.pending == 0
+			break
+		}
 	}
 	// A topic drops its oldest message for a newer one once it is full. If it is full now, it may have dropped some.
 	for subject, n := range count {
 		topic, is := topicOf(s.cfg.Stream, subject)
-		if most := s.perSubject.Load(); !is || most <= 0 || n < most {
-			continue
-		}
-		if err := hand(piece{topic: topic, lost: first[subject] - 1}); err != nil {
-			return err
+		if most := s.perSubject.Load(); is && most > 0 && (n >= most || n > 0 && !surely) {
+			if err := s.fill(j, topic, min(first[subject]-1, j.end), nil); err != nil {
+				return err
+			}
 		}
 	}
-	return hand(piece{last: true})
+	return nil
 }
 
 // isGone reports whether the stream has no more messages on a subject from that number up to the end: they were removed

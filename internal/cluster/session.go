@@ -57,10 +57,14 @@ type session struct {
 	looking sync.Mutex // one look at a time
 	stream  jetstream.Stream
 
-	lookedMu  sync.Mutex
-	looked    time.Time // when the leader was last asked
-	confirmed *jetstream.StreamInfo
-	sure      uint64 // all messages up to this number came, as the leader was the same one afterwards
+	sight atomic.Pointer[sight]
+}
+
+// sight is what a session knows of the stream since it last looked at it.
+type sight struct {
+	*jetstream.StreamInfo
+	at   time.Time // when the leader was asked; it may have given no answer
+	sure uint64    // all messages up to this number came, as the leader was the same one afterwards
 }
 
 // Follow hands to the hub the messages that it wants, those that the stream has and those to come, until ctx ends. When
@@ -140,27 +144,17 @@ func (s *session) end() {
 	for _, live := range append(s.own, s.feeds.unsubscribed()...) {
 		_ = live.Unsubscribe() // fails only if the connection is closed
 	}
-	s.lookedMu.Lock()
-	sure := s.sure
-	s.lookedMu.Unlock()
-	s.feeds.reset(sure, false)
-}
-
-// lastLook returns when the leader was last asked, the last number that it confirmed, and its name.
-func (s *session) lastLook() (looked time.Time, number uint64, name string) {
-	s.lookedMu.Lock()
-	defer s.lookedMu.Unlock()
-	return s.looked, s.confirmed.State.LastSeq, leader(s.confirmed)
+	if last := s.sight.Load(); last != nil {
+		s.feeds.reset(last.sure, false)
+	}
 }
 
 // look asks the stream's leader how the stream ends, and finds out whether it is still the same one.
 func (s *session) look(ctx context.Context) error {
 	s.looking.Lock()
 	defer s.looking.Unlock()
-	s.lookedMu.Lock()
-	s.looked = time.Now()
-	s.lookedMu.Unlock()
-	seen := s.feeds.newest()
+	before, at, seen := s.sight.Load(), time.Now(), s.feeds.newest()
+	s.sight.Store(&sight{before.StreamInfo, at, before.sure})
 	_, _, known := s.truth.now()
 	now, err := s.ask(ctx)
 	if err != nil {
@@ -176,20 +170,15 @@ func (s *session) look(ctx context.Context) error {
 	case !s.sendsOn(now.Config):
 		s.endSession(errors.New("its settings were changed"))
 	}
-	s.lookedMu.Lock()
-	before := s.confirmed
-	s.confirmed = now
-	if leader(now) == leader(before) {
-		s.sure = seen
+	moved := leader(now) != leader(before.StreamInfo)
+	if moved { // what the one before stored last may not have come
+		seen = before.sure
+		s.repair(func() []event.Pattern { return s.feeds.reset(seen, false) })
 	}
-	sure := s.sure
-	s.lookedMu.Unlock()
+	s.sight.Store(&sight{now, at, seen})
 	s.adopt(now)
-	if leader(now) != leader(before) { // what the one before stored last may not have come
-		s.repair(func() []event.Pattern { return s.feeds.reset(sure, false) })
-	}
 	_, epoch, _ := s.truth.now()
-	if leader(now) != leader(before) || now.State.Subjects[s.epochSubject()] == 0 || epoch.isDue(now, s.late) {
+	if moved || now.State.Subjects[s.epochSubject()] == 0 || epoch.isDue(now, s.late) {
 		select {
 		case s.checks <- struct{}{}:
 		default: // it has a value
@@ -237,7 +226,6 @@ func (r *Replica) learnState(now *jetstream.StreamInfo, known uint64) error {
 // adopt takes note of the stream's state and settings.
 func (s *session) adopt(now *jetstream.StreamInfo) {
 	s.perSubject.Store(now.Config.MaxMsgsPerSubject)
-	s.events.See(now.State.LastSeq)
 	if first := firstOf(now) - 1; limited(now.Config) && s.truth.lose(first) {
 		s.events.LoseAll(first)
 	}
@@ -252,7 +240,8 @@ func (s *session) watch(ctx context.Context) error {
 		select {
 		case <-tick.C:
 			turn++
-			looked, _, _ := s.lastLook()
+			last := s.sight.Load()
+			s.events.See(last.State.LastSeq)
 			switch s.listenForSilence(); {
 			case s.problemOf(publishing) != "":
 				s.tryToStore(ctx)
@@ -262,7 +251,7 @@ func (s *session) watch(ctx context.Context) error {
 				}
 			case turn%6 == 3:
 				err = s.prove(ctx)
-			case time.Since(looked) > idleEvery/2:
+			case time.Since(last.at) > idleEvery/2:
 				_ = s.look(ctx) // no answer is noticed by the silence, and everything else ends the session
 			}
 		case <-s.checks:
@@ -296,7 +285,7 @@ func (s *session) place(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.looked, s.confirmed = time.Now(), now
+	s.sight.Store(&sight{StreamInfo: now, at: time.Now()})
 	lost := ""
 	if now.Created.Equal(created) {
 		switch err := s.prove(ctx); {
@@ -309,6 +298,8 @@ func (s *session) place(ctx context.Context) error {
 				return errFewer
 			}
 			lost = fmt.Sprintf("it ends with number %d, but number %d had come", now.State.LastSeq, highest.number)
+		case epoch.number > 0 && epoch.name != known.name && !epoch.isAfter(known):
+			lost = "it is in an epoch that was over"
 		}
 	}
 	if created.IsZero() {
@@ -333,7 +324,7 @@ func (s *session) place(ctx context.Context) error {
 			err = s.beginEpoch(ctx, epoch, now)
 		}
 		return err
-	case epoch.number > 0 && epoch.name != known.name:
+	case epoch.isAfter(known):
 		s.cfg.Log("NATS: the stream %q lost messages, as another replica found; clients are told of a gap", s.cfg.Stream)
 		return s.beginEpoch(ctx, epoch, now)
 	case lost != "":
@@ -395,10 +386,10 @@ func (s *session) checkEpoch(ctx context.Context) error {
 		return err
 	}
 	_, known, _ := s.truth.now()
-	s.lookedMu.Lock()
-	stream := s.confirmed
-	s.lookedMu.Unlock()
+	stream := s.sight.Load().StreamInfo
 	switch isGone := now.number == 0; {
+	case !isGone && now.name != known.name && !now.isAfter(known):
+		return errReplaced // that epoch was over
 	case isGone, now.name == known.name && now.isDue(stream, s.late):
 		if isGone || limited(stream.Config) {
 			now.floor = max(now.floor, firstOf(stream)-1)
@@ -439,10 +430,10 @@ func (s *session) checkRemoved(ctx context.Context, number uint64) error {
 // newMarker takes note of a marker that came.
 func (s *session) newMarker(m marker) error {
 	switch _, known, _ := s.truth.now(); {
-	case m.number <= known.number:
-		return nil
-	case m.name != known.name:
+	case m.isAfter(known):
 		return errNewEpoch
+	case m.name != known.name, m.number <= known.number:
+		return nil
 	}
 	if s.truth.mark(m) {
 		s.events.LoseAll(m.floor)

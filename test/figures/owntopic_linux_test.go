@@ -11,7 +11,7 @@ import (
 	"gin-sse/test/internal/replica"
 )
 
-// BenchmarkTopicOfItsOwn holds 4,000 clients open that each follow a topic of their own: of a server on its own, and of
+// BenchmarkTopicOfItsOwn holds 9,000 clients open that each follow a topic of their own: of a server on its own, and of
 // one of several replicas. One iteration is one message to the topic of each:
 //
 //	go test ./figures -run none -bench TopicOfItsOwn -benchtime 1x
@@ -20,7 +20,7 @@ import (
 //	heap-B/client   by how much Go's heap grew
 //	stack-B/client  by how much its stacks grew
 func BenchmarkTopicOfItsOwn(b *testing.B) {
-	const clients = 4_000
+	const clients = 9_000
 	for _, test := range []struct {
 		name  string
 		start func(env ...string) *app.Server

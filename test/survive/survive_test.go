@@ -2,12 +2,12 @@ package survive
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -15,11 +15,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"gin-sse/internal/testwait"
+	"gin-sse/test/internal/child"
 	"gin-sse/test/internal/natsserver"
 	"gin-sse/test/internal/tmpfs"
 )
 
-// When clients are told of a gap. In all other scenarios they are where something is missing.
+// When clients are told of a gap. By default they are where something is missing.
 const (
 	never  = "never"
 	always = "always"
@@ -39,7 +40,7 @@ type scenario struct {
 
 	before  func(*world) // happens after a third of the messages
 	happens func(*world)
-	gaps    string
+	gaps    string // never, always, or the client that must be told of one
 }
 
 func TestSurvives(t *testing.T) {
@@ -123,6 +124,18 @@ var scenarios = []scenario{
 		gaps:    never,
 	},
 	{
+		name: "NATS is killed: a publisher repeats its message",
+		env:  []string{"HISTORY=5"},
+		happens: func(w *world) {
+			data := w.books.next()
+			w.send(topic, data)
+			w.publish(topic, 10) // the topic no longer keeps that message
+			w.nats[0].Kill()
+			w.nats[0].Run()
+			w.send(topic, data)
+		},
+	},
+	{
 		name: "NATS is frozen, or does not answer.",
 		happens: func(w *world) {
 			w.nats[0].Freeze()
@@ -168,14 +181,17 @@ var scenarios = []scenario{
 		gaps: never,
 	},
 	{
-		name: "A replica is suspended for longer than the history.",
-		env:  []string{"HISTORY=40"},
+		name:    "A replica is suspended for longer than the history.",
+		relayed: true,
+		env:     []string{"HISTORY=40"},
 		happens: func(w *world) {
-			w.signal(0, syscall.SIGSTOP)
+			w.must(child.Suspend(w.replicas[0].Cmd.Process))
+			w.link.Block() // NATS gives up a connection that takes nothing
 			w.publish(topic, 100, 1)
-			w.signal(0, syscall.SIGCONT)
+			w.link.Restore()
+			w.must(child.Resume(w.replicas[0].Cmd.Process))
 		},
-		gaps: always,
+		gaps: "stays",
 	},
 	{
 		name:    "An older copy of NATS is put back.",
@@ -201,6 +217,17 @@ var scenarios = []scenario{
 		before:  (*world).copyNATS,
 		happens: func(w *world) { w.putBack(func() { w.restart(1) }); w.publish(topic, 50) },
 		gaps:    always,
+	},
+	{
+		name:   "An older copy of NATS is put back: twice",
+		before: (*world).copyNATS,
+		happens: func(w *world) {
+			for range 2 {
+				w.putBack()
+				w.publish(topic, 50)
+			}
+		},
+		gaps: always,
 	},
 	{
 		name:   "An older copy of NATS is put back: everything expires while no replica runs",
@@ -248,6 +275,40 @@ var scenarios = []scenario{
 		gaps: always,
 	},
 	{
+		name: "Messages expire.",
+		happens: func(w *world) {
+			last := w.stream().CachedInfo().State.LastSeq
+			w.edit(func(c *jetstream.StreamConfig) { c.MaxAge, c.Duplicates = 3*time.Second, 3*time.Second })
+			testwait.For(w, "a stream without old messages", func() bool { return w.stream().CachedInfo().State.FirstSeq > last })
+			w.edit(func(c *jetstream.StreamConfig) { c.MaxAge = 0 })
+			w.restart(1) // it cannot have what is gone
+		},
+		gaps: "late",
+	},
+	{
+		name: "Somebody deletes messages.",
+		happens: func(w *world) {
+			gone := w.promised(topic)[20]
+			w.must(w.stream().DeleteMsg(w.Context(), gone.number))
+			w.forgive(func(d delivery) bool { return d == gone }) // nobody can know that there was one
+			w.restart(1)
+		},
+		gaps: never,
+	},
+	{
+		name: "Another program replaces a topic's messages.",
+		happens: func(w *world) {
+			_, js := w.direct()
+			data := w.books.next()
+			ack, err := js.PublishMsg(w.Context(), &nats.Msg{Subject: "sse." + topic, Data: []byte(data), Header: nats.Header{jetstream.MsgRollup: {jetstream.MsgRollupSubject}}})
+			w.must(err)
+			w.restart(1)
+			w.forgive(func(d delivery) bool { return d.topic == topic }) // it was replaced
+			w.takeFromStream(topic, ack.Sequence, data)
+		},
+		gaps: never,
+	},
+	{
 		name:    "Somebody purges the stream.",
 		happens: func(w *world) { w.must(w.stream().Purge(w.Context())) },
 	},
@@ -284,6 +345,8 @@ var scenarios = []scenario{
 			})
 			w.refuses(0, 1)
 			w.serves()
+			w.restart(1)
+			w.serves()
 			w.edit(func(c *jetstream.StreamConfig) { c.MaxMsgs = -1 })
 		},
 		gaps: never,
@@ -306,16 +369,21 @@ var scenarios = []scenario{
 			w.must(tmpfs.Fill(w.disk))
 			w.fillNATS()
 			w.refuses(0, 1)
+			w.serves()
 			w.must(tmpfs.Clear(w.disk))
-			w.nats[0].Stop() // it has turned JetStream off
+			w.nats[0].Stop() // after a failed write, NATS stores nothing until it is restarted
 			w.nats[0].Run()
 		},
 		gaps: never,
 	},
 	{
 		name:    "Another program publishes what makes no sense.",
-		happens: (*world).publishNonsense,
+		happens: func(w *world) { w.publishNonsense(20_000) },
 		gaps:    never,
+	},
+	{
+		name:    "Another program publishes what makes no sense: with numbers that NATS will give to other messages",
+		happens: func(w *world) { w.publishNonsense(1, 70) },
 	},
 }
 
@@ -395,16 +463,35 @@ func (w *world) fillNATS() {
 		cancel()
 		if err != nil {
 			w.Logf("NATS does not take %d bytes: %v", size, err)
-			size /= 16
+			size /= 16 // a smaller message may fit
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			return // a write has failed
 		}
 	}
 }
 
-// publishNonsense publishes as a program that knows nothing of replicas, or wishes them ill.
-func (w *world) publishNonsense() {
+// publishNonsense publishes as a program that knows nothing of replicas, or wishes them ill. It forges messages that are so
+// far ahead of the last one.
+func (w *world) publishNonsense(ahead ...uint64) {
 	w.Helper()
+	ctx, cancel := context.WithCancel(w.Context())
+	var following sync.WaitGroup
+	defer following.Wait()
+	defer cancel()
+	forged := &client{w: w, name: "forged", topic: "forged"} // so that a replica listens to this subject
+	w.publish(forged.topic, 1)
+	opened := make(chan struct{})
+	following.Go(func() {
+		open := sync.OnceFunc(func() { close(opened) })
+		defer open()
+		_, _ = forged.readOnce(ctx, func() bool { open(); return false }) // until the end of this
+	})
+	testwait.Closed(w, "a stream", opened)
+
 	nc, js := w.direct()
-	for _, subject := range []string{"sse." + topic, "sse", "sse.$fence.0", "sse.$ended", "sse.$x", "sse.a b", "sse.a/b", "sse.ä", "sse." + strings.Repeat("x", 300), "sse.private", "sse." + topic + "."} {
+	last := w.stream().CachedInfo().State.LastSeq
+	for _, subject := range []string{"sse." + topic, "sse.forged", "sse", "sse.$ended", "sse.$sync", "sse.$x", "sse.a b", "sse.a/b", "sse.ä", "sse." + strings.Repeat("x", 300), "sse.private", "sse." + topic + "."} {
 		for _, header := range []nats.Header{
 			nil,
 			{"Event": {"no name: it has\tspaces"}},
@@ -418,7 +505,13 @@ func (w *world) publishNonsense() {
 		}
 		_ = nc.Publish(subject, []byte(strings.Repeat("x", 900<<10)))
 		// What replicas listen to, as if NATS had stored it.
-		for _, number := range []string{"", "0", "1", "-1", "x", "1000000", "9223372036854775808", "18446744073709551615"} {
+		numbers := []string{"", "0", "1", "-1", "x", "9223372036854775808", "18446744073709551615"}
+		if subject != "sse."+topic {
+			for _, n := range ahead {
+				numbers = append(numbers, fmt.Sprint(last+n))
+			}
+		}
+		for _, number := range numbers {
 			m := &nats.Msg{Subject: "sse-live." + subject, Data: []byte(`"forged"`), Header: nats.Header{
 				"Nats-Stream": {"sse"}, "Nats-Subject": {subject}, "Nats-Time-Stamp": {time.Now().UTC().Format(time.RFC3339Nano)}, "Nats-Last-Sequence": {"0"},
 			}}
@@ -430,10 +523,10 @@ func (w *world) publishNonsense() {
 	}
 	w.must(nc.Flush())
 	// What makes sense reaches clients as if a replica had published it.
-	for range 5 {
+	for range 100 {
 		data := w.books.next()
-		ack, err := js.Publish(w.Context(), "sse."+topic, []byte(`"`+data+`"`))
+		ack, err := js.Publish(w.Context(), "sse."+topic, []byte(data))
 		w.must(err)
-		w.take(topic, fmt.Sprintf("%s-%d", w.books.taken[0].epoch, ack.Sequence), data)
+		w.takeFromStream(topic, ack.Sequence, data)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -128,14 +127,17 @@ func (p *Process) Kill() {
 }
 
 // Freeze suspends the server: its connections stay, and nothing answers.
-func (p *Process) Freeze() { p.signal(syscall.SIGSTOP) }
+func (p *Process) Freeze() {
+	p.t.Helper()
+	if err := child.Suspend(p.cmd.Process); err != nil {
+		p.t.Fatalf("freeze the NATS server %s: %v", p.Name, err)
+	}
+}
 
 // Thaw lets the server go on after Freeze.
-func (p *Process) Thaw() { p.signal(syscall.SIGCONT) }
-
-func (p *Process) signal(s os.Signal) {
+func (p *Process) Thaw() {
 	p.t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
-		p.t.Fatalf("%v to the NATS server %s: %v", s, p.Name, err)
+	if err := child.Resume(p.cmd.Process); err != nil {
+		p.t.Fatalf("thaw the NATS server %s: %v", p.Name, err)
 	}
 }
