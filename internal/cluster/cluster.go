@@ -47,6 +47,7 @@ import (
 const (
 	answerWait = 2 * time.Second        // for one answer from NATS
 	retryWait  = 250 * time.Millisecond // before the next attempt
+	maxSent    = 100_000                // messages that wait for the answer that they are stored
 )
 
 // Headers of a message.
@@ -85,13 +86,14 @@ type Replica struct {
 	status
 	refused atomic.Bool   // NATS could not be reached at some time
 	doubts  chan struct{} // has a value when a message was not stored
-	tails   tails
+
+	tails    tails
+	batches  atomic.Bool // the stream takes batches
+	receipts atomic.Bool // the stream takes messages that NATS drops after a while
 
 	mu       sync.Mutex
 	cancel   context.CancelCauseFunc // ends the session
 	placed   uint64                  // the connection over which the stream was found to be the known one, plus 1; 0 if it is to be found
-	batches  bool                    // the stream takes batches
-	receipts bool                    // the stream takes messages that NATS drops after a while
 	stopping context.Context         // ends when the replica is to stop
 	stop     context.CancelFunc
 }
@@ -167,7 +169,7 @@ func (r *Replica) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(answerWait), jetstream.WithPublishAsyncMaxPending(maxSent))
 	if err != nil {
 		nc.Close()
 		return err
