@@ -158,7 +158,7 @@ func (r *Replica) connect(ctx context.Context) error {
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			r.tell("NATS: " + cause(err))
 			if errors.Is(err, nats.ErrSlowConsumer) || strings.Contains(err.Error(), "for Subscription to") { // messages did not come
-				r.interrupt(err)
+				r.endSession(err)
 			}
 		}),
 	}
@@ -228,11 +228,11 @@ func (r *Replica) setSession(cancel context.CancelCauseFunc) {
 	r.cancel = cancel
 }
 
-// setPlaced notes that the stream was found to be the known one, or that it is no longer known to be.
-func (r *Replica) setPlaced(is bool) {
+// setPlaced notes that the stream was found to be the known one, unless the session has ended since.
+func (r *Replica) setPlaced(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.placed = 0; is {
+	if ctx.Err() == nil {
 		r.placed = r.connections() + 1
 	}
 }
@@ -244,10 +244,11 @@ func (r *Replica) isFollowing() bool {
 	return r.placed > 0 && r.nc.IsConnected() && r.placed == r.connections()+1
 }
 
-// interrupt ends the session.
-func (r *Replica) interrupt(why error) {
+// endSession ends the session. From then on nothing is published, and no number is given as an id.
+func (r *Replica) endSession(why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.placed = 0
 	r.cancel(why)
 }
 
@@ -259,7 +260,7 @@ func (r *Replica) connected(nc *nats.Conn) {
 
 func (r *Replica) disconnected(_ *nats.Conn, err error) {
 	r.setProblem(following, errDisconnected.Error())
-	r.interrupt(errDisconnected)
+	r.endSession(errDisconnected)
 	r.tell("NATS: the connection is lost: " + cause(err))
 }
 

@@ -310,7 +310,7 @@ func (r *Replica) acknowledged(known, number uint64, o *outgoing, duplicate bool
 		known = 0
 	}
 	if r.truth.learn(answer{source: acknowledgement, place: place{number: number, key: o.Header.Get(jetstream.MsgIDHeader)}, known: known}) == wentBack {
-		r.interrupt(errReplaced)
+		r.endSession(errReplaced)
 		return errReplaced
 	}
 	return nil
