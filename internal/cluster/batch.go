@@ -52,17 +52,15 @@ func (r *Replica) allowMore(ctx context.Context, stream jetstream.Stream) jetstr
 			r.cfg.Log("NATS: the stream %q takes no batches or no messages with a TTL, so uploads of many lines are slow, or a restart of NATS forgets the keys of messages that are gone: %s", r.cfg.Stream, cause(err))
 		}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	config = stream.CachedInfo().Config
-	r.batches, r.receipts = config.AllowAtomicPublish, config.AllowMsgTTL
+	r.batches.Store(stream.CachedInfo().Config.AllowAtomicPublish)
+	r.receipts.Store(stream.CachedInfo().Config.AllowMsgTTL)
 	return stream
 }
 
 // batchable returns how many of the messages, from the first on, can be one batch: those of one topic, and with one receipt.
 // It ends before a message that NATS would find too large, and after one that ends the topic.
 func (r *Replica) batchable(messages []outgoing) (n int) {
-	if len(messages) == 1 || !r.takes(&r.batches) {
+	if len(messages) == 1 || !r.batches.Load() {
 		return 0
 	}
 	room, first := int(r.nc.MaxPayload()), &messages[0]
@@ -80,6 +78,8 @@ func (r *Replica) batchable(messages []outgoing) (n int) {
 
 // storeBatch makes one attempt to store the messages together.
 func (r *Replica) storeBatch(ctx context.Context, messages []outgoing, receipts bool) (number uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
 	all := make([]*nats.Msg, 0, len(messages)+1)
 	for _, o := range messages {
 		all = append(all, &nats.Msg{Subject: o.Subject, Data: o.Msg.Data, Header: maps.Clone(o.Header)})
@@ -120,9 +120,7 @@ func (r *Replica) storeBatch(ctx context.Context, messages []outgoing, receipts 
 			messages[i].tried = false
 		}
 		if answer.Error.ErrorCode == batchesOff {
-			r.mu.Lock()
-			r.batches = false
-			r.mu.Unlock()
+			r.batches.Store(false)
 		}
 		if isRefusal(answer.Error, changed, inFlight) {
 			messages[0].ask = true

@@ -5,6 +5,25 @@
 // A message in the stream is JSON, on the subject of its topic, with the event's name in the header
 // Event, and the header End: true if it ends its topic. Whatever any program publishes in this form reaches
 // every subscriber of the topic. Data that is not JSON is sent as a string.
+//
+// A pattern that a client follows is a feed. NATS sends on each message that it has stored to the replicas that have
+// subscribed to its subject, so a replica never hears of the others. What the stream had before is loaded, up to an end;
+// what comes after the end comes live. Three facts make that complete:
+//
+//   - NATS sends messages on in the order of their numbers, and everything that it sends to a replica comes in the order
+//     in which it was sent. So when the answer to a question has come the same way, so has every message before it. The
+//     question is a message that the leader must refuse: reading never needs anything to be stored. See sync.
+//   - Each message names the one before it on its subject. If that one did not come, the feed is loaded again.
+//   - A leader that is lost may have stored messages that it did not send on. So every feed is loaded again when the
+//     stream has another leader, and when the connection was lost.
+//
+// While a feed is being loaded, the hub holds its subscribers, so that nothing overtakes what is missing. That is the only
+// way in which anything is repaired.
+//
+// NATS can also lose what it had stored: a power cut, or an operator who puts an older copy back. Then it gives the same
+// numbers to other messages, and ids mean the wrong ones. So everything that NATS says is compared with one picture of
+// the stream, the truth: the highest number that this replica has ever given to anybody or learnt from NATS, and what
+// proves which message has it. If they do not agree, a new epoch begins, on all replicas.
 package cluster
 
 import (
@@ -28,6 +47,7 @@ import (
 const (
 	answerWait = 2 * time.Second        // for one answer from NATS
 	retryWait  = 250 * time.Millisecond // before the next attempt
+	maxSent    = 100_000                // messages that wait for the answer that they are stored
 )
 
 // Headers of a message.
@@ -66,13 +86,14 @@ type Replica struct {
 	status
 	refused atomic.Bool   // NATS could not be reached at some time
 	doubts  chan struct{} // has a value when a message was not stored
-	tails   tails
+
+	tails    tails
+	batches  atomic.Bool // the stream takes batches
+	receipts atomic.Bool // the stream takes messages that NATS drops after a while
 
 	mu       sync.Mutex
 	cancel   context.CancelCauseFunc // ends the session
 	placed   uint64                  // the connection over which the stream was found to be the known one, plus 1; 0 if it is to be found
-	batches  bool                    // the stream takes batches
-	receipts bool                    // the stream takes messages that NATS drops after a while
 	stopping context.Context         // ends when the replica is to stop
 	stop     context.CancelFunc
 }
@@ -131,7 +152,6 @@ func (r *Replica) connect(ctx context.Context) error {
 		nats.DisconnectErrHandler(r.disconnected),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
 			if !errors.Is(err, nats.ErrNoServers) { // the next attempt says why
-				r.refused.Store(true)
 				r.tell("NATS cannot be reached: " + cause(err))
 			}
 		}),
@@ -149,7 +169,7 @@ func (r *Replica) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(answerWait), jetstream.WithPublishAsyncMaxPending(maxSent))
 	if err != nil {
 		nc.Close()
 		return err

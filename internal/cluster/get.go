@@ -90,7 +90,7 @@ func (r *Replica) get(ctx context.Context, what request) (*stored, error) {
 
 // last reads the last message on a subject from any server that has the stream. It may be behind the leader.
 func (r *Replica) last(ctx context.Context, subject string) (*nats.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, readWait)
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
 	payload, err := json.Marshal(request{LastFor: subject})
 	if err != nil {

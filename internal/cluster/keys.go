@@ -30,11 +30,14 @@ type receipt struct {
 
 // receiptOf returns the subject of a key's receipt, and which line of an upload the key belongs to.
 func receiptOf(stream, key string) (subject string, line int) {
-	upload, digits, is := strings.Cut(key, "\t")
-	if line, _ = strconv.Atoi(digits); !is || line == 0 {
-		upload, line = key, 0
+	tab := strings.LastIndexByte(key, '\t') + 1
+	line, _ = strconv.Atoi(key[tab:])
+	if tab > 0 && line > 0 {
+		key = key[:tab]
+	} else {
+		line = 0
 	}
-	hash := sha256.Sum256([]byte(upload))
+	hash := sha256.Sum256([]byte(key))
 	return stream + "." + keyToken + "." + base64.RawURLEncoding.EncodeToString(hash[:16]), line
 }
 
@@ -42,7 +45,6 @@ func receiptOf(stream, key string) (subject string, line int) {
 func (r *Replica) receiptFor(o *outgoing, number uint64) *nats.Msg {
 	m := nats.NewMsg(o.receipt)
 	m.Header.Set(jetstream.MsgTTLHeader, idempotency.Remembered.String())
-	m.Header.Set(jetstream.ExpectedStreamHeader, r.cfg.Stream)
 	digest := idempotency.Sum(o.Message)
 	m.Data = fmt.Appendf(nil, "%d %d %x", o.line, number, digest[:])
 	return m
@@ -50,7 +52,12 @@ func (r *Replica) receiptFor(o *outgoing, number uint64) *nats.Msg {
 
 // leaveReceipt stores the receipt of a message that was stored with that number.
 func (r *Replica) leaveReceipt(ctx context.Context, o *outgoing, number uint64) error {
-	_, err := r.js.PublishMsg(ctx, r.receiptFor(o, number), jetstream.WithRetryAttempts(0))
+	_, err := r.send(ctx, r.receiptFor(o, number))
+	if isRefusal(err, noTTL) {
+		r.receipts.Store(false) // somebody has made the stream anew
+		return nil
+	}
+	r.stored(err)
 	return err
 }
 

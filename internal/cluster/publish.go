@@ -18,10 +18,8 @@ import (
 	"gin-sse/internal/event"
 )
 
-const (
-	publishWait = 5 * time.Second // for a message to be stored, over all attempts
-	stopWait    = time.Second     // for publishing to end when the replica stops
-)
+// publishWait is how long a message may take to be stored, over all attempts.
+const publishWait = 5 * time.Second
 
 // ErrAway is why a message could not be stored: NATS cannot be reached, has no leader at the moment or refuses to store
 // anything, or the replica is stopping. If only the answer was lost, the message is stored all the same.
@@ -74,7 +72,6 @@ func encode(stream string, m event.Message) (outgoing, error) {
 		o.receipt, o.line = receiptOf(stream, m.Key)
 	}
 	o.Header.Set(jetstream.MsgIDHeader, once)
-	o.Header.Set(jetstream.ExpectedStreamHeader, stream)
 	if m.Name != "" {
 		o.Header.Set(nameHeader, m.Name)
 	}
@@ -101,8 +98,7 @@ func encode(stream string, m event.Message) (outgoing, error) {
 func (r *Replica) advance(ctx context.Context, messages []outgoing, together bool) (n int, number uint64, isNew bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, publishWait)
 	defer cancel()
-	defer context.AfterFunc(r.stopping, func() { time.AfterFunc(stopWait, cancel) })()
-	for why := ""; ; {
+	for why := "no answer"; ; {
 		if err = errNotFollowed; r.isFollowing() {
 			n, number, isNew, err = r.attempt(ctx, messages, together)
 		}
@@ -116,16 +112,17 @@ func (r *Replica) advance(ctx context.Context, messages []outgoing, together boo
 			continue
 		case errors.Is(err, nats.ErrMaxPayload), isRefusal(err, tooLarge):
 			return 0, 0, false, event.ErrTooLarge
-		case !errors.Is(err, context.DeadlineExceeded):
+		case !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, jetstream.ErrAsyncPublishTimeout):
 			why = cause(err)
-		case why == "":
-			why = "no answer"
 		}
 		select {
-		case <-ctx.Done():
-			return 0, 0, false, fmt.Errorf("%w: %s", ErrAway, why)
 		case <-time.After(retryWait):
+			continue
+		case <-r.stopping.Done():
+			why = "this server is stopping"
+		case <-ctx.Done():
 		}
+		return 0, 0, false, fmt.Errorf("%w: %s", ErrAway, why)
 	}
 }
 
@@ -143,6 +140,8 @@ const (
 	tooLarge = 10054 // the message is larger than the stream accepts
 	changed  = 10071 // the last message on a subject is not the one that was expected
 	inFlight = 10164 // another message to the subject is being stored
+	underWay = 10158 // another message with the key is being stored
+	noTTL    = 10166 // the stream takes no messages that NATS drops after a while
 )
 
 // isRefusal reports whether NATS answered with one of these codes.
@@ -155,8 +154,6 @@ func isRefusal(err error, codes ...jetstream.ErrorCode) bool {
 // if it supposes that it knows the answers, NATS stores the message only if that is right.
 func (r *Replica) attempt(ctx context.Context, messages []outgoing, together bool) (n int, number uint64, isNew bool, err error) {
 	o := &messages[0]
-	ctx, cancel := context.WithTimeout(ctx, answerWait)
-	defer cancel()
 	newest, likely := r.tails.begin(o.Topic)
 	defer func() {
 		if isNew && !messages[n-1].End {
@@ -181,7 +178,7 @@ func (r *Replica) attempt(ctx context.Context, messages []outgoing, together boo
 	if ended && o.Key == "" {
 		return 0, 0, false, event.ErrEnded
 	}
-	receipts := o.receipt != "" && r.takes(&r.receipts)
+	receipts := o.receipt != "" && r.receipts.Load()
 	if receipts && !o.ask && o.line == 0 {
 		expect = expectation{o.receipt, 0}
 	} else if receipts {
@@ -214,13 +211,14 @@ type expectation struct {
 
 // expect makes NATS store the message only if it finds that.
 func (o *outgoing) expect(e expectation) {
-	if e.subject == "" {
-		delete(o.Header, jetstream.ExpectedLastSubjSeqSubjHeader)
-		delete(o.Header, jetstream.ExpectedLastSubjSeqHeader)
-		return
+	delete(o.Header, jetstream.ExpectedLastSubjSeqSubjHeader)
+	delete(o.Header, jetstream.ExpectedLastSubjSeqHeader)
+	if e.subject != "" {
+		o.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(e.newest, 10))
 	}
-	o.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, e.subject)
-	o.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(e.newest, 10))
+	if e.subject != "" && e.subject != o.Subject {
+		o.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, e.subject)
+	}
 }
 
 // store makes one attempt. For a topic that has ended, it stores the key alone, on a subject that belongs to no
@@ -233,7 +231,7 @@ func (r *Replica) store(ctx context.Context, o *outgoing, ended bool) (number ui
 		delete(send.Header, jetstream.MsgRollup)
 	}
 	_, _, known := r.truth.now()
-	ack, err := r.js.PublishMsg(ctx, send, jetstream.WithRetryAttempts(0))
+	ack, err := r.send(ctx, send)
 	if r.stored(err); err == nil {
 		err = r.acknowledged(known.number, ack.Sequence, o, ack.Duplicate)
 	}
@@ -251,6 +249,25 @@ func (r *Replica) store(ctx context.Context, o *outgoing, ended bool) (number ui
 		return 0, false, event.ErrEnded
 	}
 	return ack.Sequence, !ack.Duplicate, nil
+}
+
+// send publishes a message and waits until it is stored, for 2 s at most.
+func (r *Replica) send(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, error) {
+	published, err := r.js.PublishMsgAsync(m)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case ack := <-published.Ok():
+		if ack.Stream != r.cfg.Stream {
+			return nil, fmt.Errorf("the stream %q has taken a message of %q", ack.Stream, r.cfg.Stream)
+		}
+		return ack, nil
+	case err := <-published.Err():
+		return nil, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // compare returns event.ErrKeyReused if the message with that number is a different one. If it is no longer in the
@@ -271,19 +288,13 @@ func (r *Replica) compare(ctx context.Context, number uint64, message *nats.Msg)
 	return nil
 }
 
-// takes reports whether the stream takes batches, or receipts.
-func (r *Replica) takes(what *bool) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return *what
-}
-
 // stored takes note of whether NATS stored a message. If it did not, watch finds out what does not work.
 func (r *Replica) stored(err error) {
 	switch {
 	case err == nil && r.problemOf(publishing) != "":
 		r.report(publishing, "")
-	case err != nil && !isRefusal(err, tooLarge, changed, inFlight):
+	case err == nil, isRefusal(err, tooLarge, changed, inFlight, underWay), errors.Is(err, nats.ErrMaxPayload), errors.Is(err, context.Canceled):
+	default:
 		select {
 		case r.doubts <- struct{}{}:
 		default: // it has a value

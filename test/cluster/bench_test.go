@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"gin-sse/internal/cluster"
-	"gin-sse/internal/event"
 	"gin-sse/test/internal/natsserver"
 )
 
@@ -39,21 +39,23 @@ func BenchmarkLoad(b *testing.B) {
 }
 
 // BenchmarkPublish publishes single messages in turn: with a bare program, whose publishers wait for what PublishMsgAsync
-// returns, and through a replica. An operation is 1,000 messages with each.
+// returns, and through a replica. An operation is 1,000 messages with each. Messages of the bare program have no keys.
 func BenchmarkPublish(b *testing.B) {
 	const round = 1000
 	for _, test := range []struct {
 		name       string
 		publishers int
 		topics     int64
-		change     func(m *event.Message, n int64)
+		keys       bool
+		replace    bool
 	}{
-		{"one topic", 64, 1, nil},
-		{"a thousand topics", 64, 1000, nil},
-		{"a thousand topics with keys", 64, 1000, func(m *event.Message, n int64) { m.Key = fmt.Sprint("key", n) }},
-		{"50 values that are replaced", 64, 50, func(m *event.Message, n int64) { m.Replace = true }},
-		{"one publisher", 1, 1, nil},
-		{"one publisher with keys", 1, 1, func(m *event.Message, n int64) { m.Key = fmt.Sprint("key", n) }},
+		{"one topic", 64, 1, false, false},
+		{"50 topics", 64, 50, false, false},
+		{"50 topics with values that replace each other", 64, 50, false, true},
+		{"5000 topics", 64, 5000, false, false},
+		{"5000 topics with keys", 64, 5000, true, false},
+		{"one publisher", 1, 1, false, false},
+		{"one publisher with keys", 1, 1, true, false},
 	} {
 		b.Run(test.name, func(b *testing.B) {
 			n := natsserver.Start(b)
@@ -79,7 +81,11 @@ func BenchmarkPublish(b *testing.B) {
 			var bare, replica time.Duration
 			for b.Loop() {
 				bare += turn(func(n int64) error {
-					stored, err := js.PublishMsgAsync(&nats.Msg{Subject: fmt.Sprint("sse.bare.", n%test.topics), Data: fmt.Append(nil, n)})
+					m := &nats.Msg{Subject: fmt.Sprint("sse.bare.", n%test.topics), Data: fmt.Append(nil, n)}
+					if test.replace {
+						m.Header = nats.Header{jetstream.MsgRollup: {jetstream.MsgRollupSubject}}
+					}
+					stored, err := js.PublishMsgAsync(m)
 					if err != nil {
 						return err
 					}
@@ -92,8 +98,8 @@ func BenchmarkPublish(b *testing.B) {
 				})
 				replica += turn(func(n int64) error {
 					m := message(fmt.Sprint("replica/", n%test.topics), n)
-					if test.change != nil {
-						test.change(&m, n)
+					if m.Replace = test.replace; test.keys {
+						m.Key = fmt.Sprint("key", n)
 					}
 					_, _, err := a.Publish(b.Context(), m)
 					return err

@@ -233,11 +233,11 @@ func (w *world) take(topic, id, data string) {
 	w.books.taken = append(w.books.taken, delivery{topic, epoch, number, data})
 }
 
-// forgive forgets what was promised to followers of the topic: it was replaced.
-func (w *world) forgive(topic string) {
+// forgive forgets what was promised and need not come.
+func (w *world) forgive(which func(delivery) bool) {
 	w.books.mu.Lock()
 	defer w.books.mu.Unlock()
-	w.books.taken = slices.DeleteFunc(w.books.taken, func(d delivery) bool { return d.topic == topic })
+	w.books.taken = slices.DeleteFunc(w.books.taken, which)
 }
 
 // takeFromStream notes that another program's message is promised.
