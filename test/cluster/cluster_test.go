@@ -571,3 +571,30 @@ func TestStopIsQuickWhilePublishingWaits(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 }
+
+func TestIdleReplicaAsksOnceInTwoSeconds(t *testing.T) {
+	t.Parallel()
+	n := natsserver.Start(t)
+	r := join(t, n.ClientURL()).ready(t)
+	r.publish(t, "", 1)
+	nc, _ := direct(t, n.ClientURL())
+	requests, err := nc.SubscribeSync("$JS.API.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked []time.Time
+	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
+	defer cancel()
+	for len(asked) < 7 {
+		m, err := requests.NextMsgWithContext(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s", m.Subject)
+		asked = append(asked, time.Now())
+	}
+	// A busy machine may bring two of them closer together, but not more.
+	if took := asked[6].Sub(asked[1]); took < 7*time.Second {
+		t.Errorf("six requests in %v", took)
+	}
+}
