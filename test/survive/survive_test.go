@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,7 +29,7 @@ const (
 
 // scenario is something bad that happens.
 type scenario struct {
-	name string // of the row in docs/cluster.md; after a colon, what is special about it here
+	name string // of the row in docs/cluster.md, and what is special about it here
 
 	servers   int      // of NATS; 0 is one
 	jetstream string   // settings of NATS
@@ -40,7 +41,8 @@ type scenario struct {
 
 	before  func(*world) // happens after a third of the messages
 	happens func(*world)
-	gaps    string // never, always, or the client that must be told of one
+	noticed func(*world) // waits until replicas have noticed, if they do at the next message
+	gaps    string       // never, always, or the client that must be told of one
 }
 
 func TestSurvives(t *testing.T) {
@@ -92,6 +94,9 @@ func survive(t *testing.T, s scenario) {
 	s.happens(w)
 	w.ready()
 	w.publish(topic, 5)
+	if s.noticed != nil {
+		s.noticed(w)
+	}
 	w.send(topic, end)
 	if s.elsewhere {
 		w.send(other, end)
@@ -107,13 +112,38 @@ func survive(t *testing.T, s scenario) {
 	w.calm()
 }
 
+// The table in docs/cluster.md says what each of these looks like.
+func TestTheDocumentHasEachScenario(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/cluster.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## What happens on a bad day\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var rows, names []string
+	for line := range strings.Lines(section) {
+		if cells := strings.Split(line, " | "); len(cells) > 2 && strings.HasSuffix(cells[0], ".") {
+			rows = append(rows, strings.TrimPrefix(cells[0], "| "))
+		}
+	}
+	for _, s := range scenarios {
+		name, _, _ := strings.Cut(s.name, ".")
+		names = append(names, name+".")
+	}
+	names = slices.Compact(names)
+	if !slices.Equal(rows, names) {
+		t.Errorf("the table has the rows\n%s\nwant\n%s", strings.Join(rows, "\n"), strings.Join(names, "\n"))
+	}
+}
+
 var scenarios = []scenario{
 	{
 		name: "NATS goes away, or is not there at the start.",
 		happens: func(w *world) {
 			w.nats[0].Stop()
 			w.restart(1)
-			w.refuses(0, 1)
+			w.refuses("NATS cannot be reached", 0, 1)
 			w.nats[0].Run()
 		},
 		gaps: never,
@@ -124,7 +154,7 @@ var scenarios = []scenario{
 		gaps:    never,
 	},
 	{
-		name: "NATS is killed: a publisher repeats its message",
+		name: "NATS is killed. A publisher repeats its message.",
 		env:  []string{"HISTORY=5"},
 		happens: func(w *world) {
 			data := w.books.next()
@@ -139,7 +169,7 @@ var scenarios = []scenario{
 		name: "NATS is frozen, or does not answer.",
 		happens: func(w *world) {
 			w.nats[0].Freeze()
-			w.refuses(0, 1)
+			w.refuses("NATS does not answer", 0, 1)
 			w.nats[0].Thaw()
 		},
 		gaps: never,
@@ -149,7 +179,7 @@ var scenarios = []scenario{
 		relayed: true,
 		happens: func(w *world) {
 			w.link.Stall()
-			w.refuses(0)
+			w.refuses("NATS does not answer", 0)
 			w.publish(topic, 10, 1)
 			w.link.Restore()
 		},
@@ -200,26 +230,26 @@ var scenarios = []scenario{
 		gaps:    always,
 	},
 	{
-		name:     "An older copy of NATS is put back: of a replica on its own",
+		name:     "An older copy of NATS is put back. There is one replica.",
 		replicas: 1,
 		before:   (*world).copyNATS,
 		happens:  func(w *world) { w.putBack(); w.publish(topic, 50) },
 		gaps:     always,
 	},
 	{
-		name:      "An older copy of NATS is put back: clients follow other topics",
+		name:      "An older copy of NATS is put back. Clients follow other topics.",
 		elsewhere: true,
 		before:    (*world).copyNATS,
 		happens:   func(w *world) { w.putBack(); w.publish(topic, 50) },
 	},
 	{
-		name:    "An older copy of NATS is put back: one replica is restarted meanwhile",
+		name:    "An older copy of NATS is put back. One replica is restarted meanwhile.",
 		before:  (*world).copyNATS,
 		happens: func(w *world) { w.putBack(func() { w.restart(1) }); w.publish(topic, 50) },
 		gaps:    always,
 	},
 	{
-		name:   "An older copy of NATS is put back: twice",
+		name:   "An older copy of NATS is put back. It happens twice.",
 		before: (*world).copyNATS,
 		happens: func(w *world) {
 			for range 2 {
@@ -230,7 +260,7 @@ var scenarios = []scenario{
 		gaps: always,
 	},
 	{
-		name:   "An older copy of NATS is put back: everything expires while no replica runs",
+		name:   "An older copy of NATS is put back. Everything expires while no replica runs.",
 		before: (*world).copyNATS,
 		happens: func(w *world) {
 			w.putBack()
@@ -288,12 +318,15 @@ var scenarios = []scenario{
 	{
 		name: "Somebody deletes messages.",
 		happens: func(w *world) {
-			gone := w.promised(topic)[20]
-			w.must(w.stream().DeleteMsg(w.Context(), gone.number))
-			w.forgive(func(d delivery) bool { return d == gone }) // nobody can know that there was one
-			w.restart(1)
+			all := w.promised(topic)
+			older, newest := all[20], all[len(all)-1]
+			w.must(w.stream().DeleteMsg(w.Context(), older.number))
+			w.must(w.stream().DeleteMsg(w.Context(), newest.number))
+			w.forgive(func(d delivery) bool { return d == older }) // nobody can know that there was one
+			w.restart(1)                                           // it cannot have what is gone
 		},
-		gaps: never,
+		noticed: func(w *world) { w.replicas[1].Out.Wait(w, "messages were removed from the stream") },
+		gaps:    "late",
 	},
 	{
 		name: "Another program replaces a topic's messages.",
@@ -316,8 +349,10 @@ var scenarios = []scenario{
 		name: "Somebody purges a topic.",
 		happens: func(w *world) {
 			w.must(w.stream().Purge(w.Context(), jetstream.WithPurgeSubject("sse."+topic)))
-			w.restart(1) // it cannot have what is gone
+			w.restart(1)
 		},
+		noticed: func(w *world) { w.replicas[1].Out.Wait(w, "messages were removed from the stream") },
+		gaps:    "late",
 	},
 	{
 		name: "The stream is full, and drops the oldest messages.",
@@ -327,7 +362,7 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "The stream is full, and drops the oldest messages: it keeps fewer than there are replicas and topics",
+		name: "The stream is full, and drops the oldest messages. It keeps three.",
 		happens: func(w *world) {
 			w.edit(func(c *jetstream.StreamConfig) { c.MaxMsgs = 3 })
 			for i := range 10 {
@@ -343,7 +378,7 @@ var scenarios = []scenario{
 			w.edit(func(c *jetstream.StreamConfig) {
 				c.Discard, c.MaxMsgs = jetstream.DiscardNew, int64(w.stream().CachedInfo().State.Msgs)
 			})
-			w.refuses(0, 1)
+			w.refuses("maximum messages exceeded", 0, 1)
 			w.serves()
 			w.restart(1)
 			w.serves()
@@ -356,7 +391,7 @@ var scenarios = []scenario{
 		jetstream: "max_file_store: 1M",
 		happens: func(w *world) {
 			w.fillNATS()
-			w.refuses(0, 1)
+			w.refuses("insufficient resources", 0, 1)
 			w.serves()
 			w.must(w.stream().Purge(w.Context(), jetstream.WithPurgeSubject("sse.big")))
 		},
@@ -368,7 +403,7 @@ var scenarios = []scenario{
 		happens: func(w *world) {
 			w.must(tmpfs.Fill(w.disk))
 			w.fillNATS()
-			w.refuses(0, 1)
+			w.refuses("NATS", 0, 1)
 			w.serves()
 			w.must(tmpfs.Clear(w.disk))
 			w.nats[0].Stop() // after a failed write, NATS stores nothing until it is restarted
@@ -382,7 +417,7 @@ var scenarios = []scenario{
 		gaps:    never,
 	},
 	{
-		name:    "Another program publishes what makes no sense: with numbers that NATS will give to other messages",
+		name:    "Another program publishes what makes no sense. It has numbers that NATS will give to other messages.",
 		happens: func(w *world) { w.publishNonsense(1, 70) },
 	},
 }

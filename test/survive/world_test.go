@@ -308,8 +308,8 @@ func (w *world) publish(topic string, n int, through ...int) {
 	}
 }
 
-// refuses fails the test unless each of these replicas soon refuses to publish and says that it is not ready.
-func (w *world) refuses(replicas ...int) {
+// refuses fails the test unless each of these replicas soon refuses to publish, says that it is not ready, and logs why.
+func (w *world) refuses(why string, replicas ...int) {
 	w.Helper()
 	var asking sync.WaitGroup
 	for _, i := range replicas {
@@ -335,6 +335,9 @@ func (w *world) refuses(replicas ...int) {
 		})
 	}
 	asking.Wait()
+	for _, i := range replicas {
+		w.replicas[i].Out.Wait(w, why)
+	}
 }
 
 // serves fails the test unless each replica gives a new client a topic that it has not loaded before.
