@@ -87,9 +87,9 @@ type Replica struct {
 	refused atomic.Bool   // NATS could not be reached at some time
 	doubts  chan struct{} // has a value when a message was not stored
 
-	tails    tails
-	batches  atomic.Bool // the stream takes batches
-	receipts atomic.Bool // the stream takes messages that NATS drops after a while
+	published published
+	batches   atomic.Bool // the stream takes batches
+	receipts  atomic.Bool // the stream takes messages that NATS drops after a while
 
 	mu       sync.Mutex
 	cancel   context.CancelCauseFunc // ends the session
@@ -118,7 +118,7 @@ func ValidURL(servers string) bool {
 func New(cfg Config, events *hub.Hub) *Replica {
 	r := &Replica{
 		cfg: cfg, events: events, started: time.Now(), feeds: newFeeds(), late: rand.Float64(),
-		doubts: make(chan struct{}, 1), tails: tails{topics: map[string]*tail{}}, cancel: func(error) {},
+		doubts: make(chan struct{}, 1), published: published{topics: map[string]*tail{}}, cancel: func(error) {},
 	}
 	r.status.log = func(format string, args ...any) {
 		if r.stopping.Err() == nil {
@@ -254,7 +254,7 @@ func (r *Replica) endSession(why error) {
 
 func (r *Replica) connected(nc *nats.Conn) {
 	r.forget()
-	r.tails.forget() // it may be another NATS
+	r.published.forget() // it may be another NATS
 	r.cfg.Log("NATS: connected to %s", nc.ConnectedUrlRedacted())
 }
 

@@ -455,7 +455,7 @@ func (s *session) beginEpoch(ctx context.Context, epoch marker, now *jetstream.S
 		return err
 	}
 	s.feeds.reset(0, true)
-	s.tails.forget()
+	s.published.forget()
 	s.events.Begin(epoch.name, epoch.floor, seen)
 	s.adopt(now)
 	return nil
