@@ -46,8 +46,8 @@ const (
 // end is the last message of each topic.
 const end = `"end"`
 
-// soon is how long a replica may take to say that it cannot do its work: 5 s, and as much again on a busy machine.
-const soon = 10 * time.Second
+// soon is how long a replica may take to say that it cannot do its work: 5 s, and more on a busy machine.
+const soon = 15 * time.Second
 
 // world is what a scenario happens to.
 type world struct {
