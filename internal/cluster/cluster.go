@@ -87,9 +87,9 @@ type Replica struct {
 	refused atomic.Bool   // NATS could not be reached at some time
 	doubts  chan struct{} // has a value when a message was not stored
 
-	tails    tails
-	batches  atomic.Bool // the stream takes batches
-	receipts atomic.Bool // the stream takes messages that NATS drops after a while
+	published published
+	batches   atomic.Bool // the stream takes batches
+	receipts  atomic.Bool // the stream takes messages that NATS drops after a while
 
 	mu       sync.Mutex
 	cancel   context.CancelCauseFunc // ends the session
@@ -118,7 +118,7 @@ func ValidURL(servers string) bool {
 func New(cfg Config, events *hub.Hub) *Replica {
 	r := &Replica{
 		cfg: cfg, events: events, started: time.Now(), feeds: newFeeds(), late: rand.Float64(),
-		doubts: make(chan struct{}, 1), tails: tails{topics: map[string]*tail{}}, cancel: func(error) {},
+		doubts: make(chan struct{}, 1), published: published{topics: map[string]*tail{}}, cancel: func(error) {},
 	}
 	r.status.log = func(format string, args ...any) {
 		if r.stopping.Err() == nil {
@@ -158,7 +158,7 @@ func (r *Replica) connect(ctx context.Context) error {
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			r.tell("NATS: " + cause(err))
 			if errors.Is(err, nats.ErrSlowConsumer) || strings.Contains(err.Error(), "for Subscription to") { // messages did not come
-				r.interrupt(err)
+				r.endSession(err)
 			}
 		}),
 	}
@@ -228,11 +228,11 @@ func (r *Replica) setSession(cancel context.CancelCauseFunc) {
 	r.cancel = cancel
 }
 
-// setPlaced notes that the stream was found to be the known one, or that it is no longer known to be.
-func (r *Replica) setPlaced(is bool) {
+// setPlaced notes that the stream was found to be the known one, unless the session has ended since.
+func (r *Replica) setPlaced(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.placed = 0; is {
+	if ctx.Err() == nil {
 		r.placed = r.connections() + 1
 	}
 }
@@ -244,22 +244,23 @@ func (r *Replica) isFollowing() bool {
 	return r.placed > 0 && r.nc.IsConnected() && r.placed == r.connections()+1
 }
 
-// interrupt ends the session.
-func (r *Replica) interrupt(why error) {
+// endSession ends the session. From then on nothing is published, and no number is given as an id.
+func (r *Replica) endSession(why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.placed = 0
 	r.cancel(why)
 }
 
 func (r *Replica) connected(nc *nats.Conn) {
 	r.forget()
-	r.tails.forget() // it may be another NATS
+	r.published.forget() // it may be another NATS
 	r.cfg.Log("NATS: connected to %s", nc.ConnectedUrlRedacted())
 }
 
 func (r *Replica) disconnected(_ *nats.Conn, err error) {
 	r.setProblem(following, errDisconnected.Error())
-	r.interrupt(errDisconnected)
+	r.endSession(errDisconnected)
 	r.tell("NATS: the connection is lost: " + cause(err))
 }
 

@@ -3,149 +3,156 @@ package cluster
 import (
 	"context"
 	"errors"
-	"strconv"
 	"sync"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 // A message to a topic that has ended is refused. If this replica's clients follow the topic, the hub knows. Otherwise the
-// replica would have to ask NATS before each message. It saves the question where it published the newest message of the
-// topic itself: it tells NATS that it supposes so, and NATS stores the next message only if that is right. For a topic to
-// which other replicas publish as well, it mostly is not, so the replica asks; and all publishers that wait share the answer.
+// publishers of a topic go in groups, one after the other: those that come while a group is on its way are the next one. The
+// first publisher of a group finds out whether the topic has ended, for all of them. If the newest message is probably one
+// that this replica has published, it sends its own message at once, and NATS stores it only if that is right. Otherwise,
+// as when publishers of a topic come through several replicas, it asks NATS.
 
 // maxPublished is how many topics a replica remembers the newest message of.
 const maxPublished = 10_000
 
-// tails knows the newest messages of the topics that this replica publishes to. Its methods may be called from any number
-// of goroutines.
-type tails struct {
+// published knows the topics that this replica publishes to. Its methods may be called from any number of goroutines.
+type published struct {
 	mu     sync.Mutex
 	topics map[string]*tail
 }
 
 // tail is the end of a topic.
 type tail struct {
-	flying int       // how many messages are on their way
-	newest uint64    // number of the newest message that was published here, unless it ended the topic, or 0
-	likely bool      // it is probably the topic's newest message
-	now    *question // is being asked
-	next   *question // for those that came since
+	newest uint64 // number of the newest message that was published here, unless it ended the topic, or 0
+	likely bool   // it is probably the topic's newest message
+	now    *group // is on its way, or nil
+	next   *group // or nil
 }
 
-// question is whether a topic has ended.
-type question struct {
-	done  chan struct{}
-	ended bool
-	err   error
+// group is a group of publishers.
+type group struct {
+	tail    *tail
+	members int
+	known   chan struct{} // is closed when ended and err are known
+	ended   bool
+	err     error
+	gone    chan struct{} // is closed when the last member has left
 }
 
-// begin notes that a message is on its way. It returns the number of the topic's newest message, and whether that is
-// likely to be right.
-func (t *tails) begin(topic string) (newest uint64, likely bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.topics[topic] == nil {
-		if len(t.topics) >= maxPublished {
-			t.clear()
+// join makes a publisher a member of the topic's next group. The first one returns when it is the group's turn, and has to
+// call tell. The others return when it did. Each has to call leave afterwards, unless there is an error.
+func (p *published) join(ctx context.Context, topic string) (g *group, isFirst bool, err error) {
+	p.mu.Lock()
+	t := p.topics[topic]
+	if t == nil {
+		if len(p.topics) >= maxPublished {
+			p.clear()
 		}
-		t.topics[topic] = &tail{}
+		t = &tail{}
+		p.topics[topic] = t
 	}
-	tail := t.topics[topic]
-	tail.flying++
-	return tail.newest, tail.likely && tail.flying == 1
+	if isFirst = t.next == nil; isFirst {
+		t.next = &group{tail: t, known: make(chan struct{}), gone: make(chan struct{})}
+	}
+	g = t.next
+	g.members++
+	wait := g.known
+	if isFirst && t.now == nil {
+		t.now, t.next, wait = g, nil, nil
+	} else if isFirst {
+		wait = t.now.gone
+	}
+	p.mu.Unlock()
+	if wait != nil {
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	switch {
+	case isFirst && wait != nil:
+		p.mu.Lock()
+		t.next = nil
+		if err == nil {
+			t.now = g
+		}
+		p.mu.Unlock()
+		if err != nil {
+			g.tell(false, errAskFirst) // the others form another group
+		}
+	case !isFirst && err == nil:
+		err = g.err
+	}
+	if err != nil {
+		p.leave(g, 0)
+	}
+	return g, isFirst, err
 }
 
-// end notes that a message is no longer on its way. Its number is 0 if it was not stored, or does not count.
-func (t *tails) end(topic string, number uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	tail := t.topics[topic]
-	tail.flying--
-	tail.newest = max(tail.newest, number)
+// tell tells the members of a group whether the topic has ended.
+func (g *group) tell(ended bool, err error) {
+	g.ended, g.err = ended, err
+	close(g.known)
+}
+
+// leave notes that a publisher is done. The number is that of its message, or 0 if it was not stored or ended the topic.
+func (p *published) leave(g *group, number uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g.tail.newest = max(g.tail.newest, number)
+	if g.members--; g.members > 0 {
+		return
+	}
+	close(g.gone)
+	if g.tail.now == g {
+		g.tail.now = nil
+	}
+}
+
+// guess returns the number of the topic's newest message, and whether that is likely to be right.
+func (p *published) guess(g *group) (newest uint64, likely bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return g.tail.newest, g.tail.likely
 }
 
 // forget forgets the newest messages: their numbers may be given to others.
-func (t *tails) forget() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.clear()
+func (p *published) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
 }
 
-func (t *tails) clear() {
-	for topic, tail := range t.topics {
-		if tail.newest, tail.likely = 0, false; tail.flying == 0 {
-			delete(t.topics, topic)
+func (p *published) clear() {
+	for topic, t := range p.topics {
+		if t.newest, t.likely = 0, false; t.now == nil && t.next == nil {
+			delete(p.topics, topic)
 		}
 	}
 }
 
-// ended reports whether a topic to which a message is on its way has ended, as NATS knows it after the call began.
-func (r *Replica) ended(ctx context.Context, topic string) (bool, error) {
-	q, before, mine := r.tails.question(topic)
-	if mine {
-		if before != nil {
-			before.wait(ctx)
-		}
-		number, ended, err := uint64(0), false, ctx.Err()
-		if r.tails.ask(topic, q); err == nil {
-			number, ended, err = r.lastOf(ctx, topic)
-		}
-		r.tails.answer(topic, q, number, ended, err)
-	}
-	if !q.wait(ctx) {
-		return false, ctx.Err()
-	}
-	return q.ended, q.err
-}
-
-// question returns the topic's next question. The first publisher that gets it has to ask it, after the one before it.
-func (t *tails) question(topic string) (next, before *question, mine bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	tail := t.topics[topic]
-	if mine = tail.next == nil; mine {
-		tail.next = &question{done: make(chan struct{})}
-	}
-	return tail.next, tail.now, mine
-}
-
-// ask notes that a question is being asked. Publishers that come later have to wait for another one.
-func (t *tails) ask(topic string, q *question) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.topics[topic].now, t.topics[topic].next = q, nil
-}
-
-// answer notes the answer to a question.
-func (t *tails) answer(topic string, q *question, number uint64, ended bool, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	tail := t.topics[topic]
-	tail.now, tail.likely = nil, err == nil && !ended && number == tail.newest && tail.flying == 1
-	q.ended, q.err = ended, err
-	close(q.done)
-}
-
-// wait waits for the answer, and reports whether it came before ctx ended.
-func (q *question) wait(ctx context.Context) bool {
-	select {
-	case <-q.done:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// lastOf returns the number of the topic's last message, or 0 if it has none, and whether that has ended the topic.
-func (r *Replica) lastOf(ctx context.Context, topic string) (number uint64, ended bool, err error) {
+// ask asks NATS whether the topic of a group has ended, and tells the group.
+func (r *Replica) ask(ctx context.Context, g *group, topic string) (err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWait) // this publisher may leave, the others stay
+	defer cancel()
+	ended, newest := false, uint64(0)
+	defer func() { g.tell(ended, err) }()
 	m, err := r.last(ctx, subjectOf(r.cfg.Stream, topic))
 	switch {
 	case errors.Is(err, errGone):
-		return 0, false, nil
 	case err != nil:
-		return 0, false, err
+		return err
+	default:
+		ended = last(m, endHeader) == "true"
+		if err = parse(m, jetstream.SequenceHeader, &newest); err != nil {
+			return err
+		}
 	}
-	number, err = strconv.ParseUint(last(m, jetstream.SequenceHeader), 10, 64)
-	return number, last(m, endHeader) == "true", err
+	r.published.mu.Lock()
+	defer r.published.mu.Unlock()
+	g.tail.likely = !ended && newest == g.tail.newest
+	return nil
 }

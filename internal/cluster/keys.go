@@ -94,7 +94,7 @@ func (r *Replica) recall(ctx context.Context, o *outgoing, found receipt) (numbe
 		}
 		return found.number, nil
 	}
-	o.expect(expectation{})
+	o.expect("", 0)
 	number, _, err = r.store(ctx, o, true)
 	if errors.Is(err, event.ErrEnded) { // NATS did not know the key, or knows it only from here
 		return found.number, nil

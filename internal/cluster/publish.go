@@ -150,37 +150,56 @@ func isRefusal(err error, codes ...jetstream.ErrorCode) bool {
 	return errors.As(err, &refused) && slices.Contains(codes, refused.ErrorCode)
 }
 
-// attempt stores the first of the messages, and those that can go together with it. It asks NATS no more than it must:
-// if it supposes that it knows the answers, NATS stores the message only if that is right.
+// attempt stores the first of the messages, and those that can go together with it, unless its topic has ended.
 func (r *Replica) attempt(ctx context.Context, messages []outgoing, together bool) (n int, number uint64, isNew bool, err error) {
 	o := &messages[0]
-	newest, likely := r.tails.begin(o.Topic)
-	defer func() {
-		if isNew && !messages[n-1].End {
-			newest = number
-		}
-		r.tails.end(o.Topic, newest)
-	}()
-
-	expect, ended := expectation{}, false
+	o.expect("", 0)
 	switch {
 	case o.tried, o.Erases(): // later, this very message may have ended the topic
+		return r.storeSome(ctx, messages, together, false)
 	case r.Covers(o.Topic):
-		ended = r.events.Ended(o.Topic)
-	case likely && !o.ask && o.Key == "":
-		expect = expectation{o.Subject, newest}
-	default:
-		ended, err = r.ended(ctx, o.Topic)
+		return r.storeSome(ctx, messages, together, r.events.Ended(o.Topic))
 	}
+	g, isFirst, err := r.published.join(ctx, o.Topic)
 	if err != nil {
 		return 0, 0, false, err
 	}
+	defer func() {
+		newest := number
+		if !isNew || messages[n-1].End {
+			newest = 0
+		}
+		r.published.leave(g, newest)
+	}()
+	if newest, likely := r.published.guess(g); isFirst && likely && o.Key == "" {
+		o.expect(o.Subject, newest)
+		if n, number, isNew, err = r.storeSome(ctx, messages, together, false); err == nil {
+			g.tell(false, nil)
+			return n, number, isNew, nil
+		}
+		o.expect("", 0)
+	}
+	if isFirst {
+		problem := r.ask(ctx, g, o.Topic)
+		if err == nil || errors.Is(err, errAskFirst) {
+			err = problem
+		}
+		if err != nil {
+			return 0, 0, false, err
+		}
+	}
+	return r.storeSome(ctx, messages, together, g.ended)
+}
+
+// storeSome is attempt, once it is known whether the topic has ended.
+func (r *Replica) storeSome(ctx context.Context, messages []outgoing, together, ended bool) (n int, number uint64, isNew bool, err error) {
+	o := &messages[0]
 	if ended && o.Key == "" {
 		return 0, 0, false, event.ErrEnded
 	}
 	receipts := o.receipt != "" && r.receipts.Load()
 	if receipts && !o.ask && o.line == 0 {
-		expect = expectation{o.receipt, 0}
+		o.expect(o.receipt, 0)
 	} else if receipts {
 		found, is, err := r.findReceipt(ctx, o)
 		if err != nil {
@@ -191,7 +210,6 @@ func (r *Replica) attempt(ctx context.Context, messages []outgoing, together boo
 			return 1, number, false, err
 		}
 	}
-	o.expect(expect)
 	if n = r.batchable(messages); together && !ended && n > 1 {
 		number, err = r.storeBatch(ctx, messages[:n], receipts)
 		return n, number, err == nil, err
@@ -203,21 +221,16 @@ func (r *Replica) attempt(ctx context.Context, messages []outgoing, together boo
 	return 1, number, isNew, err
 }
 
-// expectation is what NATS must find before it stores a message.
-type expectation struct {
-	subject string
-	newest  uint64 // number of the last message on that subject, or 0 if there must be none
-}
-
-// expect makes NATS store the message only if it finds that.
-func (o *outgoing) expect(e expectation) {
+// expect makes NATS store the message only if the last message on a subject has that number, or if there is none and the
+// number is 0. The empty subject means that NATS expects nothing.
+func (o *outgoing) expect(subject string, newest uint64) {
 	delete(o.Header, jetstream.ExpectedLastSubjSeqSubjHeader)
 	delete(o.Header, jetstream.ExpectedLastSubjSeqHeader)
-	if e.subject != "" {
-		o.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(e.newest, 10))
+	if subject != "" {
+		o.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(newest, 10))
 	}
-	if e.subject != "" && e.subject != o.Subject {
-		o.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, e.subject)
+	if subject != "" && subject != o.Subject {
+		o.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, subject)
 	}
 }
 
@@ -310,7 +323,7 @@ func (r *Replica) acknowledged(known, number uint64, o *outgoing, duplicate bool
 		known = 0
 	}
 	if r.truth.learn(answer{source: acknowledgement, place: place{number: number, key: o.Header.Get(jetstream.MsgIDHeader)}, known: known}) == wentBack {
-		r.interrupt(errReplaced)
+		r.endSession(errReplaced)
 		return errReplaced
 	}
 	return nil

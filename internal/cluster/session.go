@@ -25,7 +25,6 @@ const (
 
 var (
 	errDisconnected = errors.New("the connection to NATS is lost")
-	errOverflow     = errors.New("messages came faster than they could be handed over")
 	errDeleted      = errors.New("it was deleted and made anew")
 	errFewer        = errors.New("it has fewer messages than before")
 	errReplaced     = errors.New("it has other messages than before")
@@ -37,8 +36,7 @@ var (
 // session is one time of following the stream, over one connection, until the stream is no longer the one that it was.
 type session struct {
 	*Replica
-	connection uint64 // all that the session knows came over this one
-	endSession context.CancelCauseFunc
+	connection uint64               // all that the session knows came over this one
 	inbox      chan *nats.Msg       // what comes live, in order
 	own        []*nats.Subscription // those that belong to no feed
 	perSubject atomic.Int64         // how many messages the stream keeps for each subject
@@ -103,7 +101,6 @@ func (r *Replica) follow(ctx context.Context) error {
 	s := &session{
 		Replica:    r,
 		connection: connection,
-		endSession: cancel,
 		inbox:      make(chan *nats.Msg, maxInbox),
 		reads:      make(chan struct{}, maxReads),
 		checks:     make(chan struct{}, 1),
@@ -128,12 +125,11 @@ func (r *Replica) follow(ctx context.Context) error {
 		}
 		s.own = append(s.own, live)
 	}
-	r.setPlaced(true)
-	defer r.setPlaced(false)
+	r.setPlaced(ctx)
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	for _, part := range []func(context.Context) error{s.listen, s.supply, s.watch} {
-		parts.Go(func() { cancel(part(ctx)) })
+		parts.Go(func() { r.endSession(part(ctx)) })
 	}
 	<-ctx.Done()
 	return context.Cause(ctx)
@@ -459,7 +455,7 @@ func (s *session) beginEpoch(ctx context.Context, epoch marker, now *jetstream.S
 		return err
 	}
 	s.feeds.reset(0, true)
-	s.tails.forget()
+	s.published.forget()
 	s.events.Begin(epoch.name, epoch.floor, seen)
 	s.adopt(now)
 	return nil
