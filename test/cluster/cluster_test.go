@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log"
 	"net"
 	"os"
 	"path/filepath"
@@ -31,9 +30,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if node := os.Getenv("NATS_NODE"); node != "" {
-		log.Fatal(runNode(node))
-	}
+	natsserver.RunIfAsked()
 	goleak.VerifyTestMain(m,
 		// The server's own, for the whole process.
 		goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.init.0.func1"),

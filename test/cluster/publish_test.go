@@ -132,11 +132,11 @@ func TestMessagesThatArePublishedTogether(t *testing.T) {
 // as a publisher with an Idempotency-Key does.
 func TestLinesWithKeysAreRepeatedAfterTheirLeaderWasKilled(t *testing.T) {
 	t.Parallel()
-	nodes := startThree(t)
+	nats := startThree(t)
 	three := func(c *cluster.Config) { c.Replicas = 3 }
-	join(t, nodes.url, three).ready(t).stop()
-	nodes.lead(t, "n2")
-	a, b := join(t, nodes.url, three).ready(t), join(t, nodes.url, three).ready(t)
+	join(t, nats.url, three).ready(t).stop()
+	nats.lead(t, "n2")
+	a, b := join(t, nats.url, three).ready(t), join(t, nats.url, three).ready(t)
 	c := b.client(t, "")
 
 	const total, call = 4000, 160
@@ -148,7 +148,7 @@ func TestLinesWithKeysAreRepeatedAfterTheirLeaderWasKilled(t *testing.T) {
 		defer close(killed)
 		select {
 		case <-half:
-			nodes.kill(t)
+			nats.nodes[2].Kill()
 		case <-t.Context().Done():
 		}
 	})

@@ -80,7 +80,7 @@ func (c *client) judge(gaps string) {
 func (w *world) calm() {
 	w.Helper()
 	for i, r := range w.replicas {
-		if lines := strings.Count(r.Out.String(), "NATS"); lines > 25 {
+		if lines := strings.Count(r.Out.String(), "NATS"); lines > 40 {
 			w.Errorf("replica %d logged %d lines about NATS", i, lines)
 		}
 	}
