@@ -135,24 +135,29 @@ func (p *published) clear() {
 }
 
 // ask asks NATS whether the topic of a group has ended, and tells the group.
-func (r *Replica) ask(ctx context.Context, g *group, topic string) (err error) {
+func (r *Replica) ask(ctx context.Context, g *group, topic string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWait) // this publisher may leave, the others stay
 	defer cancel()
-	ended, newest := false, uint64(0)
-	defer func() { g.tell(ended, err) }()
-	m, err := r.last(ctx, subjectOf(r.cfg.Stream, topic))
-	switch {
-	case errors.Is(err, errGone):
-	case err != nil:
+	newest, ended, err := r.lastOf(ctx, topic)
+	g.tell(ended, err)
+	if err != nil {
 		return err
-	default:
-		ended = last(m, endHeader) == "true"
-		if err = parse(m, jetstream.SequenceHeader, &newest); err != nil {
-			return err
-		}
 	}
 	r.published.mu.Lock()
 	defer r.published.mu.Unlock()
 	g.tail.likely = !ended && newest == g.tail.newest
 	return nil
+}
+
+// lastOf returns the number of a topic's last message, or 0 if it has none, and whether that message ended the topic.
+func (r *Replica) lastOf(ctx context.Context, topic string) (number uint64, ended bool, err error) {
+	m, err := r.last(ctx, subjectOf(r.cfg.Stream, topic))
+	switch {
+	case errors.Is(err, errGone):
+		return 0, false, nil
+	case err != nil:
+		return 0, false, err
+	}
+	err = parse(m, jetstream.SequenceHeader, &number)
+	return number, last(m, endHeader) == "true", err
 }

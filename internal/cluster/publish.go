@@ -155,10 +155,16 @@ func (r *Replica) attempt(ctx context.Context, messages []outgoing, together boo
 	o := &messages[0]
 	o.expect("", 0)
 	switch {
-	case o.tried, o.Erases(): // later, this very message may have ended the topic
+	case o.Erases():
 		return r.storeSome(ctx, messages, together, false)
 	case r.Covers(o.Topic):
 		return r.storeSome(ctx, messages, together, r.events.Ended(o.Topic))
+	case o.tried: // alone, as its group knew
+		_, ended, err := r.lastOf(ctx, o.Topic)
+		if err != nil {
+			return 0, 0, false, err
+		}
+		return r.storeSome(ctx, messages, together, ended)
 	}
 	g, isFirst, err := r.published.join(ctx, o.Topic)
 	if err != nil {
@@ -194,7 +200,7 @@ func (r *Replica) attempt(ctx context.Context, messages []outgoing, together boo
 // storeSome is attempt, once it is known whether the topic has ended.
 func (r *Replica) storeSome(ctx context.Context, messages []outgoing, together, ended bool) (n int, number uint64, isNew bool, err error) {
 	o := &messages[0]
-	if ended && o.Key == "" {
+	if ended && o.Key == "" && !o.tried { // an earlier attempt may have stored it, and this very message may have ended the topic
 		return 0, 0, false, event.ErrEnded
 	}
 	receipts := o.receipt != "" && r.receipts.Load()
