@@ -132,6 +132,6 @@ func (r *Replica) storeBatch(ctx context.Context, messages []outgoing, receipts 
 	}
 	number = answer.Sequence - uint64(len(all)-len(messages)) // without the receipt
 	first, final := &messages[0], &messages[len(messages)-1]
-	err = r.acknowledged(known.number, number-uint64(len(messages))+1, first, false)
+	err = r.acknowledged(known, number-uint64(len(messages))+1, first, false)
 	return number, cmp.Or(err, r.acknowledged(0, number, final, false))
 }

@@ -29,6 +29,8 @@ type request struct {
 const (
 	maxBytes = 1 << 20          // that one answer may have, unless a single message is larger
 	readWait = 10 * time.Second // for an answer, over a slow link or from a busy server
+
+	readAgain = time.Second // before another server is asked
 )
 
 // stored is a message of the stream.
@@ -117,7 +119,7 @@ type batch struct {
 }
 
 // read reads several messages from any server that has the stream (JetStream's direct get, in batches). It may be behind
-// the leader.
+// the leader. One that is frozen still gets its share of the requests, so read soon asks again.
 func (s *session) read(ctx context.Context, what request) (b batch, err error) {
 	select {
 	case s.reads <- struct{}{}:
@@ -127,6 +129,17 @@ func (s *session) read(ctx context.Context, what request) (b batch, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
+	for patience := readAgain; ; patience *= 2 {
+		if b, err = s.readOnce(ctx, what, patience); !errors.Is(err, errSilent) {
+			return b, err
+		}
+	}
+}
+
+// errSilent says that a server does not answer.
+var errSilent = errors.New("no answer")
+
+func (s *session) readOnce(ctx context.Context, what request, patience time.Duration) (b batch, err error) {
 	payload, err := json.Marshal(what)
 	if err != nil {
 		return b, fmt.Errorf("encode request: %w", err)
@@ -140,10 +153,15 @@ func (s *session) read(ctx context.Context, what request) (b batch, err error) {
 	if err := s.nc.PublishRequest("$JS.API.DIRECT.GET."+s.cfg.Stream, inbox, payload); err != nil {
 		return b, fmt.Errorf("ask for messages: %w", err)
 	}
+	silence := time.NewTimer(patience)
+	defer silence.Stop()
 	for {
 		var reply *nats.Msg
 		select {
 		case reply = <-replies:
+			silence.Reset(patience)
+		case <-silence.C:
+			return b, errSilent
 		case <-ctx.Done():
 			return b, fmt.Errorf("ask for messages: %w", context.Cause(ctx))
 		}

@@ -189,7 +189,7 @@ func (s *session) sync(ctx context.Context) error {
 	}()
 	question := nats.NewMsg(s.cfg.Stream + "." + syncToken)
 	question.Reply = s.echoes + n
-	question.Header.Set(jetstream.ExpectedStreamHeader, "none")
+	question.Header.Set(jetstream.ExpectedStreamHeader, ">") // no stream has this name
 	if err := s.nc.PublishMsg(question); err != nil {
 		return err
 	}

@@ -246,7 +246,7 @@ func (r *Replica) store(ctx context.Context, o *outgoing, ended bool) (number ui
 	_, _, known := r.truth.now()
 	ack, err := r.send(ctx, send)
 	if r.stored(err); err == nil {
-		err = r.acknowledged(known.number, ack.Sequence, o, ack.Duplicate)
+		err = r.acknowledged(known, ack.Sequence, o, ack.Duplicate)
 	}
 	switch {
 	case isRefusal(err, changed, inFlight):

@@ -118,6 +118,9 @@ func (r *Replica) follow(ctx context.Context) error {
 	if err := s.place(ctx); err != nil {
 		return err
 	}
+	if err := s.proveMore(ctx); err != nil {
+		return err
+	}
 	for _, subject := range []string{s.liveSubject(s.epochSubject()), s.echoes + "*"} {
 		live, err := s.nc.ChanSubscribe(subject, s.inbox)
 		if err != nil {
@@ -159,7 +162,7 @@ func (s *session) look(ctx context.Context) error {
 		}
 		return err
 	}
-	switch err := s.learnState(now, known.number); {
+	switch err := s.learnState(now, known); {
 	case err != nil:
 		s.endSession(err)
 		return err
@@ -210,7 +213,7 @@ func (s *session) ask(ctx context.Context) (*jetstream.StreamInfo, error) {
 // learnState returns an error if the stream is not the one that is known, or has lost messages. known is the highest number
 // that was known when NATS was asked.
 func (r *Replica) learnState(now *jetstream.StreamInfo, known uint64) error {
-	switch r.truth.learn(answer{source: info, created: now.Created, known: known, place: place{number: now.State.LastSeq, stored: now.State.LastTime}}) {
+	switch r.truth.learn(answer{source: info, created: now.Created, known: known, place: place{number: now.State.LastSeq}}) {
 	case isAnother:
 		return errDeleted
 	case wentBack:
@@ -246,7 +249,7 @@ func (s *session) watch(ctx context.Context) error {
 					s.mayMore(ctx)
 				}
 			case turn%6 == 3:
-				err = s.prove(ctx)
+				err = s.proveMore(ctx)
 			case time.Since(last.at) > idleEvery/2:
 				_ = s.look(ctx) // no answer is noticed by the silence, and everything else ends the session
 			}
@@ -289,11 +292,11 @@ func (s *session) place(ctx context.Context) error {
 			lost = err.Error()
 		case err != nil:
 			return err
-		case errors.Is(s.learnState(now, highest.number), errFewer):
+		case errors.Is(s.learnState(now, highest), errFewer):
 			if now.Config.Replicas > 1 && !s.hasWaited(settled) { // a new leader may know of more messages in a moment
 				return errFewer
 			}
-			lost = fmt.Sprintf("it ends with number %d, but number %d had come", now.State.LastSeq, highest.number)
+			lost = fmt.Sprintf("it ends with number %d, but number %d had come", now.State.LastSeq, highest)
 		case epoch.number > 0 && epoch.name != known.name && !epoch.isAfter(known):
 			lost = "it is in an epoch that was over"
 		}
@@ -349,17 +352,16 @@ func (r *Replica) hasWaited(d time.Duration) bool {
 // push out each other.
 const fewest = 2
 
-// prove finds out whether the message with the highest number is still the same one. If the stream has dropped it, the
-// messages that it has stored since then must have higher numbers.
+// prove finds out whether a message that is known is still the same one. If the stream has dropped it, the messages that it
+// has stored since then must have higher numbers.
 func (s *session) prove(ctx context.Context) error {
-	_, _, highest := s.truth.now()
-	if highest.stored.IsZero() && highest.key == "" {
+	known, source := s.truth.toProve(), fetched
+	if known.key == "" {
 		return nil
 	}
-	m, err := s.get(ctx, request{Seq: highest.number})
-	source := fetched
-	if errors.Is(err, errGone) && !highest.stored.IsZero() {
-		m, err = s.get(ctx, request{StartTime: &highest.stored, NextFor: ">"})
+	m, err := s.get(ctx, request{Seq: known.number})
+	if errors.Is(err, errGone) && !known.stored.IsZero() {
+		m, err = s.get(ctx, request{StartTime: &known.stored, NextFor: ">"})
 		source = sinceThen
 	}
 	switch {
@@ -370,9 +372,18 @@ func (s *session) prove(ctx context.Context) error {
 	case s.connection != s.connections():
 		return errDisconnected
 	case s.truth.learn(answer{source: source, place: m.place()}) == wentBack:
-		return fmt.Errorf("%w: number %d is another message now", errReplaced, max(highest.number, m.Sequence))
+		return fmt.Errorf("%w: number %d is another message now", errReplaced, max(known.number, m.Sequence))
 	}
 	return nil
+}
+
+// proveMore reads the last message, which then proves more than one before it.
+func (s *session) proveMore(ctx context.Context) error {
+	m, err := s.get(ctx, request{Seq: s.sight.Load().State.LastSeq})
+	if err == nil && s.truth.learn(answer{source: fetched, place: m.place()}) == wentBack {
+		return errReplaced
+	}
+	return nil // a message that is gone proves nothing, and no answer is noticed otherwise
 }
 
 // checkEpoch reads the marker, and stores it once more if it is missing or soon will be.

@@ -6,20 +6,21 @@ import (
 )
 
 // truth is what a replica knows of the stream: the highest number that it has ever given to anybody as an id or a
-// position, or learnt from NATS, and what proves which message has that number. Every answer of NATS goes through learn,
+// position, or learnt from NATS, and what proves which messages the stream has. Every answer of NATS goes through learn,
 // which compares it with that. So an older copy of the stream is noticed, whatever part of it shows up first.
 type truth struct {
 	mu      sync.Mutex
 	created time.Time // when the stream was made
 	epoch   marker
-	highest place
+	highest uint64
+	proof   place // the last message of which it is known when it was stored, or by which key
 }
 
 // place is a number of the stream, with what proves which message has it. NATS never changes either of them.
 type place struct {
 	number uint64
-	stored time.Time // when NATS stored the message; zero if it is not known
-	key    string    // the message's Nats-Msg-Id, noKey if it has none, or empty if that is not known
+	stored time.Time // when NATS stored the message; zero if NATS did not say so, as when it acknowledges one
+	key    string    // the message's Nats-Msg-Id, or noKey; empty if nothing is known of the message
 }
 
 const noKey = "-"
@@ -46,11 +47,11 @@ type answer struct {
 type source int
 
 const (
-	info            source = iota // the stream's leader says how the stream ends
+	info            source = iota // the stream's leader says which number was the last one
 	acknowledgement               // NATS has stored a message of this replica
 	live                          // NATS sends on a message that it has stored
 	fetched                       // the stream has this message
-	sinceThen                     // the stream has this message, and none before it was stored later than the highest place
+	sinceThen                     // the stream has this message, and none before it was stored after the proof
 )
 
 // verdict is what an answer means for what is known.
@@ -67,21 +68,25 @@ const (
 func (t *truth) learn(a answer) verdict {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	v := judge(t.created, t.highest, a)
-	if v <= hasHole && a.number > t.highest.number {
-		t.highest = a.place
+	v := t.judge(a)
+	if v > hasHole {
+		return v
+	}
+	t.highest = max(t.highest, a.number)
+	if a.key != "" && (a.number > t.proof.number || a.number == t.proof.number && t.proof.stored.IsZero()) {
+		t.proof = a.place
 	}
 	return v
 }
 
-func judge(created time.Time, highest place, a answer) verdict {
+func (t *truth) judge(a answer) verdict {
 	switch {
-	case a.source == info && !a.created.Equal(created):
+	case a.source == info && !a.created.Equal(t.created):
 		return isAnother
-	case highest.isOther(a.place),
-		a.source == info && a.number < a.known,
+	case a.source == info && a.number < a.known,
 		a.source == acknowledgement && a.number <= a.known,
-		a.source == sinceThen && a.number < highest.number:
+		a.source == sinceThen && a.number < t.proof.number,
+		t.proof.isOther(a.place):
 		return wentBack
 	case a.source == live && a.previous > a.before:
 		return hasHole
@@ -93,14 +98,21 @@ func judge(created time.Time, highest place, a answer) verdict {
 func (t *truth) begin(created time.Time, m marker) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.created, t.epoch, t.highest = created, m, place{}
+	t.created, t.epoch, t.highest, t.proof = created, m, 0, place{}
 }
 
-// now returns what is known.
-func (t *truth) now() (created time.Time, m marker, highest place) {
+// now returns when the stream was made, its epoch, and the highest number.
+func (t *truth) now() (created time.Time, m marker, highest uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.created, t.epoch, t.highest
+}
+
+// toProve returns the place that proves most.
+func (t *truth) toProve() place {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.proof
 }
 
 // mark takes note of a newer marker of the same epoch, and reports whether it says that more messages were removed.
