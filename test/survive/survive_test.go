@@ -310,7 +310,7 @@ var scenarios = []scenario{
 			last := w.stream().CachedInfo().State.LastSeq
 			w.edit(func(c *jetstream.StreamConfig) { c.MaxAge, c.Duplicates = 3*time.Second, 3*time.Second })
 			testwait.For(w, "a stream without old messages", func() bool { return w.stream().CachedInfo().State.FirstSeq > last })
-			w.edit(func(c *jetstream.StreamConfig) { c.MaxAge = 0 })
+			w.edit(func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour })
 			w.restart(1) // it cannot have what is gone
 		},
 		gaps: "late",
