@@ -389,7 +389,7 @@ var scenarios = []scenario{
 		happens: func(w *world) {
 			w.must(tmpfs.Fill(w.disk))
 			w.fillNATS()
-			w.refuses("NATS", 0, 1)
+			w.refuses("messages are not stored: no answer in time", 0, 1)
 			w.serves()
 			w.must(tmpfs.Clear(w.disk))
 			w.nats[0].Stop() // after a failed write, NATS stores nothing until it is restarted
