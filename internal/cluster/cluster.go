@@ -273,5 +273,6 @@ func cause(err error) string {
 	case errors.As(err, &operation):
 		return operation.Err.Error()
 	}
-	return strings.TrimPrefix(err.Error(), "nats: ")
+	text := strings.ReplaceAll(err.Error(), "nats: ", "")
+	return strings.ReplaceAll(text, context.DeadlineExceeded.Error(), "no answer in time")
 }

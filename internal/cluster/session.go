@@ -131,7 +131,7 @@ func (r *Replica) follow(ctx context.Context) error {
 	r.setPlaced(ctx)
 	var parts sync.WaitGroup
 	defer parts.Wait()
-	for _, part := range []func(context.Context) error{s.listen, s.supply, s.watch} {
+	for _, part := range []func(context.Context) error{s.listen, s.supply, s.watch, s.noticeSilence} {
 		parts.Go(func() { r.endSession(part(ctx)) })
 	}
 	<-ctx.Done()
@@ -241,7 +241,7 @@ func (s *session) watch(ctx context.Context) error {
 			turn++
 			last := s.sight.Load()
 			s.events.See(last.State.LastSeq)
-			switch s.listenForSilence(); {
+			switch {
 			case s.problemOf(publishing) != "":
 				s.tryToStore(ctx)
 			case turn%6 == 0:
@@ -266,6 +266,20 @@ func (s *session) watch(ctx context.Context) error {
 		}
 		if errors.Is(err, errReplaced) || errors.Is(err, errNewEpoch) {
 			return err
+		}
+	}
+}
+
+// noticeSilence logs that NATS does not answer, until ctx ends. watch cannot, as it waits for answers itself.
+func (s *session) noticeSilence(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.listenForSilence()
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -410,7 +424,7 @@ func (s *session) checkEpoch(ctx context.Context) error {
 func (s *session) renew(ctx context.Context, m marker) error {
 	now, err := s.writeMarker(ctx, m)
 	if err != nil {
-		s.report(publishing, cause(err))
+		s.report(publishing, "messages are not stored: "+cause(err))
 		return nil
 	}
 	return s.newMarker(now)
@@ -483,7 +497,7 @@ func (s *session) tryToStore(ctx context.Context) {
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		s.report(publishing, cause(err))
+		s.report(publishing, "messages are not stored: "+cause(err))
 	default:
 		s.report(publishing, "")
 		if err := s.newMarker(now); err != nil {

@@ -27,6 +27,10 @@ func (c *client) judge(gaps string) {
 		}
 	}()
 
+	if len(c.got) == 0 {
+		complain("it got nothing")
+		return
+	}
 	var epochs []string
 	had := map[string]bool{} // of this epoch
 	last := uint64(0)

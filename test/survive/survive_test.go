@@ -67,20 +67,7 @@ func survive(t *testing.T, s scenario) {
 	}
 	w.publish(quiet, 1)
 	w.publish(stays.topic, 1)
-	opened := make(chan struct{})
-	open := sync.OnceFunc(func() { close(opened) })
-	ctx, cancel := context.WithCancel(t.Context())
-	var staying sync.WaitGroup
-	staying.Go(func() {
-		defer open()
-		stays.readUntil(ctx, func() bool {
-			open()
-			return stays.has(end)()
-		})
-	})
-	defer staying.Wait()
-	defer cancel()
-	testwait.Closed(t, "a stream", opened)
+	defer stays.open(stays.has(end))()
 
 	w.publish(topic, 10)
 	if s.before != nil {
@@ -101,10 +88,9 @@ func survive(t *testing.T, s scenario) {
 	if s.elsewhere {
 		w.send(other, end)
 	}
-	defer time.AfterFunc(testwait.Limit, cancel).Stop()
 	late.read(late.has(end))
 	current.read(current.has(end))
-	staying.Wait()
+	testwait.Closed(t, "the end of the stream that stays", stays.done)
 	for _, c := range []*client{stays, late, current} {
 		c.judge(s.gaps)
 	}
@@ -310,7 +296,7 @@ var scenarios = []scenario{
 			last := w.stream().CachedInfo().State.LastSeq
 			w.edit(func(c *jetstream.StreamConfig) { c.MaxAge, c.Duplicates = 3*time.Second, 3*time.Second })
 			testwait.For(w, "a stream without old messages", func() bool { return w.stream().CachedInfo().State.FirstSeq > last })
-			w.edit(func(c *jetstream.StreamConfig) { c.MaxAge = 0 })
+			w.edit(func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour })
 			w.restart(1) // it cannot have what is gone
 		},
 		gaps: "late",
@@ -403,7 +389,7 @@ var scenarios = []scenario{
 		happens: func(w *world) {
 			w.must(tmpfs.Fill(w.disk))
 			w.fillNATS()
-			w.refuses("NATS", 0, 1)
+			w.refuses("messages are not stored: no answer in time", 0, 1)
 			w.serves()
 			w.must(tmpfs.Clear(w.disk))
 			w.nats[0].Stop() // after a failed write, NATS stores nothing until it is restarted
@@ -510,19 +496,9 @@ func (w *world) fillNATS() {
 // far ahead of the last one.
 func (w *world) publishNonsense(ahead ...uint64) {
 	w.Helper()
-	ctx, cancel := context.WithCancel(w.Context())
-	var following sync.WaitGroup
-	defer following.Wait()
-	defer cancel()
 	forged := &client{w: w, name: "forged", topic: "forged"} // so that a replica listens to this subject
 	w.publish(forged.topic, 1)
-	opened := make(chan struct{})
-	following.Go(func() {
-		open := sync.OnceFunc(func() { close(opened) })
-		defer open()
-		_, _ = forged.readOnce(ctx, func() bool { open(); return false }) // until the end of this
-	})
-	testwait.Closed(w, "a stream", opened)
+	defer forged.open(func() bool { return false })()
 
 	nc, js := w.direct()
 	last := w.stream().CachedInfo().State.LastSeq

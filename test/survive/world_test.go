@@ -345,6 +345,7 @@ type client struct {
 	at    int    // replica
 	last  string // id
 	got   []delivery
+	done  chan struct{} // closed when open has read enough
 }
 
 // has reports whether the client got a message.
@@ -357,23 +358,40 @@ func (c *client) read(enough func() bool) {
 	c.w.Helper()
 	ctx, cancel := context.WithTimeout(c.w.Context(), testwait.Limit)
 	defer cancel()
-	c.readUntil(ctx, enough)
+	if err := c.tryToRead(ctx, enough); err != nil {
+		c.w.Errorf("client %q waits for more than %v: %v", c.name, c.got[max(0, len(c.got)-3):], err)
+	}
 }
 
-func (c *client) readUntil(ctx context.Context, enough func() bool) {
+// open starts to read, in the background, until the client has got enough or end is called.
+func (c *client) open(enough func() bool) (end func()) {
 	c.w.Helper()
-	var last error
-	for ctx.Err() == nil {
+	ctx, cancel := context.WithCancel(c.w.Context())
+	opened := make(chan struct{})
+	open := sync.OnceFunc(func() { close(opened) })
+	c.done = make(chan struct{})
+	go func() {
+		defer close(c.done)
+		_ = c.tryToRead(ctx, func() bool { open(); return enough() }) // it tries until end is called
+	}()
+	testwait.Closed(c.w, "a stream", opened)
+	return func() { cancel(); <-c.done }
+}
+
+// tryToRead reads until the client has got enough. The error is that of the last attempt before ctx ended.
+func (c *client) tryToRead(ctx context.Context, enough func() bool) (last error) {
+	for {
 		done, err := c.readOnce(ctx, enough)
 		if done {
-			return
+			return nil
 		}
-		if last = cmp.Or(err, last); ctx.Err() == nil {
-			c.at = (c.at + 1) % len(c.w.urls)
-			time.Sleep(10 * time.Millisecond)
+		if ctx.Err() != nil {
+			return cmp.Or(last, ctx.Err())
 		}
+		last = err
+		c.at = (c.at + 1) % len(c.w.urls)
+		time.Sleep(10 * time.Millisecond)
 	}
-	c.w.Errorf("client %q has got %d messages, the last of which is %v; it waits for more, and its last stream ended with: %v", c.name, len(c.got), c.got[max(0, len(c.got)-1):], last)
 }
 
 func (c *client) readOnce(ctx context.Context, enough func() bool) (done bool, err error) {

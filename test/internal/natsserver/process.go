@@ -33,12 +33,13 @@ func RunIfAsked() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	options.NoSigs, options.NoLog = true, true
+	options.NoSigs = true
 	s, err := server.NewServer(options)
 	if err != nil {
 		log.Fatal(err)
 	}
-	s.Start()
+	s.ConfigureLogger()
+	s.Start() // if a port is taken, this ends the process
 	if !s.ReadyForConnections(time.Minute) {
 		log.Fatal("the NATS server does not start")
 	}
@@ -62,52 +63,76 @@ type Process struct {
 
 // StartProcesses starts a server, or a cluster of several, until the test ends. Each stores messages in a folder of that
 // name below dir, and has these settings of JetStream.
-func StartProcesses(t testing.TB, n int, dir, jetstream string) []*Process {
+func StartProcesses(t testing.TB, n int, dir, jetstream string) (all []*Process) {
 	t.Helper()
+	var err error
+	for range 3 { // a port that was free may be taken by now
+		if all, err = startProcesses(t, n, dir, jetstream); err == nil {
+			return all
+		}
+		for _, p := range all {
+			p.Kill()
+		}
+	}
+	t.Fatal(err)
+	return nil
+}
+
+func startProcesses(t testing.TB, n int, dir, jetstream string) (all []*Process, err error) {
 	var routes []string
 	for range n {
 		routes = append(routes, fmt.Sprint("127.0.0.1:", testport.Free(t)))
 	}
-	var all []*Process
 	for i := range n {
 		p := &Process{Name: fmt.Sprint("n", i), t: t, config: filepath.Join(t.TempDir(), "nats.conf")}
 		address := fmt.Sprint("127.0.0.1:", testport.Free(t))
 		p.URL, p.Dir = "nats://"+address, filepath.Join(dir, p.Name)
-		config := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream { store_dir: %q, %s }\n", p.Name, address, p.Dir, jetstream)
+		config := fmt.Sprintf("server_name: %s\nlisten: %q\nlog_file: %q\njetstream { store_dir: %q, %s }\n", p.Name, address, p.log(), p.Dir, jetstream)
 		if n > 1 {
 			config += fmt.Sprintf("cluster { name: test, listen: %q, routes: [ \"nats://%s\" ] }\n", routes[i], strings.Join(routes, `", "nats://`))
 		}
 		if err := os.WriteFile(p.config, []byte(config), 0o600); err != nil {
-			t.Fatal(err)
+			return all, err
 		}
-		p.Run()
+		if err := p.start(); err != nil {
+			return all, err
+		}
 		all = append(all, p)
 	}
-	return all
+	return all, nil
 }
+
+func (p *Process) log() string { return p.config + ".log" }
 
 // Run starts the server, and waits until it takes connections.
 func (p *Process) Run() {
 	p.t.Helper()
+	if err := p.start(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *Process) start() error {
 	p.cmd = child.Command(context.Background(), os.Args[0])
 	p.cmd.Env = append(os.Environ(), asked+"="+p.config)
 	p.cmd.Stderr = os.Stderr
-	stdin, err := p.cmd.StdinPipe()
-	if err != nil {
-		p.t.Fatal(err)
+	var err error
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		return err
 	}
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
-		p.t.Fatal(err)
+		return err
 	}
 	if err := p.cmd.Start(); err != nil {
-		p.t.Fatal(err)
+		return err
 	}
-	p.stdin = stdin
 	p.t.Cleanup(p.Kill)
 	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
-		p.t.Fatalf("the NATS server %s does not start: %v", p.Name, err)
+		said, _ := os.ReadFile(p.log()) // empty if it did not get so far
+		return fmt.Errorf("the NATS server %s does not start: %w; it said:\n%s", p.Name, err, said)
 	}
+	return nil
 }
 
 // Stop ends the server properly. What it stored stays.
