@@ -590,8 +590,8 @@ func TestIdleReplicaAsksOnceInTwoSeconds(t *testing.T) {
 		t.Logf("%s", m.Subject)
 		asked = append(asked, time.Now())
 	}
-	// A busy machine may bring two of them closer together, but not more.
-	if took := asked[6].Sub(asked[1]); took < 7*time.Second {
+	// That is ten seconds, but on a busy machine the first one of them may be late.
+	if took := asked[6].Sub(asked[1]); took < 5*time.Second {
 		t.Errorf("six requests in %v", took)
 	}
 }
