@@ -10,8 +10,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"gin-sse/internal/event"
 )
 
 const (
@@ -172,7 +170,7 @@ func (s *session) look(ctx context.Context) error {
 	moved := leader(now) != leader(before.StreamInfo)
 	if moved { // what the one before stored last may not have come
 		seen = before.sure
-		s.repair(func() []event.Pattern { return s.feeds.reset(seen, false) })
+		s.repair(seen)
 	}
 	s.sight.Store(&sight{now, at, seen})
 	s.adopt(now)
@@ -186,11 +184,12 @@ func (s *session) look(ctx context.Context) error {
 	return nil
 }
 
-// repair holds the subscribers of patterns that must be loaded again. No message is handed over meanwhile.
-func (s *session) repair(unload func() []event.Pattern) {
+// repair has everything loaded again that is not sure to have come, and holds the subscribers until it is. No message is
+// handed over meanwhile.
+func (s *session) repair(sure uint64) {
 	s.handing.Lock()
 	defer s.handing.Unlock()
-	s.events.Hold(unload()...)
+	s.events.Hold(s.feeds.reset(sure, false)...)
 }
 
 // ask asks the stream's leader for the stream's state and settings.
