@@ -240,6 +240,7 @@ func TestStreamOfAnOperatorKeepsItsLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	made.CachedInfo().Config.AllowAtomicPublish = true // for batches
+	made.CachedInfo().Config.AllowMsgTTL = true        // for keys
 	made.CachedInfo().Config.AllowDirect = true
 	made.CachedInfo().Config.AllowRollup = true
 	made.CachedInfo().Config.RePublish = now.CachedInfo().Config.RePublish
