@@ -257,7 +257,7 @@ func TestWhateverPublishesToTheSubjectReachesSubscribersAndInjectsNothing(t *tes
 	// The client library refuses such a name, but the protocol accepts it.
 	want(t, c.until(t, 10),
 		`data:{"message":"hi"}`,
-		`event:deploy.done data:[1,2]`,
+		`event:deploy.done data: [1,  2] `,
 		`data:"hello"`,
 		`data:""`,
 		`data:"\ufffd\u0000\r\ndata:forged\n\n"`,
