@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"gin-sse/internal/testcert"
+	"gin-sse/internal/testwait"
 )
 
 // refusing answers every request with an error after it has read a little of the body.
@@ -93,7 +94,7 @@ func dialPort(t *testing.T, address string, encrypted bool, pool *x509.CertPool)
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	if err := client.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := client.SetDeadline(time.Now().Add(testwait.Limit)); err != nil {
 		t.Fatal(err)
 	}
 	if encrypted {

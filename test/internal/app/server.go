@@ -20,7 +20,7 @@ import (
 // Command prepares the program with nothing in its environment but env. It is killed if it runs for
 // longer than any test, or benchmark, should.
 func Command(t testing.TB, env ...string) *exec.Cmd {
-	limit := 8 * time.Minute
+	limit := 15 * time.Minute
 	if _, ok := t.(*testing.B); ok {
 		limit = time.Hour // -benchtime may ask for much
 	}
