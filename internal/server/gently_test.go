@@ -39,7 +39,7 @@ func TestARefusedUploadHasItsAnswer(t *testing.T) {
 				t.Run(fmt.Sprintf("TLS=%t chunked=%t expect=%t", encrypted, chunked, expect), func(t *testing.T) {
 					t.Parallel()
 					client := dialPort(t, address, encrypted, pool)
-					const pieces, size = 300, 64 << 10
+					const pieces, size = 64, 64 << 10
 					framing := fmt.Sprintf("Content-Length: %d\r\n", pieces*size)
 					if chunked {
 						framing = "Transfer-Encoding: chunked\r\n"
