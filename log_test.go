@@ -128,8 +128,8 @@ func TestALineSaysWhyAStreamEnded(t *testing.T) {
 		over := s.follow("/sse?topic=ends", nil)
 		s.publish("/sse?topic=ends&end=true", authorized("application/json"), "1")
 		over.WantsRest("1")
-		expires := s.follow("/sse?topic=private/a", bearer(t, time.Now().Add(time.Second), "private/a"))
-		expires.WantsRest()
+		expires, _ := s.openUntilExpired(time.Second, "/sse?topic=private/a", "")
+		testsse.Read(t, expires.Body).WantsRest()
 		for topic, want := range map[string]string{"leaves": "left", "fetches": "complete", "ends": "complete", "private/a": "expired"} {
 			if line := s.out.Wait(t, " topics="+topic+" "); !strings.Contains(line, " ended="+want+" ") {
 				t.Errorf("the log has %q, want ended=%s", line, want)
