@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -147,6 +148,7 @@ func (a *Server) Stop(signal os.Signal) int {
 		a.T.Errorf("the server did not stop at %v; it said:\n%s", signal, a.Out.String())
 		<-a.exited
 	}
+	http.DefaultClient.CloseIdleConnections() // a server that comes to the same port does not know them
 	return a.Cmd.ProcessState.ExitCode()
 }
 
