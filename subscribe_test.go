@@ -49,7 +49,7 @@ func TestStreamHasTheTutorialsHeadersAndFrames(t *testing.T) {
 		}
 
 		s.tick(map[string]string{"message": "two"})
-		s.stop()
+		s.close()
 		text, err := io.ReadAll(stream.Body) // an error if the end is missing
 		if err != nil {
 			t.Fatal(err)
