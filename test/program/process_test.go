@@ -48,11 +48,12 @@ func TestTheTokenThatTheCommandPrintsOpensItsTopicAlone(t *testing.T) {
 	}
 }
 
-func TestCleanStartSaysInOneLineWhereItRunsAndWithWhat(t *testing.T) {
+func TestCleanStartSaysWhereItRunsAndWithWhat(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"debug", "release"} {
 		a := app.Start(t, "GIN_MODE="+mode)
-		want := regexp.MustCompile(`^time=\S+ level=INFO msg="Server running on http://localhost:` + a.Port + `" version=\S+ max_clients=\d+ history=1000 history_bytes=67108864 max_event_bytes=65000 log=memory` + "\n$")
+		a.Out.Wait(t, "msg=started")
+		want := regexp.MustCompile(`^Server running on http://localhost:` + a.Port + `\ntime=\S+ level=INFO msg=started version=\S+ max_clients=\d+ history=1000 history_bytes=67108864 max_event_bytes=65000 log=memory` + "\n$")
 		if !want.MatchString(a.Out.String()) {
 			t.Errorf("GIN_MODE=%s: it said %q, want %s", mode, a.Out.String(), want)
 		}
