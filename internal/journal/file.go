@@ -172,7 +172,7 @@ func (j *Journal) shrink() error {
 	// HISTORY may be smaller than before the restart.
 	if err := j.db.Update(func(tx *bolt.Tx) error { return j.write(tx, batch{last: j.last, note: true}) }); err != nil {
 		j.failed = int(j.maxEvent)
-		j.tell(err)
+		j.tell(cause(err))
 		return nil
 	}
 	j.changes, j.fresh = nil, 0
