@@ -86,7 +86,7 @@ func (s *session) listen(ctx context.Context) error {
 			}
 			got, err := receive(m)
 			if err = cmp.Or(err, s.isPlausible(got)); err != nil {
-				s.skip(badMessage, m.Subject, err.Error())
+				s.tally(badMessage, m.Subject, err.Error())
 				continue
 			}
 			if err := s.hand(ctx, got); err != nil {
@@ -101,7 +101,7 @@ func (s *session) listen(ctx context.Context) error {
 // hand gives a message that came to the hub.
 func (s *session) hand(ctx context.Context, m received) error {
 	if !s.confirm(ctx, m) {
-		s.skip(badMessage, m.Subject, "a message has a number that NATS has not given yet")
+		s.tally(badMessage, m.Subject, "a message has a number that NATS has not given yet")
 		return nil
 	}
 	if m.subject == s.epochSubject() {
@@ -118,7 +118,7 @@ func (s *session) hand(ctx context.Context, m received) error {
 	if removed > 0 {
 		switch stored, err := s.get(ctx, request{Seq: m.number}); {
 		case errors.Is(err, errGone), err == nil && (stored.Subject != m.subject || m.isOther(stored.place())):
-			s.skip(badMessage, m.Subject, "a message was not stored by NATS")
+			s.tally(badMessage, m.Subject, "a message was not stored by NATS")
 			return nil
 		case err == nil:
 			select {
@@ -196,13 +196,13 @@ func (r *Replica) message(m received) (message event.Message, is bool) {
 	topic, is := topicOf(r.cfg.Stream, m.subject)
 	if !is {
 		if token, _ := strings.CutPrefix(m.subject, r.cfg.Stream+"."); !strings.HasPrefix(token, "$") {
-			r.skip(badSubject, m.subject, "messages whose subjects are no topics are skipped")
+			r.tally(badSubject, m.subject, "messages whose subjects are no topics are skipped")
 		}
 		return message, false
 	}
 	message = event.Message{Number: m.number, Topic: topic, Name: m.Header.Get(nameHeader), Data: m.Data, End: m.Header.Get(endHeader) == "true", Replace: m.replaces(), Time: m.stored.UnixMilli()}
 	if err := event.CheckName(message.Name); err != nil {
-		r.skip(badName, m.subject, fmt.Sprintf("message %d is sent without its name: %v", m.number, err))
+		r.tally(badName, m.subject, fmt.Sprintf("message %d is sent without its name: %v", m.number, err))
 		message.Name = ""
 	}
 	if (len(m.Data) > 0 || !message.End) && (!utf8.Valid(m.Data) || !json.Valid(m.Data)) {

@@ -457,7 +457,7 @@ func (s *session) newMarker(m marker) error {
 	}
 	if s.truth.mark(m) {
 		s.events.LoseAll(m.floor)
-		s.cfg.Log("NATS: messages were removed from the stream %q, up to number %d; clients that miss them are told of a gap", s.cfg.Stream, m.floor)
+		s.tally(removal, s.cfg.Stream, fmt.Sprintf("messages were removed from the stream, up to number %d; clients that miss them are told of a gap", m.floor))
 	}
 	return nil
 }
