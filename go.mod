@@ -19,10 +19,11 @@ require (
 	github.com/tmaxmax/go-sse v0.12.0
 	go.etcd.io/bbolt v1.5.0
 	go.uber.org/goleak v1.3.0
-	golang.org/x/net v0.57.0
 	golang.org/x/sys v0.47.0
 	golang.org/x/text v0.41.0
 )
+
+require golang.org/x/net v0.57.0 // indirect
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect

@@ -2,13 +2,12 @@
 package main
 
 import (
+	"context"
 	"embed"
 	"fmt"
-	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"os"
-	"strings"
 	"sync"
 	"time"
 	_ "time/tzdata" // makes TZ work where there are no zone files, as in the container
@@ -18,12 +17,10 @@ import (
 	"gin-sse/handlers"
 	"gin-sse/internal/capacity"
 	"gin-sse/internal/clock"
+	"gin-sse/internal/command"
 	"gin-sse/internal/config"
-	"gin-sse/internal/hub"
 	"gin-sse/internal/output"
 	"gin-sse/internal/server"
-	"gin-sse/internal/storage"
-	"gin-sse/internal/token"
 )
 
 //go:embed all:public all:templates
@@ -31,40 +28,39 @@ var assets embed.FS
 
 // routes is the tutorial's server.js: each address, and the handler that answers it.
 func routes(app *gin.Engine, cfg config.Config, s services) {
-	files := handlers.Assets(assets, "public", "index.html")
-	app.Use(handlers.Static(files))
-
 	get := []string{http.MethodGet, http.MethodHead}
-	app.Match(get, "/sse", handlers.Private(s.tokens), handlers.Limit(cfg.Clients()), handlers.SSE(s.events))
-	app.POST("/sse", handlers.Authorize(cfg.PublishToken), handlers.Publish(s.storage.Log, cfg.MaxEventBytes))
+	app.Match(get, "/sse", handlers.SSE(s.events))
+	app.POST("/sse", handlers.Authorize(s.secrets.PublishTokens), handlers.Publish(s.events))
 	app.Match(get, "/status", s.status.Page)
-	app.Match(get, "/status/sse", handlers.Limit(cfg.Viewers()), s.status.Refresh, handlers.SSE(s.status.Viewers))
-	app.Match(get, "/healthz", handlers.Health(s.storage.Ready))
-	app.Match(get, "/readyz", handlers.Ready(s.storage.Ready))
+	app.Match(get, "/status/sse", s.status.Refresh, handlers.SSE(s.status.Viewers))
+	app.Match(get, "/healthz", handlers.Health(s.events.Ready))
+	app.Match(get, "/readyz", handlers.Ready(s.running, s.events.Ready))
 	if cfg.Metrics {
-		app.Match(get, "/metrics", handlers.Metrics(s.events, s.storage.Metrics))
+		app.Match(get, "/metrics", s.metrics.Page)
 	}
 
-	app.NoRoute(handlers.NotFound(app.Routes(), files))
+	files := handlers.Assets(assets, "public", "index.html")
+	app.NoRoute(handlers.Static(files), handlers.NotFound(app.Routes(), files))
 	app.NoMethod(handlers.MethodNotAllowed)
 }
 
 // services are what the handlers need.
 type services struct {
-	events  *hub.Hub
-	storage storage.Storage
-	tokens  *token.Verifier
+	running context.Context // ends when the server is told to stop
+	secrets config.Secrets
+	events  *handlers.Events
 	status  *handlers.Status
+	metrics *handlers.Metrics // nil if they are off
 }
 
 // close ends every stream.
 func (s services) close() {
-	s.events.Close()
-	s.status.Viewers.Close()
+	s.events.Stop()
+	s.status.Viewers.Stop()
 }
 
-// newApp returns the routes behind the middleware that every request goes through. It logs requests to out.
-func newApp(cfg config.Config, s services, out io.Writer) (http.Handler, error) {
+// newApp returns the routes behind the middleware that every request goes through.
+func newApp(cfg config.Config, s services, log *slog.Logger) (http.Handler, error) {
 	app := gin.New()
 	app.HandleMethodNotAllowed = true
 	app.RedirectTrailingSlash = false // a redirect would go past the middleware, and lose the body of a POST
@@ -75,77 +71,72 @@ func newApp(cfg config.Config, s services, out io.Writer) (http.Handler, error) 
 	if app.HTMLRender, err = handlers.NewPages(handlers.Assets(assets, "templates", "error.html"), app.FuncMap); err != nil {
 		return nil, err
 	}
-	app.Use(handlers.RequestLog(out), gin.CustomRecoveryWithWriter(nil, handlers.InternalError))
-	app.Use(handlers.WriteDeadline, handlers.LimitHeader, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
+	app.Use(handlers.RequestLog(log), gin.CustomRecoveryWithWriter(nil, handlers.InternalError))
+	if cfg.Metrics {
+		s.metrics = handlers.NewMetrics(s.events)
+		app.Use(s.metrics.Count)
+	}
+	app.Use(handlers.WriteDeadline, handlers.PageErrors, handlers.LimitHeader, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
 	routes(app, cfg, s)
 	return app, nil
 }
 
+// options say where the events are kept.
+func options(cfg config.Config, secrets config.Secrets) handlers.Options {
+	return handlers.Options{
+		DataDir: cfg.DataDir,
+		NATSURL: cfg.NATSURL, NATSStream: cfg.NATSStream, NATSReplicas: cfg.NATSReplicas, NATSCreds: cfg.NATSCreds,
+		History: &cfg.History, HistoryBytes: &cfg.HistoryBytes, MaxEventBytes: cfg.MaxEventBytes,
+		MaxClients: cfg.Clients(), Keepalive: cfg.Keepalive, SubscribeKeys: secrets.SubscribeKeys, PublicTopics: cfg.PublicTopics,
+	}
+}
+
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	if err := command.Run(os.Args[1:], os.Stdout, serve); err != nil {
 		fmt.Fprintln(os.Stderr, "gin-sse:", err)
 		os.Exit(1)
 	}
 }
 
-func run(args []string) error {
-	command := strings.Join(args, " ")
-	switch command {
-	case "help", "-h", "--help":
-		return config.Usage(os.Stdout)
-	case "version", "--version":
-		return config.Version(os.Stdout)
-	}
-	cfg, err := config.Load(config.Environment())
-	if err != nil {
-		return err
-	}
-	if len(args) > 0 && args[0] == "token" {
-		return token.Command(args[1:], []byte(cfg.SubscribeKey), os.Stdout)
-	}
-	switch command {
-	case "":
-		capacity.KeepToMemoryLimit()
-		fmt.Fprint(os.Stderr, cfg.Warnings(config.Environment()))
-		return serve(cfg)
-	case "healthcheck":
-		return server.CheckHealth(cfg.Server(), "/healthz")
-	case "healthcheck ready":
-		return server.CheckHealth(cfg.Server(), "/readyz")
-	}
-	return fmt.Errorf("unknown arguments %q: gin-sse --help lists the known ones", args)
-}
-
 // serve runs the server until it is told to stop, and then ends every stream properly.
 func serve(cfg config.Config) error {
-	out, closeLog := output.Standard()
-	defer closeLog()
+	capacity.KeepToMemoryLimit()
+	defer output.Standard(cfg.LogFormat)()
 	gin.DebugPrintFunc = func(string, ...any) {} // Gin would print every route, and advice that this program already follows
-	ctx, stop := server.UntilSignal()
+	cfg.Warn()
+	var s services
+	var stop context.CancelFunc
+	s.running, stop = server.UntilSignal()
 	defer stop()
-	port, err := server.Open(ctx, cfg.Server()) // first, so that nobody is refused while a large DATA_DIR is read
+	port, err := server.Open(s.running, cfg.Server()) // first, so that nobody is refused while a large DATA_DIR is read
 	if err != nil {
 		return err
 	}
 	defer port.Close()
-	s := services{events: hub.New(cfg.Hub())}
-	if s.tokens, err = token.New([]byte(cfg.SubscribeKey)); err != nil {
+	if s.secrets, err = cfg.Secrets(); err != nil {
 		return err
 	}
-	if s.storage, err = storage.Open(cfg, s.events, log.Printf); err != nil {
+	if s.events, err = handlers.Open(options(cfg, s.secrets)); err != nil {
 		return err
 	}
-	defer s.storage.Close()
-	s.status = handlers.NewStatus(s.events, s.storage.Size, cfg.Keepalive)
-	app, err := newApp(cfg, s, out)
+	defer s.events.Close()
+	s.status = handlers.NewStatus(s.events, cfg.Viewers(), cfg.Keepalive)
+	app, err := newApp(cfg, s, slog.Default())
 	if err != nil {
 		return err
 	}
+	ctx, end := context.WithCancel(context.Background())
 	var background sync.WaitGroup
 	defer background.Wait()
-	defer stop()
-	background.Go(func() { clock.Run(ctx, cfg.TickInterval, handlers.SimulateData(s.events)) })
-	background.Go(func() { clock.Run(ctx, time.Second/2, s.status.Update) })
-	background.Go(func() { clock.Run(ctx, time.Second, capacity.Collector(s.events.Bytes)) })
-	return port.Serve(ctx, app, out, s.close)
+	defer end()
+	every := func(interval time.Duration, do func(time.Time)) {
+		background.Go(func() { clock.Run(ctx, interval, do) })
+	}
+	every(cfg.TickInterval, handlers.SimulateData(s.events))
+	every(time.Second/2, s.status.Update)
+	every(time.Second, capacity.Collector(s.events.Bytes))
+	every(5*time.Second, s.secrets.Reload)
+	every(5*time.Second, port.Reload)
+	slog.Info("Server running on "+port.URL(), cfg.About(s.events.About())...)
+	return port.Serve(s.running, app, s.close)
 }

@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"flag"
 	"io"
 	"log"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -22,23 +24,21 @@ import (
 	"gin-sse/handlers"
 	"gin-sse/internal/config"
 	"gin-sse/internal/event"
-	"gin-sse/internal/hub"
+	"gin-sse/internal/output"
 	"gin-sse/internal/server"
-	"gin-sse/internal/storage"
 	"gin-sse/internal/testcert"
 	"gin-sse/internal/testlog"
 	"gin-sse/internal/testsse"
 	"gin-sse/internal/testwait"
-	"gin-sse/internal/token"
 )
 
-// errorLog is what package log writes, from all tests.
+// errorLog is what package slog writes, from all tests.
 var errorLog testlog.Log
 
 func TestMain(m *testing.M) {
 	gin.SetMode(gin.TestMode)
 	gin.DebugPrintFunc = func(string, ...any) {}
-	log.SetOutput(&errorLog)
+	slog.SetDefault(slog.New(output.Handler(&errorLog, "text")))
 	flag.Parse()
 	if err := flag.Set("test.parallel", "4"); err != nil { // many tests wait
 		log.Fatal(err)
@@ -61,6 +61,8 @@ type site struct {
 	client *http.Client
 	out    *testlog.Log // what it prints
 	stop   func()       // stops it as a signal does, and waits
+	reload func()       // reads the files with secrets again
+	cfg    config.Config
 	services
 }
 
@@ -113,17 +115,18 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 		t.Fatal(err)
 	}
 
-	s := &site{t: t, out: new(testlog.Log)}
-	s.events = hub.New(cfg.Hub())
-	if s.storage, err = storage.Open(cfg, s.events, t.Logf); err != nil {
+	s := &site{t: t, cfg: cfg, out: new(testlog.Log)}
+	if s.secrets, err = cfg.Secrets(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.storage.Close)
-	s.status = handlers.NewStatus(s.events, s.storage.Size, cfg.Keepalive)
-	if s.tokens, err = token.New([]byte(cfg.SubscribeKey)); err != nil {
+	if s.events, err = handlers.Open(options(cfg, s.secrets)); err != nil {
 		t.Fatal(err)
 	}
-	app, err := newApp(cfg, s.services, s.out)
+	t.Cleanup(s.events.Close)
+	s.status = handlers.NewStatus(s.events, cfg.Viewers(), cfg.Keepalive)
+	var cancel context.CancelFunc
+	s.running, cancel = context.WithCancel(context.Background())
+	app, err := newApp(cfg, s.services, slog.New(output.Handler(s.out, cfg.LogFormat)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,14 +148,13 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 	p.set(transport.Protocols, true)
 	s.client = &http.Client{Transport: transport, Timeout: testwait.Limit} // also for a body
 
-	ctx, cancel := context.WithCancel(context.Background())
-	port, err := server.Open(ctx, cfg.Server())
+	port, err := server.Open(s.running, cfg.Server())
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- port.Serve(ctx, app, s.out, s.close)
+		ended <- port.Serve(s.running, app, s.close)
 	}()
 	s.stop = sync.OnceFunc(func() {
 		cancel()
@@ -164,7 +166,7 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 		s.stop()
 		transport.CloseIdleConnections()
 	})
-	_, s.url, _ = strings.Cut(s.out.Wait(t, "Server running on "), "Server running on ")
+	s.url, s.reload = port.URL(), func() { s.secrets.Reload(time.Now()); port.Reload(time.Now()) }
 	return s
 }
 
@@ -179,14 +181,17 @@ func (s *site) tick(data any) {
 // send sends a message to every client, and returns its id.
 func (s *site) send(data any) (id string) {
 	s.t.Helper()
-	encoded, err := json.Marshal(data)
+	id, err := s.events.Publish(context.Background(), "", data)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, id, err = s.storage.Log.Publish(context.Background(), event.Message{Data: encoded}); err != nil {
-		s.t.Fatal(err)
-	}
 	return id
+}
+
+// ended reports whether a topic has ended. Unless it has, it gets a message.
+func (s *site) ended(topic string) bool {
+	_, err := s.events.Publish(context.Background(), topic, "is it over?")
+	return errors.Is(err, event.ErrEnded)
 }
 
 // get asks for the path and returns the answer.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -53,6 +55,32 @@ func TestErrorsAreJSONUnlessHTMLIsAskedFor(t *testing.T) {
 		}
 		if got := response.Header.Get("Vary"); !strings.Contains(got, "Accept") {
 			t.Errorf("%s %s: Vary is %q, so a cache could show a page to a program", test.method, test.path, got)
+		}
+	}
+}
+
+func TestPagesHaveRelativeAddressesAlone(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	address := regexp.MustCompile(`(?:href|src)="([^"]*)"`)
+	for _, path := range []string{"/", "/status", "/nope", "/nope/", "/a/b%2Fc/nope?d=/e/"} {
+		_, body := s.ask(http.MethodGet, path, http.Header{"Accept": {"text/html"}}, "")
+		found := address.FindAllStringSubmatch(body, -1)
+		if len(found) < 4 && path != "/" { // which may be a page of the user's own
+			t.Fatalf("%s has the addresses %q", path, found)
+		}
+		page, err := url.Parse("http://example.com" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range found {
+			to, err := page.Parse(match[1])
+			if err != nil || strings.HasPrefix(match[1], "/") {
+				t.Fatalf("%s has the address %q, which does not hold below the path of a proxy: write it without the slash before it; %v", path, match[1], err)
+			}
+			if linked, _ := s.ask(http.MethodGet, to.Path, nil, ""); linked.StatusCode != http.StatusOK {
+				t.Errorf("%s has the address %q, which is %s, and that is answered with %d", path, match[1], to.Path, linked.StatusCode)
+			}
 		}
 	}
 }

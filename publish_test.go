@@ -149,13 +149,13 @@ func TestKeyThatWasUsedHasTheSameAnswerAndSendsNothing(t *testing.T) {
 	s := start(t)
 	header := authorized("application/json")
 	header.Set("Idempotency-Key", "8e03978e-40d5-43e8-bc93-6894a57f9324")
-	_, first := s.publish("/sse", header, `1`)
-	response, again := s.publish("/sse", header, `1`)
+	_, first := s.publish("/sse", header, `{"x": 1}`)
+	response, again := s.publish("/sse", header, ` {"x":1}`)
 	if response.StatusCode != http.StatusAccepted || again["id"] != first["id"] || first["id"] == "" {
 		t.Errorf("status %d and id %q, after %q", response.StatusCode, again["id"], first["id"])
 	}
 	header.Set("Idempotency-Key", strings.Repeat("~", 255))
-	if _, other := s.publish("/sse", header, `1`); other["id"] == first["id"] || other["id"] == "" {
+	if _, other := s.publish("/sse", header, `{"x":1}`); other["id"] == first["id"] || other["id"] == "" {
 		t.Errorf("another key has id %q", other["id"])
 	}
 	if kept := s.events.Stats().Kept; kept != 2 {

@@ -111,8 +111,13 @@ func TestStatusIsOpenWhenAllPlacesAreTaken(t *testing.T) {
 
 func TestMetricsAreWhatPrometheusExpects(t *testing.T) {
 	t.Parallel()
-	s := start(t, "METRICS=true")
+	s := start(t, "METRICS=true", "MAX_CLIENTS=2", "MAX_EVENT_BYTES=10")
 	s.busy()
+	s.ask(http.MethodGet, "/sse", nil, "")
+	s.ask(http.MethodGet, "/sse?mistyped=a", nil, "")
+	s.publish("/sse", nil, "1")
+	s.publish("/sse?topic=a", authorized("application/json"), "1")
+	s.publish("/sse?topic=a", authorized("application/json"), `"too large"`)
 	response, text := s.ask(http.MethodGet, "/metrics", nil, "")
 	if got := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || !strings.HasPrefix(got, "text/plain; version=0.0.4") {
 		t.Errorf("status %d, type %q", response.StatusCode, got)
@@ -120,7 +125,13 @@ func TestMetricsAreWhatPrometheusExpects(t *testing.T) {
 	for _, want := range []string{
 		"# TYPE gin_sse_subscribers gauge\ngin_sse_subscribers 2\n",
 		"# TYPE gin_sse_events_delivered_total counter\ngin_sse_events_delivered_total 6\n",
-		"# TYPE gin_sse_history_messages gauge\ngin_sse_history_messages 1\n",
+		"# TYPE gin_sse_history_messages gauge\ngin_sse_history_messages 2\n",
+		"# TYPE gin_sse_gaps_total counter\ngin_sse_gaps_total 2\n",
+		"# TYPE gin_sse_ready gauge\ngin_sse_ready 1\n", "\ngin_sse_behind_seconds ", "\ngin_sse_history_bytes ",
+		"\ngin_sse_refusals_total{reason=\"max_clients\"} 1\n", "\ngin_sse_refusals_total{reason=\"token\"} 1\n", "\ngin_sse_refusals_total{reason=\"size\"} 1\n",
+		"\ngin_sse_refusals_total{reason=\"request\"} 1\n", "\ngin_sse_refusals_total{reason=\"unavailable\"} 0\n",
+		"\ngin_sse_post_seconds_count{status=\"202\"} 1\n", "\ngin_sse_post_seconds_count{status=\"413\"} 1\n", "\ngin_sse_post_seconds_count{status=\"401\"} 1\n",
+		"\ngo_build_info{",
 		"\ngo_goroutines ", "\nprocess_start_time_seconds ", "\nprocess_resident_memory_bytes ",
 	} {
 		if !strings.Contains(text, want) {

@@ -24,6 +24,7 @@ const (
 
 // busiest counts topics.
 type busiest struct {
+	public   event.Public // only these are shown
 	mu       sync.Mutex
 	followed int
 	shown    []gin.H
@@ -36,13 +37,13 @@ func (b *busiest) count(events *hub.Hub) (topics int, shown []gin.H) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if start := time.Now(); b.followed <= fewTopics || !start.Before(b.until) {
-		b.followed, b.shown = mostFollowed(events)
+		b.followed, b.shown = mostFollowed(events, b.public)
 		b.until = start.Add(countShare * time.Since(start))
 	}
 	return b.followed + events.Stats().Topics, b.shown
 }
 
-func mostFollowed(events *hub.Hub) (followed int, shown []gin.H) {
+func mostFollowed(events *hub.Hub, public event.Public) (followed int, shown []gin.H) {
 	type topic struct {
 		name        string
 		subscribers int
@@ -59,7 +60,7 @@ func mostFollowed(events *hub.Hub) (followed int, shown []gin.H) {
 		if !f.Kept { // the others are counted as topics that have messages
 			followed++
 		}
-		if event.IsPrivate(t.name) || len(most) == shownTopics && order(t, most[shownTopics-1]) > 0 {
+		if !public.Covers(t.name) || len(most) == shownTopics && order(t, most[shownTopics-1]) > 0 {
 			continue
 		}
 		most = append(most, t)

@@ -38,10 +38,10 @@ func TestTheMostFollowedPublicTopicsAreShown(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var counted busiest
+	counted := busiest{public: event.Public{"*"}}
 	topics, shown := counted.count(h)
 	got := fmt.Sprint(h.Stats(), topics, shown)
-	want := "{11 0 5 4 3} 10 [map[subscribers:3 topic:a] map[subscribers:1 topic:] map[subscribers:1 topic:b] map[subscribers:1 topic:d] map[subscribers:1 topic:e]]"
+	want := "{11 0 0 5 4 3} 10 [map[subscribers:3 topic:a] map[subscribers:1 topic:] map[subscribers:1 topic:b] map[subscribers:1 topic:d] map[subscribers:1 topic:e]]"
 	if got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -54,7 +54,7 @@ func TestManyTopicsAreNotCountedEachTimeThatSomebodyAsks(t *testing.T) {
 	for i := range fewTopics + 1 {
 		follow(t, h, fmt.Sprint(i))
 	}
-	var counted busiest
+	counted := busiest{public: event.Public{"*"}}
 	counted.count(h)
 	counted.until = time.Now().Add(time.Hour) // as if counting had taken long
 	follow(t, h, "one", "more")

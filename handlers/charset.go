@@ -89,7 +89,7 @@ func beginning(text []byte) (mark int, undecided bool, err error) {
 	} {
 		switch {
 		case !bytes.HasPrefix(text, []byte(known.mark)):
-			undecided = undecided || strings.HasPrefix(known.mark, string(text))
+			undecided = undecided || bytes.HasPrefix([]byte(known.mark), text)
 		case known.name == "":
 			return len(known.mark), false, nil
 		default:

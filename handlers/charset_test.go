@@ -29,7 +29,7 @@ const (
 func publish(contentType string, body io.Reader) (status int, reason string, published []string) {
 	var log batches
 	app := gin.New()
-	app.POST("/sse", handlers.Publish(&log, 1000))
+	app.POST("/sse", handlers.PublishTo(&log, 1000))
 	request := httptest.NewRequest(http.MethodPost, "/sse", body)
 	request.Header.Set("Content-Type", contentType)
 	answer := unhurried{httptest.NewRecorder()}

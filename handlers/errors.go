@@ -1,12 +1,14 @@
 package handlers
 
 import (
+	"errors"
 	"io/fs"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"path"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -41,7 +43,7 @@ func MethodNotAllowed(c *gin.Context) {
 // InternalError answers a request whose handler panicked. It logs the reason, but nothing of the request, which
 // may hold credentials.
 func InternalError(c *gin.Context, reason any) {
-	log.Printf("a panic ended a request: %v\n%s", reason, debug.Stack())
+	slog.Error("a panic ended a request", "reason", reason, "stack", string(debug.Stack()))
 	if c.Writer.Written() {
 		panic(http.ErrAbortHandler) // cut the connection, or the client would take a part of the answer for all of it
 	}
@@ -53,10 +55,16 @@ func fail(c *gin.Context, status int, message string) {
 	c.Abort()
 	c.Writer.Header().Add("Vary", "Accept")
 	if c.NegotiateFormat(gin.MIMEJSON, gin.MIMEHTML) == gin.MIMEHTML {
-		c.HTML(status, "error.html", gin.H{"status": status, "title": http.StatusText(status), "message": message})
+		c.HTML(status, errorPage, gin.H{"status": status, "title": http.StatusText(status), "message": message, "home": home(c)})
+		because(c, message)
 		return
 	}
 	refuse(c, status, message)
+}
+
+// home returns the relative way from an address to the start, as a proxy may show the server below a path of its own.
+func home(c *gin.Context) string {
+	return "./" + strings.Repeat("../", max(0, strings.Count(c.Request.URL.EscapedPath(), "/")-1))
 }
 
 // refuse ends the request with an error in JSON.
@@ -64,7 +72,15 @@ func refuse(c *gin.Context, status int, message string) {
 	if c.Request.ContentLength < 0 {
 		stopReading(c)
 	}
+	because(c, message)
 	c.AbortWithStatusJSON(status, gin.H{"error": message})
+}
+
+// because tells the log why a request is refused, unless it knows a better reason.
+func because(c *gin.Context, message string) {
+	if len(c.Errors) == 0 {
+		_ = c.Error(errors.New(message))
+	}
 }
 
 // stopReading makes net/http answer at once. On HTTP/1.x it would first wait for more of the body, and a publisher may send

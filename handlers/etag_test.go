@@ -28,7 +28,11 @@ func (c counting) Open(name string) (fs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return countingFile{file, file.(io.ReadSeeker), c.read}, nil
+	content, ok := file.(io.ReadSeeker)
+	if !ok {
+		return file, nil // a folder
+	}
+	return countingFile{file, content, c.read}, nil
 }
 
 type countingFile struct {

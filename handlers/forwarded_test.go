@@ -45,12 +45,12 @@ func TestTheLogHasTheAddressThatTheTrustedProxiesName(t *testing.T) {
 		if err := app.SetTrustedProxies([]string{"10.0.0.0/8", "::1"}); err != nil {
 			t.Fatal(err)
 		}
-		app.Use(handlers.RequestLog(&log))
+		app.Use(handlers.RequestLog(logger(&log)))
 		request := httptest.NewRequest(http.MethodGet, "/nope", nil)
 		request.RemoteAddr = "10.0.0.1:4711"
 		request.Header["X-Forwarded-For"] = test.forwarded
 		app.ServeHTTP(httptest.NewRecorder(), request)
-		if columns := strings.Split(log.String(), "|"); len(columns) != 5 || strings.TrimSpace(columns[3]) != test.want {
+		if !strings.HasSuffix(log.String(), " client="+test.want+"\n") {
 			t.Errorf("X-Forwarded-For %q: the log has %q, want %s", test.forwarded, log.String(), test.want)
 		}
 	}

@@ -13,12 +13,24 @@ import (
 	"github.com/gin-gonic/gin"
 	"go.uber.org/goleak"
 
+	"gin-sse/handlers"
 	"gin-sse/internal/testwait"
 )
 
 func TestMain(m *testing.M) {
 	gin.SetMode(gin.TestMode)
 	goleak.VerifyTestMain(m)
+}
+
+// open opens events until the test ends.
+func open(t *testing.T, o handlers.Options) *handlers.Events {
+	t.Helper()
+	events, err := handlers.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(events.Close)
+	return events
 }
 
 // serve runs a server until the test ends.

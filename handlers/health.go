@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
@@ -17,9 +18,13 @@ func Health(ready func() error) gin.HandlerFunc {
 	}
 }
 
-// Ready tells a load balancer whether to send clients here.
-func Ready(ready func() error) gin.HandlerFunc {
+// Ready tells a load balancer whether to send clients here. From the end of running on it should not.
+func Ready(running context.Context, ready func() error) gin.HandlerFunc {
 	return func(c *gin.Context) {
+		if running.Err() != nil {
+			unavailable(c, "Not ready: the server is stopping.")
+			return
+		}
 		if err := ready(); err != nil {
 			unavailable(c, "Not ready: "+err.Error()+".")
 			return

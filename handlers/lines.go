@@ -36,7 +36,16 @@ func publishLines(c *gin.Context, log event.Log, m event.Message, max int64, par
 		return
 	}
 	stopping := stream.Stopping(c)
-	defer context.AfterFunc(stopping, func() { _ = connection.SetReadDeadline(time.Now()) })() // fails only if the request is over
+	interrupted := make(chan struct{})
+	resume := context.AfterFunc(stopping, func() {
+		defer close(interrupted)
+		_ = connection.SetReadDeadline(time.Now()) // fails only if the client has left
+	})
+	defer func() {
+		if !resume() {
+			<-interrupted // on HTTP/2, net/http panics over a deadline that is set after the handler has returned
+		}
+	}()
 
 	body := &endingReader{Reader: c.Request.Body}
 	sent, id := 0, ""
@@ -47,6 +56,7 @@ func publishLines(c *gin.Context, log event.Log, m event.Message, max int64, par
 		result := gin.H{"events": sent, "id": id}
 		if message != "" {
 			result["error"] = message
+			because(c, message)
 			if !body.ended {
 				stopReading(c)
 			}

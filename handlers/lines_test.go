@@ -23,6 +23,7 @@ import (
 	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
 	"gin-sse/internal/memory"
+	"gin-sse/internal/stream"
 )
 
 func TestAPublisherMayBeSilentForAnyTime(t *testing.T) {
@@ -36,7 +37,7 @@ func TestAPublisherMayBeSilentForAnyTime(t *testing.T) {
 				defer events.Close()
 				app := gin.New()
 				app.Use(handlers.WriteDeadline)
-				app.POST("/sse", handlers.Publish(memory.New(events), 1000))
+				app.POST("/sse", handlers.PublishTo(memory.New(events), 1000))
 				server := &http.Server{Handler: app, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, Protocols: new(http.Protocols)}
 				set(server.Protocols, true)
 				port := make(pipe)
@@ -128,7 +129,7 @@ func TestLinesThatArriveTogetherArePublishedTogether(t *testing.T) {
 			t.Parallel()
 			var log batches
 			app := gin.New()
-			app.POST("/sse", handlers.Publish(&log, 1000))
+			app.POST("/sse", handlers.PublishTo(&log, 1000))
 			server := httptest.NewServer(app)
 			defer server.Close()
 			request, err := http.NewRequest(http.MethodPost, server.URL+"/sse", strings.NewReader(test.body))
@@ -186,7 +187,7 @@ func TestALineOfTextIsPublishedWhateverItHas(t *testing.T) {
 		} {
 			var log batches
 			app := gin.New()
-			app.POST("/sse", handlers.Publish(&log, 8))
+			app.POST("/sse", handlers.PublishTo(&log, 8))
 			request := httptest.NewRequest(http.MethodPost, "/sse", body)
 			request.Header.Set("Content-Type", "text/plain")
 			request.Header.Set("Idempotency-Key", "k")
@@ -206,4 +207,45 @@ func TestALineOfTextIsPublishedWhateverItHas(t *testing.T) {
 			}
 		}
 	}
+}
+
+// slowDeadline is the writer of a connection on which it takes a second to set a deadline.
+type slowDeadline struct {
+	*httptest.ResponseRecorder
+	entered chan struct{} // closed when the stop sets a deadline
+	sets    int
+}
+
+func (w *slowDeadline) SetReadDeadline(time.Time) error {
+	if w.sets++; w.sets == 2 { // the first one clears the limit of a whole request
+		close(w.entered)
+		time.Sleep(time.Second) // of the bubble
+	}
+	return nil
+}
+
+// On HTTP/2, net/http panics over a deadline that is set after the handler has returned, and takes the server along.
+func TestAStopAtTheEndOfAnUploadTouchesItsConnectionOnlyWhileTheHandlerRuns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		streams := stream.NewGroup()
+		w := &slowDeadline{ResponseRecorder: httptest.NewRecorder(), entered: make(chan struct{})}
+		body, end := io.Pipe()
+		request := httptest.NewRequest(http.MethodPost, "/sse", body).WithContext(streams.Context())
+		request.Header.Set("Content-Type", "text/plain")
+		app := gin.New()
+		var log batches
+		app.POST("/sse", handlers.PublishTo(&log, 1000))
+		go func() {
+			_, _ = io.WriteString(end, "the only line\n")
+			streams.Stop()
+			<-w.entered
+			end.Close()
+		}()
+		begin := time.Now()
+		app.ServeHTTP(w, request)
+		if took := time.Since(begin); took != time.Second || w.Code != http.StatusAccepted {
+			t.Errorf("the handler returned after %v with %d, want to wait for the deadline", took, w.Code)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -23,6 +24,9 @@ func Secure() gin.HandlerFunc {
 		ReferrerPolicy:        "same-origin",
 	})
 }
+
+// errOrigin is for the log and the figures.
+var errOrigin = errors.New("ALLOWED_ORIGINS")
 
 // CORS lets pages of these origins read the server's answers, and refuses those of others. Pages of listed origins may
 // also send cookies and tokens; with * no page may. Without origins CORS does nothing: browsers refuse then.
@@ -51,7 +55,7 @@ func CORS(origins []string) gin.HandlerFunc {
 			return
 		}
 		origin = cut(origin, 100)
-		_ = c.Error(fmt.Errorf("ALLOWED_ORIGINS does not list %s", origin)) // for the log
+		_ = c.Error(fmt.Errorf("%w does not list %s", errOrigin, origin))
 		c.Header("Vary", "Origin")
 		refuse(c, http.StatusForbidden, fmt.Sprintf("Pages of %q may not use this server. Its setting ALLOWED_ORIGINS lists those that may.", origin))
 	}

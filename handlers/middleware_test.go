@@ -16,7 +16,7 @@ import (
 // behind returns a function that sends a request to a handler behind the log and CORS, which answers with 503.
 func behind(log *bytes.Buffer, origins ...string) func(method, path, origin string) (*http.Response, string) {
 	app := gin.New()
-	app.Use(handlers.RequestLog(log), handlers.CORS(origins))
+	app.Use(handlers.RequestLog(logger(log)), handlers.CORS(origins))
 	app.Any("/sse", func(c *gin.Context) {
 		c.Header("Retry-After", "5")
 		c.Status(http.StatusServiceUnavailable)
@@ -63,7 +63,7 @@ func TestAPageOfAnOriginThatIsNotListedGetsAReasonAndALineInTheLog(t *testing.T)
 			if response.StatusCode != http.StatusForbidden || !strings.HasSuffix(body, reason) || response.Header.Get("Content-Type") != "application/json; charset=utf-8" || response.Header.Get("Vary") != "Origin" {
 				t.Errorf("%s from %s: status %d, %q, header %v", method, origin, response.StatusCode, body, response.Header)
 			}
-			if line := log.String(); !strings.Contains(line, "| 403 |") || !strings.Contains(line, "ALLOWED_ORIGINS does not list ") || strings.Count(line, "\n") != 1 {
+			if line := log.String(); !strings.Contains(line, " status=403 ") || !strings.Contains(line, "ALLOWED_ORIGINS does not list ") || strings.Count(line, "\n") != 1 {
 				t.Errorf("%s from %s: the log has %q", method, origin, line)
 			}
 		}

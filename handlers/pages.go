@@ -19,7 +19,7 @@ import (
 const errorPage = "error.html"
 
 // Pages are the templates for c.HTML. Each page has a set of its own: the other files, whose templates it may use, and
-// itself. So a mistake in one page leaves the others as they are. A page that cannot be rendered becomes an error's page.
+// itself. So a mistake in one page leaves the others as they are.
 type Pages struct {
 	files fs.FS
 	funcs template.FuncMap
@@ -69,11 +69,9 @@ func (p *Pages) read() ([]source, error) {
 	}
 	var sources []source
 	for _, name := range names {
-		text, err := fs.ReadFile(p.files, name)
-		if err != nil {
-			return nil, fmt.Errorf("read templates/%s: %w", name, err)
+		if text, err := fs.ReadFile(p.files, name); err == nil { // an editor's lock is a link to nowhere
+			sources = append(sources, source{name, string(text)})
 		}
-		sources = append(sources, source{name, string(text)})
 	}
 	return sources, nil
 }
@@ -187,25 +185,39 @@ type page struct {
 	data  any
 }
 
-// Render implements render.Render. It sends nothing of a page that fails halfway. What it sends instead is an error's page
-// with status 500, or the error that was to be shown anyway, in plain HTML. The error that it returns is for the log.
+// Render implements render.Render. It sends nothing of a page that fails: PageErrors answers then. An error's page that
+// fails is sent in plain HTML, so that the error is shown anyway. The error that Render returns is for the log.
 func (p page) Render(w http.ResponseWriter) error {
-	p.WriteContentType(w)
 	text, err := p.pages.execute(p.name, p.data)
-	data, isError := p.data.(gin.H)
-	if isError = isError && p.name == errorPage; err != nil && !isError {
-		status := http.StatusInternalServerError
-		w.WriteHeader(status)
-		data = gin.H{"status": status, "title": http.StatusText(status), "message": "This page cannot be shown. " + p.pages.reason(err)}
-		var second error
-		if text, second = p.pages.execute(errorPage, data); second != nil {
-			text, err = plain(data, p.pages.reason(second)), errors.Join(err, second)
+	if err != nil {
+		failed := &pageError{err, p.pages.reason(err)}
+		data, ok := p.data.(gin.H)
+		if !ok || p.name != errorPage {
+			return failed
 		}
-	} else if err != nil {
-		text = plain(data, p.pages.reason(err))
+		text, err = plain(data, failed.reason), failed
 	}
+	p.WriteContentType(w)
 	_, failed := w.Write(text)
 	return errors.Join(err, failed)
+}
+
+// pageError is a page that cannot be rendered, and what its reader is told.
+type pageError struct {
+	error
+	reason string
+}
+
+// Unwrap returns the mistake in the template.
+func (e *pageError) Unwrap() error { return e.error }
+
+// PageErrors answers with an error's page when a page could not be rendered.
+func PageErrors(c *gin.Context) {
+	c.Next()
+	var failed *pageError
+	if last := c.Errors.Last(); last != nil && errors.As(last.Err, &failed) && !c.Writer.Written() {
+		fail(c, http.StatusInternalServerError, "This page cannot be shown. "+failed.reason)
+	}
 }
 
 // reason returns what a page says about a mistake in a template. In release mode it shows nothing of the inside.
@@ -224,6 +236,7 @@ func plain(data gin.H, reason string) []byte {
 	} {
 		fmt.Fprintf(&text, "<%s>%s</%[1]s>\n", line.tag, template.HTMLEscaper(line.text))
 	}
+	fmt.Fprintf(&text, "<p><a href=\"%s\">Back to the events</a></p>\n", template.HTMLEscaper(data["home"]))
 	return append([]byte("<!doctype html>\n"), text.Bytes()...)
 }
 

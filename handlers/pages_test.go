@@ -39,7 +39,7 @@ func show(t *testing.T, p *handlers.Pages, name string, data any) (status int, b
 	app.Use(func(c *gin.Context) {
 		c.Next()
 		logged = strings.Join(c.Errors.Errors(), "\n")
-	})
+	}, handlers.PageErrors)
 	app.GET("/", func(c *gin.Context) { c.HTML(http.StatusOK, name, data) })
 	app.NoRoute(handlers.NotFound(nil, fstest.MapFS{}))
 	path := "/"
@@ -95,7 +95,7 @@ func TestAMistakeInATemplateBreaksThatPageAloneAndIsShownWithItsFileAndLine(t *t
 					t.Errorf("the page beside it is %q with status %d, and the log has %q", body, status, logged)
 				}
 				status, body, logged = show(t, p, "error.html", nil)
-				if status != http.StatusNotFound || !strings.Contains(body, "<h1>Not Found</h1>") || !strings.Contains(body, "There is nothing at this address.") {
+				if status != http.StatusNotFound || !strings.Contains(body, "<h1>Not Found</h1>") || !strings.Contains(body, "There is nothing at this address.") || !strings.Contains(body, `<a href="./">`) {
 					t.Errorf("the error is shown as %q with status %d", body, status)
 				}
 			} else if status != http.StatusInternalServerError || !strings.Contains(body, "<h1>Internal Server Error</h1>") {
@@ -175,6 +175,21 @@ func TestPagesShareParts(t *testing.T) {
 		} {
 			if status, body, logged := show(t, p, name, gin.H{"name": "home"}); status != http.StatusOK || body != want {
 				t.Errorf("%s: %s is %q with status %d and %s, want %q", mode, name, body, status, logged, want)
+			}
+		}
+	}
+}
+
+func TestAFileThatCannotBeReadBreaksNoPage(t *testing.T) {
+	for _, mode := range []string{gin.DebugMode, gin.ReleaseMode} {
+		p, err := pages(t, mode, folder(map[string]string{"error.html": goodError, "one.html": "one", ".#two.html/a": ""}), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const reason = "There is nothing at this address."
+		for name, want := range map[string]struct{ body, logged string }{"one.html": {"one", ""}, "error.html": {"<h1>Not Found</h1><p>" + reason + "</p>", reason}} {
+			if _, body, logged := show(t, p, name, nil); body != want.body || logged != want.logged {
+				t.Errorf("%s: %s is %q, and the log has %q, want %q", mode, name, body, logged, want)
 			}
 		}
 	}

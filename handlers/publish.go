@@ -2,8 +2,6 @@ package handlers
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,30 +13,29 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/internal/event"
+	"gin-sse/internal/secret"
 )
 
-// Authorize lets a request through if it has the token as its bearer token. If the token is empty, nobody may
-// publish.
-func Authorize(token string) gin.HandlerFunc {
-	want := sha256.Sum256([]byte(token))
+// Authorize lets a request through if it has one of the tokens as its bearer token. Without a token, nobody may publish.
+func Authorize(tokens *secret.List) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		if token == "" {
+		if len(tokens.All()) == 0 {
 			refuse(c, http.StatusForbidden, "Publishing is off. To turn it on, start the server with PUBLISH_TOKEN set to a secret.")
 			return
 		}
 		scheme, given, _ := strings.Cut(c.GetHeader("Authorization"), " ")
-		got := sha256.Sum256([]byte(strings.TrimSpace(given)))
-		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+		if !strings.EqualFold(scheme, "Bearer") || !tokens.Has(strings.TrimSpace(given)) {
 			c.Header("WWW-Authenticate", `Bearer realm="gin-sse"`)
 			refuse(c, http.StatusUnauthorized, "Publishing needs the server's PUBLISH_TOKEN, in a header: Authorization: Bearer TOKEN.")
 		}
 	}
 }
 
-// Publish sends the body to the topic that ?topic= names. JSON and a form are one event, of up to max bytes. NDJSON
+// Publish sends the body to the topic that ?topic= names. JSON and a form are one event, of up to Options.MaxEventBytes. NDJSON
 // and text are one event for each line. A request that is repeated with the same Idempotency-Key sends nothing twice
 // and gets the same answer.
-func Publish(log event.Log, max int64) gin.HandlerFunc {
+func Publish(events *Events) gin.HandlerFunc {
+	log, max := events.log, events.max
 	return func(c *gin.Context) {
 		m, err := addressed(c.Request.URL.RawQuery)
 		if err != nil {
@@ -87,8 +84,11 @@ func Publish(log event.Log, max int64) gin.HandlerFunc {
 }
 
 // addressed returns a message without data: its topic, its name, and whether it ends the topic, as the query of a
-// POST says. Anything unknown in the query is an error: a mistyped topic must not become a message to everybody.
+// POST says. Anything unknown in the query is an error: a mistyped topic must not become a message to the default topic.
 func addressed(query string) (m event.Message, err error) {
+	if query == "" { // nothing to parse
+		return m, nil
+	}
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return m, fmt.Errorf("the query cannot be read: %w", err)
@@ -174,11 +174,11 @@ func publishNow(c *gin.Context, log event.Log, m event.Message) {
 		refuse(c, status, message)
 		return
 	}
-	c.JSON(http.StatusAccepted, gin.H{"id": id})
+	c.Data(http.StatusAccepted, "application/json; charset=utf-8", []byte(`{"id":"`+id+`"}`))
 }
 
 // misdirected returns an error if the data names a topic and the address does not: other servers take the topic from the
-// body, and here the event would go to everybody who follows the default topic.
+// body, and here the event would go to the default topic.
 func misdirected(topic string, data json.RawMessage) error {
 	if topic != "" || !bytes.Contains(data, []byte(`"topic"`)) {
 		return nil
@@ -191,7 +191,7 @@ func misdirected(topic string, data json.RawMessage) error {
 	if err := json.Unmarshal(fields["topic"], &name); err != nil || event.CheckTopic(name) != nil || name == "" {
 		name = "orders/7"
 	}
-	return fmt.Errorf("the body has a field %q, but the topic belongs in the address, or everybody would get the event: POST /sse?topic=%s", "topic", name)
+	return fmt.Errorf("the body has a field %q, but the topic belongs in the address, or the default topic would get the event: POST /sse?topic=%s", "topic", name)
 }
 
 // explain returns the answer for an event that the log did not accept.
@@ -214,18 +214,22 @@ func tooLong(max int64) string {
 	return fmt.Sprintf("The event is too large: this server accepts up to %d bytes (MAX_EVENT_BYTES).", max)
 }
 
-// fromJSON returns the body unchanged if it is JSON in UTF-8.
+// fromJSON returns the body without white space if it is JSON in UTF-8.
 func fromJSON(body []byte) (json.RawMessage, error) {
 	if err := checkUTF8(body); err != nil {
 		return nil, fmt.Errorf("the body is not JSON: %w", err)
 	}
-	var data json.RawMessage
-	err := json.Unmarshal(body, &data)
+	var data bytes.Buffer
+	data.Grow(len(body))
+	if json.Compact(&data, body) == nil {
+		return data.Bytes(), nil
+	}
+	err := json.Unmarshal(body, new(json.RawMessage)) // says where
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
 		return nil, fmt.Errorf("the body is not JSON: %w, at %s", err, place(body, int(max(syntax.Offset-1, 0))))
 	}
-	return data, err
+	return nil, err
 }
 
 // fromConvertedJSON is fromJSON for a body that was converted to UTF-8.
@@ -248,7 +252,7 @@ func encode(value any) (json.RawMessage, error) {
 	encoder := json.NewEncoder(&encoded)
 	encoder.SetEscapeHTML(false)
 	err := encoder.Encode(value)
-	return encoded.Bytes(), err
+	return bytes.TrimSuffix(encoded.Bytes(), []byte("\n")), err
 }
 
 // isKey reports whether key can be an Idempotency-Key. It may be empty, which means no key. Otherwise it is printable

@@ -36,7 +36,7 @@ func TestPublisherThatCannotStoreIsExplained(t *testing.T) {
 		{event.ErrTooLarge, 413, "The event is too large for NATS, which stores the events: raise max_payload there, or the stream's max_msg_size."},
 	} {
 		app := gin.New()
-		app.POST("/sse", handlers.Publish(refusing{test.err}, 1000))
+		app.POST("/sse", handlers.PublishTo(refusing{test.err}, 1000))
 		request := httptest.NewRequest(http.MethodPost, "/sse", strings.NewReader(`{}`))
 		request.Header.Set("Content-Type", "application/json")
 		answer := httptest.NewRecorder()
@@ -54,7 +54,7 @@ func TestPublisherThatCannotStoreIsExplained(t *testing.T) {
 func TestALineOfNothingButCarriageReturnsIsTooLong(t *testing.T) {
 	t.Parallel()
 	app := gin.New()
-	app.POST("/sse", handlers.Publish(refusing{errors.New("a message was published")}, 1000))
+	app.POST("/sse", handlers.PublishTo(refusing{errors.New("a message was published")}, 1000))
 	server := httptest.NewServer(app)
 	defer server.Close()
 	answer, err := server.Client().Post(server.URL+"/sse", "application/x-ndjson", strings.NewReader(strings.Repeat("\r", 100_000)+"\n"))

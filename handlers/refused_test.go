@@ -19,7 +19,7 @@ func TestAPublisherThatIsSilentIsRefusedAtOnce(t *testing.T) {
 	t.Parallel()
 	var log batches
 	app := gin.New()
-	app.POST("/sse", handlers.Authorize("secret"), handlers.Publish(&log, 1000))
+	app.POST("/sse", handlers.Authorize(handlers.Secrets("secret")), handlers.PublishTo(&log, 1000))
 	app.NoRoute(handlers.NotFound(app.Routes(), fstest.MapFS{}))
 	server := serve(t, app)
 	for name, test := range map[string]struct {

@@ -1,17 +1,19 @@
 package handlers
 
 import (
+	"context"
 	"fmt"
-	"io"
+	"log/slog"
+	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 
+	"gin-sse/internal/hub"
 	"gin-sse/internal/stream"
 )
 
@@ -20,63 +22,92 @@ const (
 	longestMethod = 16
 )
 
-// RequestLog writes a line to out for each request but those of probes, in Gin's format. Whatever a client sends is
-// escaped, and cut if it is long. Credentials in the query are left out. The line of a stream comes when it ends.
-func RequestLog(out io.Writer) gin.HandlerFunc {
+// RequestLog writes a line to log for each request but those of probes. What a client sends is cut if it is long.
+// Credentials in the query are left out. The line of a stream comes when it ends. The line of a request that was refused
+// has the reason.
+func RequestLog(log *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		start, target := time.Now(), c.Request.URL.Path
-		switch target {
+		start, path, query := time.Now(), c.Request.URL.Path, c.Request.URL.RawQuery
+		switch path {
 		case "/healthz", "/readyz", "/metrics":
 			return
 		}
-		if query := c.Request.URL.RawQuery; query != "" {
-			target += "?" + withoutCredentials(query)
-		}
 		c.Next()
-		status, request := c.Writer.Status(), describe(c, target)
-		stream.AtEnd(c, func() {
-			p := gin.LogFormatterParams{StatusCode: status, Latency: time.Since(start)}
-			fmt.Fprintf(out, "[GIN] %s |%s|%s| %s\n", time.Now().Format("2006/01/02 - 15:04:05"),
-				paint(p, p.StatusCodeColor(), fmt.Sprintf(" %3d ", status)),
-				paint(p, p.LatencyColor(), fmt.Sprintf(" %8v ", shorten(p.Latency))), request)
-		})
+		l := requestLine{start: start, status: c.Writer.Status()}
+		if !log.Enabled(context.Background(), l.level()) {
+			return
+		}
+		l.method, l.client, l.reason = method(c), clientAddress(c), reason(c)
+		l.sub = cut(c.GetString(subKey), longestText)
+		if l.subscriber, _ = c.Value(subscriberKey).(*hub.Subscriber); l.subscriber == nil && query != "" {
+			path += "?" + withoutCredentials(query)
+		}
+		l.path = strings.Clone(cut(path, longestText))
+		stream.AtEnd(c, func(end stream.End) { l.write(log, end) })
 	}
 }
 
-// describe returns the part of the line about the client and its request. It keeps nothing of the request in memory.
-func describe(c *gin.Context, target string) string {
-	method := cut(c.Request.Method, longestMethod)
-	if strings.ContainsFunc(method, func(r rune) bool { return r < 'A' || r > 'Z' }) {
-		method = strconv.Quote(method)
-	}
-	p := gin.LogFormatterParams{Method: method}
-	text := fmt.Sprintf("%15.45s |%s %q", clientAddress(c), // 45 is the length of the longest IPv6 address
-		paint(p, p.MethodColor(), fmt.Sprintf(" %-7s ", method)), cut(target, longestText))
-	if errs := c.Errors.ByType(gin.ErrorTypePrivate).Errors(); len(errs) > 0 {
-		text += fmt.Sprintf(" %q", cut(strings.Join(errs, "; "), longestText))
-	}
-	return text
+// What handlers tell the log, by its key in the gin.Context.
+const (
+	subKey        = "gin-sse/sub"        // the sub of a token: a string
+	subscriberKey = "gin-sse/subscriber" // of a stream: a *hub.Subscriber
+)
+
+// requestLine is a line of the log. A stream has one for as long as it is open, so it keeps nothing of the request in memory.
+type requestLine struct {
+	start                             time.Time
+	status                            int
+	method, path, client, reason, sub string
+	subscriber                        *hub.Subscriber // nil unless the answer is a stream of events
 }
 
-// paint colors text if gin.ForceConsoleColor was called. Gin cannot tell whether out leads to a terminal.
-func paint(p gin.LogFormatterParams, color, text string) string {
-	if !p.IsOutputColor() {
-		return text
+func (l requestLine) level() slog.Level {
+	if l.status >= http.StatusInternalServerError {
+		return slog.LevelWarn
 	}
-	return color + text + p.ResetColor()
+	return slog.LevelInfo
 }
 
-// shorten leaves out the digits that only make a duration harder to read.
-func shorten(d time.Duration) time.Duration {
-	switch {
-	case d > time.Minute:
-		return d.Truncate(10 * time.Second)
-	case d > time.Second:
-		return d.Truncate(10 * time.Millisecond)
-	case d > time.Millisecond:
-		return d.Truncate(10 * time.Microsecond)
+func (l requestLine) write(log *slog.Logger, end stream.End) {
+	now, message := time.Now(), "request"
+	if end != "" {
+		message = "stream"
 	}
-	return d
+	line := slog.NewRecord(now, l.level(), message, 0) // log.LogAttrs would find out where in the program this is
+	line.AddAttrs(slog.String("method", l.method), slog.String("path", l.path), slog.Int("status", l.status),
+		slog.Float64("seconds", float64(now.Sub(l.start).Microseconds())/1e6), slog.String("client", l.client))
+	if l.reason != "" {
+		line.AddAttrs(slog.String("reason", l.reason))
+	}
+	if end != "" {
+		line.AddAttrs(slog.String("ended", string(end)))
+	}
+	if l.sub != "" {
+		line.AddAttrs(slog.String("sub", l.sub))
+	}
+	if l.subscriber != nil {
+		topics := cut(strings.Join(l.subscriber.Topics.Names(), " "), longestText)
+		line.AddAttrs(slog.String("topics", topics), slog.Uint64("events", l.subscriber.Received()))
+	}
+	_ = log.Handler().Handle(context.Background(), line) // there is no log to report it in
+}
+
+// method returns the method of the request, which a client may have made up.
+func method(c *gin.Context) string {
+	for _, known := range []string{http.MethodGet, http.MethodPost, http.MethodHead, http.MethodOptions} {
+		if c.Request.Method == known {
+			return known // and not a part of the request, which would stay in memory
+		}
+	}
+	return strings.Clone(cut(c.Request.Method, longestMethod))
+}
+
+// reason returns why the request was refused, or what else went wrong.
+func reason(c *gin.Context) string {
+	if len(c.Errors) == 0 {
+		return ""
+	}
+	return cut(strings.Join(c.Errors.ByType(gin.ErrorTypePrivate).Errors(), "; "), longestText)
 }
 
 // cut bounds a text from a client. The line may still have four times as many bytes, as escapes take up to four.
@@ -93,11 +124,14 @@ func cut(s string, longest int) string {
 
 // withoutCredentials hides the values of parameters that look like credentials.
 func withoutCredentials(query string) string {
-	parameters := strings.Split(query, "&")
-	for i, parameter := range parameters {
-		parameters[i] = withoutCredential(parameter)
+	var shown strings.Builder
+	for parameter := range strings.SplitSeq(query, "&") {
+		if shown.Len() > 0 {
+			shown.WriteByte('&')
+		}
+		shown.WriteString(withoutCredential(parameter))
 	}
-	return strings.Join(parameters, "&")
+	return shown.String()
 }
 
 // withoutCredential errs on the side of hiding too much.

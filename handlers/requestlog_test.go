@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -18,15 +20,19 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/handlers"
+	"gin-sse/internal/output"
 	"gin-sse/internal/stream"
 	"gin-sse/internal/testlog"
 )
+
+// logger returns a logger that writes text.
+func logger(w io.Writer) *slog.Logger { return slog.New(output.Handler(w, "text")) }
 
 // logged serves one request with handle and returns what the log has of it.
 func logged(request *http.Request, handle gin.HandlerFunc) string {
 	var log bytes.Buffer
 	app := gin.New()
-	app.Use(handlers.RequestLog(&log))
+	app.Use(handlers.RequestLog(logger(&log)))
 	app.NoRoute(handle)
 	app.ServeHTTP(httptest.NewRecorder(), request)
 	return log.String()
@@ -39,22 +45,38 @@ func requestFor(method, path, query string) *http.Request {
 	return request
 }
 
-func TestTheLogHasOneLineForEachRequestInGinsFormat(t *testing.T) {
+func TestTheLogHasOneLineForEachRequest(t *testing.T) {
 	t.Parallel()
-	line := logged(requestFor("GET", "/sse", "topic=news&lastEventId=a-7"), func(c *gin.Context) { c.Status(http.StatusTeapot) })
-	format := regexp.MustCompile(`^\[GIN\] \d{4}/\d\d/\d\d - \d\d:\d\d:\d\d \| 418 \| +[0-9.]+[nµm]?s \|       192\.0\.2\.1 \| GET      "/sse\?topic=news&lastEventId=a-7"` + "\n$")
-	if !format.MatchString(line) {
-		t.Errorf("the log has %q", line)
+	for status, level := range map[int]string{http.StatusOK: "INFO", http.StatusTeapot: "INFO", http.StatusServiceUnavailable: "WARN"} {
+		line := logged(requestFor("GET", "/sse", "topic=news&lastEventId=a-7"), func(c *gin.Context) { c.Status(status) })
+		format := regexp.MustCompile(fmt.Sprintf(`^time=\d{4}-\d\d-\d\dT\S+ level=%s msg=request method=GET path="/sse\?topic=news&lastEventId=a-7" status=%d seconds=[0-9.e-]+ client=192\.0\.2\.1`+"\n$", level, status))
+		if !format.MatchString(line) {
+			t.Errorf("the log has %q", line)
+		}
 	}
+}
 
-	// Gin's own logger writes the same, but for the duration.
-	var gins bytes.Buffer
+// served returns a function that serves a request behind the log.
+func served(handler slog.Handler) func() {
 	app := gin.New()
-	app.Use(gin.LoggerWithWriter(&gins))
-	app.NoRoute(func(c *gin.Context) { c.Status(http.StatusTeapot) })
-	app.ServeHTTP(httptest.NewRecorder(), requestFor("GET", "/sse", "topic=news&lastEventId=a-7"))
-	if !format.Match(gins.Bytes()) {
-		t.Errorf("Gin writes %q", gins.String())
+	app.Use(handlers.RequestLog(slog.New(handler)))
+	app.POST("/sse", func(*gin.Context) {})
+	request, answer := requestFor("POST", "/sse", "topic=orders/7"), httptest.NewRecorder()
+	return func() { app.ServeHTTP(answer, request) }
+}
+
+// Not parallel: it counts allocations.
+func TestALineThatIsNotWrittenCostsNothing(t *testing.T) {
+	if allocations := testing.AllocsPerRun(100, served(slog.DiscardHandler)); allocations > 0 {
+		t.Errorf("%v allocations", allocations)
+	}
+}
+
+func BenchmarkRequestLog(b *testing.B) {
+	serve := served(output.Handler(io.Discard, "text"))
+	b.ReportAllocs()
+	for b.Loop() {
+		serve()
 	}
 }
 
@@ -75,7 +97,7 @@ func TestErrorsAreOnTheLineOfTheirRequest(t *testing.T) {
 		_ = c.Error(errors.New("the\nsecond"))
 		_ = c.Error(errors.New("for the client")).SetType(gin.ErrorTypePublic)
 	})
-	if !strings.HasSuffix(line, ` "/" "the first; the\nsecond"`+"\n") {
+	if !strings.Contains(line, ` path=/ status=404 seconds=`) || !strings.HasSuffix(line, ` reason="the first; the\nsecond"`+"\n") {
 		t.Errorf("the log has %q", line)
 	}
 }
@@ -92,7 +114,8 @@ func TestWhateverAClientSendsTheLineIsOneAndShort(t *testing.T) {
 			if len(line) > 2500 || strings.Count(line, "\n") != 1 || strings.ContainsAny(strings.TrimSuffix(line, "\n"), "\x00\r\x1b\u202e\ufffd") {
 				t.Errorf("%.20q: a line of %d bytes, %.200q", text, len(line), line)
 			}
-			if !regexp.MustCompile(`^\[GIN\] [^|"]+\| 404 \|[^|"]+\|[^|"]+\| ("|GET +")`).MatchString(line) {
+			quoted := `(?:"(?:[^"\\]|\\.)*"|[^ ="]*)`
+			if !regexp.MustCompile(`^time=\S+ level=INFO msg=request method=` + quoted + ` path=` + quoted + ` status=404 seconds=\S+ client=192\.0\.2\.1 reason=` + quoted + "\n$").MatchString(line) {
 				t.Errorf("%.20q forges the line %.200q", text, line)
 			}
 		}
@@ -102,13 +125,13 @@ func TestWhateverAClientSendsTheLineIsOneAndShort(t *testing.T) {
 func TestTextThatIsCutSaysHowLongItWas(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ method, path, want string }{
-		{"GET", "/" + strings.Repeat("x", 255), `| GET      "/` + strings.Repeat("x", 255) + `"`},
-		{"GET", "/" + strings.Repeat("x", 3899), `| GET      "/` + strings.Repeat("x", 255) + `…(3900 bytes)"`},
-		{"GET", "/" + strings.Repeat("é", 200), `| GET      "/` + strings.Repeat("é", 127) + `…(401 bytes)"`}, // no half letter
-		{strings.Repeat("A", 17), "/", `| "` + strings.Repeat("A", 16) + `…(17 bytes)"  "/"`},
+		{"GET", "/" + strings.Repeat("x", 255), ` method=GET path=/` + strings.Repeat("x", 255) + ` status=`},
+		{"GET", "/" + strings.Repeat("x", 3899), ` path="/` + strings.Repeat("x", 255) + `…(3900 bytes)" status=`},
+		{"GET", "/" + strings.Repeat("é", 200), ` path="/` + strings.Repeat("é", 127) + `…(401 bytes)" status=`}, // no half letter
+		{strings.Repeat("A", 17), "/", ` method="` + strings.Repeat("A", 16) + `…(17 bytes)" path=/ status=`},
 	} {
-		if line := logged(requestFor(test.method, test.path, ""), func(*gin.Context) {}); !strings.HasSuffix(line, test.want+"\n") {
-			t.Errorf("the log has %q, want %q at its end", line, test.want)
+		if line := logged(requestFor(test.method, test.path, ""), func(*gin.Context) {}); !strings.Contains(line, test.want) {
+			t.Errorf("the log has %q, want %q", line, test.want)
 		}
 	}
 }
@@ -146,7 +169,11 @@ func TestCredentialsAreNotLogged(t *testing.T) {
 			want = "?" + want
 		}
 		line := logged(request, func(*gin.Context) {})
-		if !strings.HasSuffix(line, `"/sse`+want+`"`+"\n") || strings.Contains(line, "s3cret") {
+		shown := "/sse" + want
+		if strings.Contains(shown, "=") {
+			shown = `"` + shown + `"`
+		}
+		if !strings.Contains(line, " path="+shown+" status=") || strings.Contains(line, "s3cret") {
 			t.Errorf("%s: the log has %q, want %q", query, line, want)
 		}
 	}
@@ -158,7 +185,7 @@ func TestAStreamIsLoggedWhenItEndsAndItsRequestIsGarbageByThen(t *testing.T) {
 		var request weak.Pointer[http.Request]
 		end := make(chan struct{})
 		app := gin.New()
-		app.Use(handlers.RequestLog(&log))
+		app.Use(handlers.RequestLog(logger(&log)))
 		app.GET("/sse", func(c *gin.Context) {
 			request = weak.Make(c.Request)
 			_ = stream.Detach(c, func(context.Context, *gin.Context) { <-end })
@@ -180,7 +207,7 @@ func TestAStreamIsLoggedWhenItEndsAndItsRequestIsGarbageByThen(t *testing.T) {
 			t.Error(err)
 		}
 		synctest.Wait()
-		want := regexp.MustCompile(`^\[GIN\] ` + time.Now().Format("2006/01/02 - 15:04:05") + ` \| 200 \| +1h15m0s \| +\| GET      "/sse"` + "\n$")
+		want := regexp.MustCompile(`^time=` + time.Now().Format("2006-01-02T15:04:05") + `\S+ level=INFO msg=stream method=GET path=/sse status=200 seconds=4500 client="" ended=complete` + "\n$")
 		if !want.MatchString(log.String()) {
 			t.Errorf("the log has %q, want %s", log.String(), want)
 		}

@@ -11,19 +11,18 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/handlers"
-	"gin-sse/internal/hub"
 )
 
 func TestStreamEndsProperlyAfterAnySilence(t *testing.T) {
 	// The deadline of the last write has passed in each, and the next comment has not been written.
 	for _, silence := range []time.Duration{14 * time.Second, 29 * time.Second, time.Hour + 14*time.Second} {
 		synctest.Test(t, func(t *testing.T) {
-			events := hub.New(hub.Options{})
+			events := open(t, handlers.Options{})
 			app := gin.New()
 			app.GET("/sse", handlers.SSE(events))
 			response, _ := servePipe(t, app)
 			begin := time.Now()
-			time.AfterFunc(silence, events.Close)
+			time.AfterFunc(silence, events.Stop)
 			text, err := io.ReadAll(response.Body)
 			if err != nil || time.Since(begin) != silence {
 				t.Errorf("after %v the stream ended with %v, want a proper end after %v", time.Since(begin), err, silence)
@@ -38,7 +37,7 @@ func TestStreamEndsProperlyAfterAnySilence(t *testing.T) {
 func TestSilentStreamHasACommentAtEachKeepalive(t *testing.T) {
 	for _, keepalive := range []time.Duration{time.Second, 4 * time.Second, time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
-			events := hub.New(hub.Options{Keepalive: keepalive})
+			events := open(t, handlers.Options{Keepalive: keepalive})
 			app := gin.New()
 			app.GET("/sse", handlers.SSE(events))
 			response, _ := servePipe(t, app)
@@ -58,7 +57,7 @@ func TestSilentStreamHasACommentAtEachKeepalive(t *testing.T) {
 				latest = time.Now()
 				n++
 			}
-			events.Close()
+			events.Stop()
 			if _, err := io.Copy(io.Discard, lines); err != nil {
 				t.Errorf("the stream ended with %v", err)
 			}
@@ -68,8 +67,7 @@ func TestSilentStreamHasACommentAtEachKeepalive(t *testing.T) {
 
 func TestClientThatLeavesIsLetGoWithin30SecondsWithoutEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		events := hub.New(hub.Options{})
-		defer events.Close()
+		events := open(t, handlers.Options{})
 		app := gin.New()
 		app.GET("/sse", handlers.SSE(events))
 		_, client := servePipe(t, app)

@@ -1,4 +1,7 @@
 // Package handlers answers what clients ask for over HTTP, with a file for each kind of request.
+//
+// A Gin program of your own begins with [Open], and gives the [Events] to [SSE] and [Publish]. The other handlers answer
+// browsers with pages, and need [NewPages] as the HTMLRender of the engine.
 package handlers
 
 import (
@@ -9,21 +12,20 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"gin-sse/internal/hub"
 	"gin-sse/internal/stream"
 )
 
-// SSE streams what is published to the topics that the client asks for, until the client leaves or the hub is
-// closed. A client that asks for no topic gets the tutorial's stream.
-func SSE(events *hub.Hub) gin.HandlerFunc {
-	return func(c *gin.Context) {
+// SSE streams what is published to the topics that the client asks for, until the client leaves or the events are
+// stopped. A client that asks for no topic gets the tutorial's stream. Private topics need a token.
+func SSE(events *Events) gin.HandlerFunc {
+	return private(events.tokens, limit(events, func(c *gin.Context) {
 		want, err := subscription(c)
 		if err != nil {
 			refuse(c, http.StatusBadRequest, err.Error()+".")
 			return
 		}
 		c.Header("Content-Type", "text/event-stream")
-		c.Header("Cache-Control", "no-cache, no-transform") // a proxy that compresses would hold events back
+		c.Writer.Header().Add("Cache-Control", "no-cache, no-transform") // a proxy that compresses would hold events back
 		c.Header("Connection", "keep-alive")
 		c.Header("X-Accel-Buffering", "no") // without it nginx holds events back
 		if c.Request.Method == http.MethodHead {
@@ -31,7 +33,7 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		}
 
 		// Subscribe before the client sees an answer, so that it gets everything that is published from then on.
-		subscriber := want.subscribe(c, events)
+		subscriber := want.subscribe(c, events.hub)
 		if subscriber == nil { // subscribe has answered why
 			return
 		}
@@ -49,13 +51,13 @@ func SSE(events *hub.Hub) gin.HandlerFunc {
 		if err != nil { // Detach has answered with an error
 			subscriber.Close()
 		}
-	}
+	}))
 }
 
-// SimulateData sends the server's time to every client. The clock calls it at every tick.
-func SimulateData(events *hub.Hub) func(now time.Time) {
+// SimulateData sends the server's time to the clients of the default topic. The clock calls it at every tick.
+func SimulateData(events *Events) func(now time.Time) {
 	return func(now time.Time) {
 		message := "Server Time: " + now.Format("3:04:05 PM")
-		_ = events.Tick(gin.H{"message": message}) // strings always encode, and a closed hub has no clients
+		_ = events.Tick(gin.H{"message": message}) // strings always encode, and there are no clients after Stop
 	}
 }

@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"compress/gzip"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -16,8 +18,7 @@ import (
 // static serves files alone.
 func static(t *testing.T, files fs.FS) *httptest.Server {
 	app := gin.New()
-	app.Use(handlers.Static(files))
-	app.NoRoute(handlers.NotFound(app.Routes(), files))
+	app.NoRoute(handlers.Static(files), handlers.NotFound(app.Routes(), files))
 	return serve(t, app)
 }
 
@@ -55,8 +56,8 @@ func TestStaticServesWhatExpressStaticServes(t *testing.T) {
 		{"/a%20b%25.txt", 200, "text/plain; charset=utf-8", "odd name", ""},
 		{"/_under.txt", 200, "text/plain; charset=utf-8", "underscore", ""},
 		{"/sub/", 200, "text/html; charset=utf-8", "sub home", ""},
-		{"/sub", 301, "", "", "/sub/"},
-		{"/sub?a=b", 301, "", "", "/sub/?a=b"},
+		{"/sub", 301, "", "", "sub/"},
+		{"/sub?a=b", 301, "", "", "sub/?a=b"},
 		{"/sub/x.txt", 200, "text/plain; charset=utf-8", "x", ""},
 
 		// no listings, nothing hidden, nothing outside
@@ -142,5 +143,55 @@ func TestETagChangesWithTheContent(t *testing.T) {
 	}
 	if tags["a.txt"] == tags["b.txt"] || tags["a.txt"] != tags["c.txt"] {
 		t.Errorf("ETags %v, want those of the same content alike and others not", tags)
+	}
+}
+
+func TestStaticCompressesEmbeddedTextOnce(t *testing.T) {
+	t.Parallel()
+	text := strings.Repeat("a line that repeats\n", 50)
+	server := static(t, fstest.MapFS{"a.js": {Data: []byte(text)}, "short.css": {Data: []byte("p{}")}, "a.mp4": {Data: []byte(text)}})
+	for _, test := range []struct {
+		path, accepts string
+		compressed    bool
+	}{
+		{"/a.js", "gzip", true},
+		{"/a.js", "gzip, deflate, br, zstd", true},
+		{"/a.js", "br;q=1.0, GZIP;q=0.2", true},
+		{"/a.js", "", false},
+		{"/a.js", "br", false},
+		{"/a.js", "gzip;q=0", false},
+		{"/a.js", "gzip; q=0.0, identity", false},
+		{"/short.css", "gzip", false}, // compressed it would be longer
+		{"/a.mp4", "gzip", false},
+	} {
+		header := http.Header{"Accept-Encoding": {test.accepts}}
+		response, body := ask(t, server, http.MethodGet, test.path, header)
+		compressed := response.Header.Get("Content-Encoding") == "gzip"
+		if compressed {
+			plain, err := gzip.NewReader(strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			unpacked, err := io.ReadAll(plain)
+			if err != nil || len(body) >= len(unpacked) {
+				t.Errorf("%s is %d bytes, compressed %d: %v", test.path, len(unpacked), len(body), err)
+			}
+			body = string(unpacked)
+		}
+		if want := map[bool]string{true: "p{}", false: text}[test.path == "/short.css"]; compressed != test.compressed || body != want {
+			t.Errorf("%s with Accept-Encoding %q: compressed %v, want %v; the text is %.30q", test.path, test.accepts, compressed, test.compressed, body)
+		}
+		if got := response.Header.Get("Vary"); got != "Accept-Encoding" {
+			t.Errorf("%s: Vary is %q", test.path, got)
+		}
+		tag := response.Header.Get("ETag")
+		header.Set("If-None-Match", tag)
+		if again, body := ask(t, server, http.MethodGet, test.path, header); again.StatusCode != http.StatusNotModified || body != "" || again.Header.Get("ETag") != tag {
+			t.Errorf("%s with Accept-Encoding %q, asked again with its ETag %s: status %d", test.path, test.accepts, tag, again.StatusCode)
+		}
+		header = http.Header{"Accept-Encoding": {"gzip"}, "Range": {"bytes=0-1"}}
+		if part, body := ask(t, server, http.MethodGet, test.path, header); part.Header.Get("Content-Encoding") != "" || len(body) != 2 || part.Header.Get("ETag") == tag && compressed {
+			t.Errorf("a range of %s is %q, %q with the ETag %s", test.path, body, part.Header.Get("Content-Encoding"), part.Header.Get("ETag"))
+		}
 	}
 }

@@ -25,10 +25,9 @@ const (
 // Status shows how the server is doing: figures on a page, and a stream that keeps them up to date. Its
 // methods may be called from any number of goroutines.
 type Status struct {
-	Viewers *hub.Hub // sends the figures to browsers that show the page; close it when the server stops
+	Viewers *Events // sends the figures to browsers that show the page; stop it with the server
 
-	events  *hub.Hub
-	size    func() int64 // of what is kept on the disk; nil without a disk
+	events  *Events
 	busiest busiest
 	started time.Time
 	mu      sync.Mutex
@@ -41,12 +40,12 @@ type sample struct {
 	delivered uint64
 }
 
-// NewStatus returns the status of a server that starts now. Its figures are those of the hub, and how many bytes it keeps
-// on the disk; size is nil if it keeps none there. A silent stream of figures gets a comment after keepalive, or after 15 s
-// if that is 0.
-func NewStatus(events *hub.Hub, size func() int64, keepalive time.Duration) *Status {
+// NewStatus returns the status of a server that starts now and has these events. It may have so many viewers at the same time,
+// or any number if that is 0. A silent stream of figures gets a comment after keepalive, or after 15 s if that is 0.
+func NewStatus(events *Events, viewers uint64, keepalive time.Duration) *Status {
 	now := time.Now()
-	return &Status{Viewers: hub.New(hub.Options{Keepalive: keepalive}), events: events, size: size, started: now, samples: []sample{{at: now}}}
+	figures := &Events{hub: hub.New(hub.Options{Keepalive: keepalive}), clients: viewers, tokens: events.tokens, streams: events.streams}
+	return &Status{Viewers: figures, events: events, busiest: busiest{public: events.public}, started: now, samples: []sample{{at: now}}}
 }
 
 // Page shows the figures, with or without JavaScript.
@@ -83,12 +82,12 @@ func (s *Status) sample() {
 	}
 }
 
-func (s *Status) send() { _ = s.Viewers.Tick(s.figures()) } // strings always encode, and a closed hub has no viewers
+func (s *Status) send() { _ = s.Viewers.Tick(s.figures()) } // strings always encode, and there are no viewers after Stop
 
 // figures returns what the page shows, as text. Each name is the id of an element of the page.
 func (s *Status) figures() gin.H {
 	now := s.events.Stats()
-	topics, followed := s.busiest.count(s.events)
+	topics, followed := s.busiest.count(s.events.hub)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
@@ -112,13 +111,13 @@ func (s *Status) figures() gin.H {
 		"topics":      humanize.Comma(int64(topics)),
 		"busiest":     followed,
 		"uptime":      time.Since(s.started).Truncate(time.Second).String(),
-		"memory":      memory(),
+		"memory":      resident(),
 		"top":         decimal(top),
 		"summary":     summary,
 		"chart":       draw(chart, top),
 	}
-	if s.size != nil {
-		figures["disk"] = humanize.Bytes(uint64(s.size()))
+	if s.events.size != nil {
+		figures["disk"] = humanize.Bytes(uint64(s.events.size()))
 	}
 	return figures
 }
@@ -158,8 +157,8 @@ func decimal(value float64) string {
 	return humanize.Comma(int64(math.Round(value)))
 }
 
-// memory returns the resident memory of this process, where the system offers that figure.
-func memory() string {
+// resident returns the resident memory of this process, where the system offers that figure.
+func resident() string {
 	self, err := procfs.Self()
 	if err != nil {
 		return "unknown"

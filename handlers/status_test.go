@@ -17,9 +17,7 @@ import (
 	"gin-sse/handlers"
 	"gin-sse/internal/clock"
 	"gin-sse/internal/event"
-	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
-	"gin-sse/internal/memory"
 )
 
 // figures returns what the stream sends, by name.
@@ -35,11 +33,9 @@ func figures(t *testing.T, data string) map[string]any {
 func TestFiguresFollowTheEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		events := hub.New(hub.Options{Limits: history.Limits{PerTopic: 10, Bytes: 1 << 20}})
-		defer events.Close()
-		log := memory.New(events)
-		status := handlers.NewStatus(events, nil, 0)
-		defer status.Viewers.Close()
+		events := open(t, handlers.Options{History: new(10)})
+		status := handlers.NewStatus(events, 0, 0)
+		defer status.Viewers.Stop()
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		go clock.Run(ctx, time.Second, handlers.SimulateData(events))
@@ -100,7 +96,7 @@ func TestFiguresFollowTheEvents(t *testing.T) {
 		check(10*time.Minute, map[string]string{"rate": "1", "delivered": "592", "summary": "Lowest 1, highest 1.", "top": "2"}, even(60, "20.0"))
 
 		for range 995 {
-			if _, _, err := log.Publish(ctx, event.Message{Data: []byte(`"message"`)}); err != nil {
+			if _, err := events.Publish(ctx, "", "message"); err != nil {
 				t.Error(err)
 			}
 		}
@@ -117,10 +113,10 @@ func TestFiguresFollowTheEvents(t *testing.T) {
 func TestUptimeIsInWholeSeconds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		events := hub.New(hub.Options{})
-		status := handlers.NewStatus(events, nil, 0)
-		events.Close() // or their comments would keep the clock busy
-		status.Viewers.Close()
+		events := open(t, handlers.Options{})
+		status := handlers.NewStatus(events, 0, 0)
+		events.Stop() // or their comments would keep the clock busy
+		status.Viewers.Stop()
 		started := time.Now()
 		for _, test := range []struct {
 			after time.Duration
@@ -150,10 +146,8 @@ func TestUptimeIsInWholeSeconds(t *testing.T) {
 func TestNoFiguresAreComputedWhileNobodyLooks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		events := hub.New(hub.Options{})
-		defer events.Close()
-		status := handlers.NewStatus(events, nil, 0)
-		defer status.Viewers.Close()
+		status := handlers.NewStatus(open(t, handlers.Options{}), 0, 0)
+		defer status.Viewers.Stop()
 		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
 		clock.Run(ctx, time.Second/2, status.Update)
@@ -165,9 +159,9 @@ func TestNoFiguresAreComputedWhileNobodyLooks(t *testing.T) {
 	})
 }
 
-func subscribe(t *testing.T, events *hub.Hub) *hub.Subscriber {
+func subscribe(t *testing.T, events *handlers.Events) *hub.Subscriber {
 	t.Helper()
-	subscriber, err := events.Subscribe(t.Context(), event.Topics{}, "")
+	subscriber, err := events.Hub().Subscribe(t.Context(), event.Topics{}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

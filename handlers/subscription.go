@@ -73,6 +73,8 @@ func (want asked) subscribe(c *gin.Context, events *hub.Hub) *hub.Subscriber {
 	case err != nil:
 		c.Header("Content-Type", gin.MIMEJSON)
 		unavailable(c, "The messages could not be loaded in time. Try again in a few seconds.")
+	default:
+		c.Set(subscriberKey, subscriber) // for the log
 	}
 	return subscriber
 }

@@ -7,19 +7,21 @@ import { createLines } from './lines.js';
 const sseData = document.getElementById('sse-data');
 const lines = createLines(sseData);
 
-const eventSource = new EventSource(lines.resume('/sse' + location.search));
+const eventSource = new EventSource(lines.resume('sse' + location.search));
 showConnection(eventSource);
 lines.keep(eventSource);
 
 eventSource.onmessage = (event) => {
   const data = JSON.parse(event.data);
-  lines.add(data, event.lastEventId);
+  lines.add(data, event);
 };
 
-eventSource.ongap = (event) => {
+eventSource.addEventListener('*', eventSource.onmessage); // events with a name, which the browser's own EventSource leaves out
+
+eventSource.addEventListener('gap', (event) => {
   lines.addGap(event.lastEventId);
-};
+});
 
 eventSource.onerror = (error) => {
-  console.info('SSE Error:', error.status ?? 'the connection was lost'); // the connection comes back by itself
+  console.info('SSE Error:', error.message ?? error.status ?? 'the connection was lost'); // the connection comes back by itself
 };

@@ -1,10 +1,10 @@
-const words = { connecting: 'Connecting', live: 'Live', lost: 'Connection lost', none: 'No connection', ended: 'The stream has ended', refused: 'Not allowed' };
+const words = { connecting: 'Connecting', loading: 'Loading', live: 'Live', lost: 'Connection lost', none: 'No connection', ended: 'The stream has ended', refused: 'The server refuses this stream' };
 
 // showConnection shows the state of an EventSource's connection, in words: not everybody sees colours, or the page.
 export function showConnection(eventSource) {
   const connection = document.getElementById('connection');
   connection.replaceChildren();
-  const text = append(connection, 'span', { role: 'status' });
+  const text = append(connection, 'span', { role: 'status', tabindex: '-1' });
   const ago = append(connection, 'span'); // not announced: it changes every second
   const retry = append(connection, 'button', { type: 'button', hidden: '' });
   retry.textContent = 'Try now';
@@ -14,10 +14,11 @@ export function showConnection(eventSource) {
   let lostAt; // undefined until there is a connection
   let timer;
 
-  function show(to) {
-    if (to !== state) text.textContent = words[to]; // otherwise screen readers would announce it again
+  function show(to, reason = words[to]) {
+    if (text.textContent !== reason) text.textContent = reason; // otherwise screen readers would announce it again
     connection.dataset.state = state = to;
     const waiting = to === 'lost' || to === 'none';
+    if (!waiting && document.activeElement === retry) text.focus(); // which must not get lost with the button
     retry.hidden = !waiting || !eventSource.reconnect;
     clearInterval(timer);
     if (waiting) timer = setInterval(count, 1_000);
@@ -28,14 +29,18 @@ export function showConnection(eventSource) {
     ago.textContent = state === 'lost' ? since(Date.now() - lostAt) : '';
   }
 
-  eventSource.addEventListener('open', () => {
+  const showOpen = () => {
+    if (eventSource.readyState !== eventSource.OPEN) return;
     lostAt = Infinity;
-    show('live');
-  });
-  eventSource.addEventListener('error', ({ status }) => {
+    show(eventSource.live === false ? 'loading' : 'live'); // the browser's own EventSource does not know
+  };
+  eventSource.addEventListener('open', showOpen);
+  eventSource.addEventListener('statechange', showOpen);
+  eventSource.addEventListener('error', ({ status, message }) => {
     if (lostAt) lostAt = Math.min(lostAt, eventSource.lostAt ?? Date.now());
-    if (eventSource.readyState === eventSource.CLOSED) show(status === 401 || status === 403 ? 'refused' : 'ended');
-    else show(lostAt ? 'lost' : 'none');
+    if (eventSource.readyState !== eventSource.CLOSED) show(lostAt ? 'lost' : 'none');
+    else if (status === 204 || (!status && lostAt)) show('ended');
+    else show('refused', message);
   });
   show('connecting');
 }

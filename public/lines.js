@@ -1,15 +1,19 @@
-const keptMessages = 100; // the page may stay open for days
+const keptLines = 500; // the page may stay open for days
 const keptTicks = 5;
 const storedLength = 1_000_000; // characters
 const short = 40; // characters: up to here a message is set in large type
 const long = 120; // characters: beyond that a message does not fit where the latest one stands
 const clamped = 280; // characters: beyond that a line is cut off until its reader opens it
-const announceInterval = 5_000; // ms
-const gapText = 'Some messages were missed';
+const [announceInterval, frame] = [5_000, 100]; // ms; a page that is hidden has no frames of its own
+const [clockTime, dayTime] = [{ timeStyle: 'medium' }, { dateStyle: 'medium', timeStyle: 'short' }].map((style) => new Intl.DateTimeFormat('en', style));
 
 // createLines fills #sse-data with what the page shows: the latest message, the server's clock, and all
 // messages, the newest last. An event that comes in moves nothing that somebody is reading.
 export function createLines(sseData) {
+  const topics = new URLSearchParams(location.search).getAll('topic');
+  const many = topics.length > 1 || topics.some((topic) => topic.endsWith('*')); // a line says which one it is of
+  if (topics.length) name(topics.length > 3 ? `${topics.slice(0, 2).join(', ')} and ${topics.length - 2} more topics` : topics.join(', '));
+
   const latest = append(sseData, 'div', 'latest');
   const published = append(latest, 'p', 'published');
   const headline = append(latest, 'p', 'headline');
@@ -20,54 +24,70 @@ export function createLines(sseData) {
   const log = append(sseData, 'ol', 'messages');
   log.tabIndex = 0; // it scrolls
   log.setAttribute('aria-label', 'Messages');
+  const omitted = append(log, 'li', 'omitted');
+  const toEnd = append(append(sseData, 'div', 'end'), 'button');
+  toEnd.textContent = 'To the end';
   const announcement = append(sseData, 'p', 'announcement');
   announcement.setAttribute('role', 'status');
   for (let n = 0; n < keptTicks; n++) append(clock, 'li');
+  pause.type = toEnd.type = 'button';
 
-  const storage = `messages of ${location.pathname}${location.search}`;
-  let lines = []; // messages, { data, at }, and gaps, { gap: true, at }
+  const storage = `lines of ${location.pathname}${location.search}`;
+  let lines = []; // what the page shows: messages, { data, at, label }, and gaps, { gap, at }
+  let waiting = []; // what it does not show yet
+  let left = 0; // how many lines are no longer in either
+  let skipped = 0; // how many of them have never been shown
+  let paused = false;
   let ticks = []; // the newest first
-  let lastId;
-  let begun = false; // a new id means a message; at the first event of the browser's own EventSource it does not
-  let announced = 0; // when the last announcement was made
-  let unannounced = []; // texts to announce
-  let waiting; // lines, while the page is paused
+  let lastId; // a new one means a message
+  let wasLive = false;
   let atEnd = true; // the reader of the messages is at their end
+  let [nextFrame, timer] = []; // of the next update, if there is one
+  let announced = 0; // when the last announcement was made
+  let unannounced = 0; // messages
+  let newest = ''; // what the next announcement says
 
-  function follow() {
-    if (atEnd) log.scrollTop = log.scrollHeight;
+  // Whatever comes in within a frame is shown at once.
+  function update() {
+    timer ??= setTimeout(show, frame);
+    nextFrame ??= requestAnimationFrame(show);
   }
 
-  function look() {
-    atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 8;
+  function show() {
+    cancelAnimationFrame(nextFrame);
+    clearTimeout(timer);
+    nextFrame = timer = undefined;
+    if (!paused && waiting.length) showLines();
+    pause.textContent = paused ? `Resume${waiting.length ? ` (${waiting.length + skipped})` : ''}` : 'Pause';
+    showTicks();
   }
 
-  log.onscroll = look;
-  new ResizeObserver(follow).observe(log);
-
-  function show(line, { restored = false } = {}) {
+  function showLines(announces = true) {
     look();
-    log.lastElementChild?.classList.remove('above');
-    sseData.classList.add('has-lines');
-    const text = line.gap ? undefined : textOf(line.data);
-    log.append(row(line, text));
-    lines.push(line);
-    if (text) {
-      headline.textContent = text;
+    const surplus = Math.max(0, lines.length + waiting.length - keptLines);
+    const first = log.children[1 + surplus]; // the first that stays, if any does
+    const place = atEnd ? 0 : first?.offsetTop;
+    const rows = waiting.map(row);
+    for (let n = 0; n < surplus; n++) log.children[1].remove(); // surplus may be as many as there are, not more: waiting has a limit
+    log.querySelector('.above')?.classList.remove('above');
+    log.append(...rows);
+    left += surplus;
+    omitted.textContent = left ? `${left.toLocaleString('en')} earlier lines are not shown. The page has the newest ${keptLines}.` : '';
+    const message = waiting.findLast(({ gap }) => !gap);
+    if (message) {
+      const text = textOf(message.data) ?? JSON.stringify(message.data);
+      headline.textContent = text.slice(0, 1_000);
       headline.classList.toggle('long', text.length > short);
       sseData.classList.add('has-message');
-      published.replaceChildren('Latest message · ', time(line.at));
-      if (text.length <= long) log.lastElementChild.classList.add('above'); // hides this one, so that the text is not shown twice
+      published.replaceChildren('Latest message · ', time(message.at), message.label ? ` · ${message.label}` : '');
+      if (message === waiting.at(-1) && text.length <= long && !message.label) rows.at(-1).classList.add('above'); // hides this one, so that the text is not shown twice
     }
-    if (lines.length > keptMessages) {
-      lines.shift();
-      const { height } = log.firstElementChild.getBoundingClientRect();
-      log.firstElementChild.remove();
-      log.scrollTop -= height; // what somebody is reading stays where it is
-    }
-    follow();
-    if (!restored) announce(text ?? (line.gap ? gapText : 'A message without words'));
-    showTicks();
+    if (announces) announce(waiting.at(-1).gap ?? headline.textContent, waiting.length + skipped);
+    lines = lines.concat(waiting).slice(-keptLines);
+    [waiting, skipped] = [[], 0];
+    sseData.classList.add('has-lines');
+    if (atEnd) log.scrollTop = log.scrollHeight;
+    else log.scrollTop += first ? first.offsetTop - place : 0; // what somebody is reading stays where it is
   }
 
   function showTicks() {
@@ -75,78 +95,95 @@ export function createLines(sseData) {
     if (!messages) headline.textContent = ticks[0] ?? '';
     const shown = messages ? ticks.slice(0, 1) : ticks.slice(1);
     [...clock.children].forEach((item, n) => (item.textContent = shown[n] ?? ''));
+    clock.hidden = ticks.length === 0;
     sseData.classList.toggle('empty', ticks.length + lines.length === 0);
   }
 
   // announce is for screen readers. It waits between texts, so that they do not speak all the time.
-  function announce(text) {
-    if (unannounced.push(text) > 1) return;
-    setTimeout(() => {
-      const newest = unannounced.at(-1).slice(0, clamped);
-      announcement.textContent = unannounced.length > 1 ? `${unannounced.length} messages. The latest: ${newest}` : newest;
-      unannounced = [];
-      announced = Date.now();
-    }, Math.max(0, announced + announceInterval - Date.now()));
+  function announce(text, count) {
+    newest = text.slice(0, clamped);
+    if (unannounced === 0) setTimeout(speak, Math.max(0, announced + announceInterval - Date.now()));
+    unannounced += count;
+  }
+
+  function speak() {
+    announcement.textContent = unannounced > 1 ? `${unannounced} messages. The latest: ${newest}` : newest;
+    [unannounced, announced] = [0, Date.now()];
   }
 
   function receive(line) {
-    if (!waiting) return show(line);
     waiting.push(line);
-    if (waiting.length > keptMessages) waiting.shift();
-    showPause();
+    if (waiting.length > keptLines) {
+      waiting.shift();
+      [left, skipped] = [left + 1, skipped + 1];
+    }
+    update();
   }
 
-  function showPause() {
-    pause.textContent = waiting ? `Resume${waiting.length ? ` (${waiting.length})` : ''}` : 'Pause';
+  function look() {
+    toEnd.hidden = atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 8;
   }
 
-  pause.type = 'button';
-  pause.onclick = () => {
-    const missed = waiting;
-    waiting = waiting ? undefined : [];
-    missed?.forEach((line) => show(line));
-    showPause();
+  log.onscroll = look;
+  new ResizeObserver(() => atEnd && (log.scrollTop = log.scrollHeight)).observe(log);
+  toEnd.hidden = true;
+  toEnd.onclick = () => {
+    log.focus(); // the button goes
+    log.scrollTop = log.scrollHeight;
+    look();
   };
-  showPause();
-  showTicks();
+  pause.onclick = () => {
+    paused = !paused;
+    show();
+  };
+  show();
 
   return {
-    // resume brings back what this tab showed before it was reloaded, and returns the address to go on from there.
+    // resume brings back what this tab showed before it was reloaded, and returns the address to go on from there, or
+    // from the oldest message that is kept.
     resume(address) {
       const stored = restore(storage);
-      stored.lines?.forEach((line) => show(line, { restored: true }));
       lastId = stored.lastId;
-      if (!lastId) return address;
+      waiting = stored.lines ?? [];
+      if (waiting.length) showLines(false);
       const resumed = new URL(address, location.href);
-      resumed.searchParams.set('lastEventId', lastId); // in place of the id that the page was opened with
+      if (lastId || !resumed.searchParams.has('lastEventId')) resumed.searchParams.set('lastEventId', lastId || 'earliest');
       return resumed.href;
     },
 
     // keep stores what the tab shows when the page goes away, for resume.
     keep(eventSource) {
-      begun = 'lastEventId' in eventSource;
-      addEventListener('pagehide', () => {
-        store(storage, lines.concat(waiting ?? []).slice(-keptMessages), eventSource.lastEventId ?? lastId);
+      eventSource.addEventListener('statechange', () => { wasLive ||= eventSource.live; });
+      eventSource.addEventListener('position', (event) => { // the browser's own EventSource passes it on
+        lastId = event.lastEventId;
+        wasLive ||= JSON.parse(event.data).live;
       });
+      addEventListener('pagehide', () => store(storage, lines.concat(waiting).slice(-keptLines), eventSource.lastEventId ?? lastId));
     },
 
-    add(data, id) {
-      // A tick has no id. The browser's own EventSource gives it the id of the event before, at first that of the stream's beginning.
-      const isMessage = begun && id && id !== lastId;
-      begun = true;
+    add(data, { lastEventId: id, time, topic, name = 'message' }) {
+      // A tick has no id. The browser's own EventSource gives it the id of the event before.
+      const isMessage = id && id !== lastId;
       lastId = id || lastId;
-      if (isMessage) return receive({ data, at: Date.now() });
-      if (waiting) return;
+      if (isMessage) return receive({ data, at: +(time ?? Date.now()), label: [many && topic, name !== 'message' && name].filter(Boolean).join(' · ') || undefined });
+      if (paused) return;
       ticks = [textOf(data) ?? JSON.stringify(data), ...ticks].slice(0, keptTicks);
-      showTicks();
+      update();
     },
 
     addGap(id) {
       lastId = id;
       // After a restart, nobody knows whether any message is missing. Say nothing in a tab that never had one.
-      if (lines.length > 0) receive({ gap: true, at: Date.now() });
+      const isFirst = lines.length + waiting.length === 0;
+      if (!isFirst || !wasLive) receive({ gap: isFirst ? 'Earlier messages are no longer kept' : 'Some messages were missed', at: Date.now() });
     },
   };
+}
+
+// name says what the page shows.
+function name(topics) {
+  document.querySelector('h1').textContent = topics.slice(0, 200);
+  document.title = `${topics.slice(0, 100)} · ${document.title}`;
 }
 
 function restore(name) {
@@ -159,7 +196,7 @@ function restore(name) {
 
 function store(name, lines, lastId) {
   let text;
-  while ((text = JSON.stringify({ lines, lastId })).length > storedLength) lines.shift();
+  while ((text = JSON.stringify({ lines, lastId })).length > storedLength) lines.splice(0, Math.ceil(lines.length / 10));
   try {
     sessionStorage.setItem(name, text);
   } catch {} // blocked, or full
@@ -171,21 +208,26 @@ function textOf(data) {
   return typeof text === 'string' && text.trim() ? text : undefined;
 }
 
-function row({ data, gap, at }, text) {
+function row({ data, gap, at, label }) {
   const item = document.createElement('li');
   item.append(time(at));
-  const body = append(item, text === undefined && !gap ? 'pre' : 'p');
+  const text = gap ?? textOf(data);
+  const all = text ?? JSON.stringify(data, null, 2);
+  if (label) append(item, 'span', 'label').textContent = label;
+  const body = append(item, text === undefined ? 'pre' : 'p');
   body.dir = 'auto';
-  body.textContent = gap ? gapText : (text ?? JSON.stringify(data, null, 2)); // never markup
+  body.textContent = all; // never markup
   if (gap) item.className = 'gap';
-  if (body.textContent.length > clamped || body.textContent.split('\n').length > 6) {
+  if (all.length > clamped || all.split('\n').length > 6) {
     body.className = 'clamped';
+    body.textContent = all.slice(0, 1_000); // laying out what nobody sees takes as long as the rest
     const open = append(item, 'button');
     open.type = 'button';
     open.textContent = 'Show all';
     open.setAttribute('aria-expanded', 'false');
     open.onclick = () => {
       const closed = body.classList.toggle('clamped');
+      body.textContent = closed ? all.slice(0, 1_000) : all;
       open.textContent = closed ? 'Show all' : 'Show less';
       open.setAttribute('aria-expanded', String(!closed));
     };
@@ -198,7 +240,7 @@ function time(at) {
   const date = new Date(at);
   element.dateTime = date.toISOString();
   const today = date.toDateString() === new Date().toDateString();
-  element.textContent = today ? date.toLocaleTimeString('en') : date.toLocaleString('en', { dateStyle: 'medium', timeStyle: 'short' });
+  element.textContent = (today ? clockTime : dayTime).format(date);
   return element;
 }
 

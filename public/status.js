@@ -6,7 +6,7 @@ import { showConnection } from './connection.js';
 let eventSource;
 
 function open() {
-  eventSource = new SharedEventSource('/status/sse');
+  eventSource = new SharedEventSource('status/sse');
   eventSource.onmessage = (event) => show(JSON.parse(event.data));
   showConnection(eventSource);
 }

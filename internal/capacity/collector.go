@@ -8,8 +8,9 @@ import (
 )
 
 const (
-	forHistory = 30 // percent of the history that the heap may grow by before garbage is collected
+	forHistory = 30 // percent of a large history that the heap may grow by before garbage is collected
 	forRest    = 100
+	small      = 8 << 20 // bytes of the history that count as the rest: to collect more often is dearer than these bytes
 )
 
 // Collector returns a function that tells the garbage collector how much the heap may grow, for the clock to call. Go lets
@@ -35,6 +36,7 @@ func Collector(history func() int64) func(time.Time) {
 // growth returns by how many percent a heap may grow, of which so many bytes are the history.
 func growth(history, live int64) int {
 	live = max(live, history)
+	history = max(0, history-small)
 	if live == 0 {
 		return forRest
 	}

@@ -217,6 +217,13 @@ func (r *Replica) Ready() error {
 	return nil
 }
 
+// Connected reports whether there is a connection to NATS.
+func (r *Replica) Connected() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.nc != nil && r.nc.IsConnected()
+}
+
 // connections returns a number that is another one after each time that the connection to NATS was lost. It is so before
 // the first message comes over the new connection. NATS may be another one by then, or have lost messages.
 func (r *Replica) connections() uint64 { return r.nc.Stats().Reconnects }

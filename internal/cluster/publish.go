@@ -3,7 +3,6 @@ package cluster
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -34,12 +33,7 @@ var ErrAway = errors.New("NATS did not store it in time")
 func (r *Replica) Publish(ctx context.Context, messages ...event.Message) (kept int, id string, err error) {
 	all := make([]outgoing, 0, len(messages))
 	for _, m := range messages {
-		o, problem := encode(r.cfg.Stream, m)
-		if problem != nil {
-			err = problem // those before it go first
-			break
-		}
-		all = append(all, o)
+		all = append(all, encode(r.cfg.Stream, m))
 	}
 	for together := true; kept < len(all); {
 		n, number, isNew, problem := r.advance(ctx, all[kept:], together)
@@ -49,21 +43,21 @@ func (r *Replica) Publish(ctx context.Context, messages ...event.Message) (kept 
 		kept, id = kept+n, r.events.ID(number)
 		together = isNew // NATS refuses a batch that repeats one key; what follows a repeated key is often repeated too
 	}
-	return kept, id, err
+	return kept, id, nil
 }
 
 // outgoing is a message on its way into the stream.
 type outgoing struct {
 	*nats.Msg
-	event.Message        // its data is compact
-	receipt       string // the subject of its key's receipt, or empty
-	line          int    // of an upload with a key, or 0
-	tried         bool   // it may have been stored by an attempt whose answer was lost
-	ask           bool   // NATS refused it because the replica supposed something wrong, and has to be asked
+	event.Message
+	receipt string // the subject of its key's receipt, or empty
+	line    int    // of an upload with a key, or 0
+	tried   bool   // it may have been stored by an attempt whose answer was lost
+	ask     bool   // NATS refused it because the replica supposed something wrong, and has to be asked
 }
 
 // encode returns the message as NATS stores it.
-func encode(stream string, m event.Message) (outgoing, error) {
+func encode(stream string, m event.Message) outgoing {
 	o := outgoing{Msg: nats.NewMsg(subjectOf(stream, m.Topic)), Message: m}
 	once := m.Key
 	if once == "" {
@@ -81,15 +75,8 @@ func encode(stream string, m event.Message) (outgoing, error) {
 	if m.Replace {
 		o.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
 	}
-	if m.IsSilent() {
-		return o, nil
-	}
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, m.Data); err != nil {
-		return outgoing{}, fmt.Errorf("encode message: %w", err)
-	}
-	o.Msg.Data, o.Message.Data = compact.Bytes(), compact.Bytes()
-	return o, nil
+	o.Msg.Data = m.Data
+	return o
 }
 
 // advance stores the first of the messages, and as many of the following as it can together with it, over as many

@@ -1,7 +1,7 @@
 package config_test
 
 import (
-	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -16,7 +16,7 @@ func TestWithoutSettingsEachHasItsDefault(t *testing.T) {
 	t.Parallel()
 	want := config.Config{
 		Port: 3000, TickInterval: time.Second, Keepalive: 15 * time.Second, MaxEventBytes: 65000, History: 1000, HistoryBytes: 64 << 20,
-		HTTP2: true, NATSStream: "sse", NATSReplicas: 1, GinMode: "debug",
+		PublicTopics: []string{"*"}, LogFormat: "text", HTTP2: true, NATSStream: "sse", NATSReplicas: 1, GinMode: "debug",
 	}
 	empty := map[string]string{}
 	for field := range reflect.TypeFor[config.Config]().Fields() {
@@ -42,6 +42,7 @@ func TestEachSettingIsRead(t *testing.T) {
 		"HISTORY": "0", "HISTORY_BYTES": "0", "SUBSCRIBE_KEY": key, "MAX_CLIENTS": "18446744073709551615", "METRICS": "true", "ALLOWED_ORIGINS": "http://localhost:5173, https://example.com,",
 		"TRUSTED_PROXIES": "10.0.0.0/8,::1", "TLS_CERT_FILE": "cert.pem", "TLS_KEY_FILE": "key.pem", "HTTP2": "false",
 		"NATS_URL": "nats://a:4222,tls://user:password@b", "NATS_STREAM": "a-B_9", "NATS_REPLICAS": "5", "NATS_CREDS": creds,
+		"PUBLIC_TOPICS": "news, builds/*", "SHUTDOWN_DELAY": "10s", "LOG_FORMAT": "json",
 		"TZ": ":Europe/Berlin", "GIN_MODE": "release", "UNKNOWN": "x",
 	})
 	want := config.Config{
@@ -49,6 +50,7 @@ func TestEachSettingIsRead(t *testing.T) {
 		SubscribeKey: key, MaxClients: &most, Metrics: true, AllowedOrigins: []string{"http://localhost:5173", "https://example.com"},
 		TrustedProxies: []string{"10.0.0.0/8", "::1"}, TLSCertFile: "cert.pem", TLSKeyFile: "key.pem",
 		NATSURL: "nats://a:4222,tls://user:password@b", NATSStream: "a-B_9", NATSReplicas: 5, NATSCreds: creds,
+		PublicTopics: []string{"news", "builds/*"}, ShutdownDelay: 10 * time.Second, LogFormat: "json",
 		TZ: ":Europe/Berlin", GinMode: "release",
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -77,6 +79,47 @@ func TestMessagesAreKeptOnDiskOrInNATS(t *testing.T) {
 	}
 }
 
+func TestASecretIsInTheEnvironmentOrInAFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "secrets")
+	long := strings.Repeat("k", 32)
+	for _, name := range []string{"PUBLISH_TOKEN", "SUBSCRIBE_KEY"} {
+		_, err := config.Load(map[string]string{name: long, name + "_FILE": path})
+		if want := name + " and " + name + "_FILE are both set: leave one of them out"; err == nil || err.Error() != want {
+			t.Errorf("the error is %v, want %s", err, want)
+		}
+		for content, want := range map[string]string{
+			"":                       "the file has no secret: put one on each line",
+			"\n\n":                   "the file has no secret: put one on each line",
+			long + "\nsp ace\n":      "line 2: ",
+			long + "\r\n":            "line 1: ",
+			long + "\n\n" + long:     "",
+			long + "2\n" + long + "": "",
+		} {
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg, err := config.Load(map[string]string{name + "_FILE": path})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = cfg.Secrets()
+			fails := want != ""
+			want = fmt.Sprintf("%s_FILE=%q cannot be used: %s", name, path, want)
+			if (err != nil) != fails || fails && !strings.HasPrefix(err.Error(), want) || fails && strings.Contains(err.Error(), long) {
+				t.Errorf("%s with %q: error %v, want %s", name, content, err, want)
+			}
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		cfg := config.Config{PublishTokenFile: path, SubscribeKeyFile: path}
+		if _, err := cfg.Secrets(); err == nil || !strings.Contains(err.Error(), "no such file") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("without the file: error %v", err)
+		}
+	}
+}
+
 func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testing.T) {
 	t.Parallel()
 	const (
@@ -96,6 +139,9 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		stream   = "a name of letters, digits, hyphens and underscores"
 		replicas = "on how many NATS servers each message is stored, 1 to 5"
 		zone     = "a time zone such as Europe/Berlin or UTC; empty for the machine's"
+		public   = "topics that anyone may follow, such as news,builds/*, separated by commas; * for all. Topics below private/ never are among them"
+		delay    = "how long everything goes on after the signal to stop, while /readyz answers 503: a duration such as 10s, or 0"
+		logs     = "text, or json for a JSON object on each line"
 		mode     = "debug, where an edit in public/ or templates/ shows on the next refresh, or release"
 	)
 	for _, test := range []struct{ setting, accepts string }{
@@ -140,6 +186,13 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 		{"TZ=Mars/Olympus", zone},
 		{"TZ=../../etc/passwd", zone},
 		{"TZ=/none", zone},
+		{"PUBLIC_TOPICS=,", public},
+		{"PUBLIC_TOPICS=news/", public},
+		{"PUBLIC_TOPICS=news,private/a", public},
+		{"PUBLIC_TOPICS=private/*", public},
+		{"SHUTDOWN_DELAY=-1s", delay},
+		{"SHUTDOWN_DELAY=10", delay},
+		{"LOG_FORMAT=JSON", logs},
 		{"GIN_MODE=production", mode},
 		{"GIN_MODE=Release", mode},
 		{"GIN_MODE=test", mode},
@@ -174,54 +227,6 @@ func TestBadValueIsOneLineThatNamesTheVariableTheValueAndWhatItAccepts(t *testin
 	}
 }
 
-func TestUsageListsEverySettingWithItsDefaultAndWhatItAccepts(t *testing.T) {
-	t.Parallel()
-	var text bytes.Buffer
-	if err := config.Usage(&text); err != nil {
-		t.Fatal(err)
-	}
-	_, settings, found := strings.Cut(text.String(), "environment variables")
-	if !found {
-		t.Fatalf("there is no list in %s", text.String())
-	}
-	fields := 0
-	for field := range reflect.TypeFor[config.Config]().Fields() {
-		fields++
-		name, initial, accepts := field.Tag.Get("env"), field.Tag.Get("envDefault"), field.Tag.Get("accepts")
-		if name == "" || accepts == "" {
-			t.Errorf("%s has no variable, or does not say what it accepts", field.Name)
-		}
-		listed := 0
-		for line := range strings.Lines(settings) {
-			if words := strings.Fields(line); len(words) > 0 && words[0] == name {
-				listed++
-				if !strings.HasSuffix(line, "  "+accepts+"\n") || initial != "" && words[1] != initial {
-					t.Errorf("%s is listed as %q, want default %q and %q", name, line, initial, accepts)
-				}
-			}
-		}
-		if listed != 1 {
-			t.Errorf("%s is listed %d times", name, listed)
-		}
-	}
-	if fields < 20 {
-		t.Errorf("only %d settings", fields)
-	}
-	for _, command := range []string{"gin-sse healthcheck ", "gin-sse healthcheck ready ", "gin-sse --help ", "gin-sse --version "} {
-		if !strings.Contains(text.String(), "\n  "+command) {
-			t.Errorf("the commands lack %q", command)
-		}
-	}
-}
-
-func TestVersionIsOneLineWithGosVersion(t *testing.T) {
-	t.Parallel()
-	var text bytes.Buffer
-	if err := config.Version(&text); err != nil || !strings.HasPrefix(text.String(), "gin-sse ") || strings.Count(text.String(), "\n") != 1 || !strings.Contains(text.String(), " go1.") {
-		t.Errorf("error %v, and it says %q", err, text.String())
-	}
-}
-
 func TestPrivateTopicsForAllOriginsAreAWarning(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -233,7 +238,7 @@ func TestPrivateTopicsForAllOriginsAreAWarning(t *testing.T) {
 		{[]string{"*"}, "", 0},
 		{[]string{"https://example.com"}, "key", 0},
 	} {
-		if got := (config.Config{AllowedOrigins: test.origins, SubscribeKey: test.key}).Warnings(nil); strings.Count(got, "\n") != test.want {
+		if got := (config.Config{AllowedOrigins: test.origins, SubscribeKey: test.key}).Warnings(nil); len(got) != test.want {
 			t.Errorf("ALLOWED_ORIGINS=%q, SUBSCRIBE_KEY=%q: %q, want %d warnings", test.origins, test.key, got, test.want)
 		}
 	}

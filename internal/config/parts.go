@@ -1,22 +1,14 @@
 package config
 
 import (
+	"runtime/debug"
 	"time"
 
 	"gin-sse/internal/capacity"
-	"gin-sse/internal/cluster"
-	"gin-sse/internal/history"
-	"gin-sse/internal/hub"
+	"gin-sse/internal/secret"
 	"gin-sse/internal/server"
+	"gin-sse/internal/token"
 )
-
-// maxAhead is how many messages another replica may be ahead of this one. A client that comes from it has an id
-// that this replica does not know yet.
-const maxAhead = 100_000
-
-// linger is how long a replica keeps a topic that no client follows any longer. A page that is reloaded, or a client
-// that reconnects, then costs NATS nothing.
-const linger = 30 * time.Second
 
 // Clients returns how many streams may be open at the same time, or 0 for any number.
 func (cfg Config) Clients() uint64 {
@@ -50,22 +42,46 @@ func (cfg Config) Viewers() uint64 {
 
 // Server returns the settings of package server.
 func (cfg Config) Server() server.Config {
-	return server.Config{Host: cfg.Host, Port: cfg.Port, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile, HTTP2: cfg.HTTP2}
+	return server.Config{Host: cfg.Host, Port: cfg.Port, CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile, HTTP2: cfg.HTTP2, Delay: cfg.ShutdownDelay}
 }
 
-// Hub returns the settings of package hub.
-func (cfg Config) Hub() hub.Options {
-	options := hub.Options{Limits: history.Limits{PerTopic: cfg.History, Bytes: cfg.HistoryBytes}, Keepalive: cfg.Keepalive}
-	if cfg.NATSURL != "" {
-		options.Ahead = maxAhead
-	}
-	return options
+// Secrets are what publishers and subscribers must have, from the environment or from files.
+type Secrets struct {
+	PublishTokens *secret.List // none if publishing is off
+	SubscribeKeys *secret.List // none if private topics are closed
 }
 
-// Cluster returns the settings of package cluster, which passes to log what an operator should know.
-func (cfg Config) Cluster(log func(format string, args ...any)) cluster.Config {
-	return cluster.Config{
-		URL: cfg.NATSURL, Credentials: cfg.NATSCreds, Stream: cfg.NATSStream,
-		Replicas: cfg.NATSReplicas, History: cfg.History, Linger: linger, Log: log,
+// Secrets returns the secrets. The error is about a file that cannot be used.
+func (cfg Config) Secrets() (s Secrets, err error) {
+	s.PublishTokens, s.SubscribeKeys = secret.Of(cfg.PublishToken), secret.Of(cfg.SubscribeKey)
+	if cfg.PublishTokenFile != "" {
+		if s.PublishTokens, err = secret.OpenList("PUBLISH_TOKEN_FILE", cfg.PublishTokenFile, checkPublishToken); err != nil {
+			return s, err
+		}
 	}
+	if cfg.SubscribeKeyFile != "" {
+		s.SubscribeKeys, err = secret.OpenList("SUBSCRIBE_KEY_FILE", cfg.SubscribeKeyFile, token.CheckKey)
+	}
+	return s, err
+}
+
+// Reload reads the files again, see [secret.Files.Reload].
+func (s Secrets) Reload(now time.Time) {
+	s.PublishTokens.Reload(now)
+	s.SubscribeKeys.Reload(now)
+}
+
+// About returns what the log says at the start, in pairs of name and value: the version, the limits, and more.
+func (cfg Config) About(more []any) []any {
+	return append([]any{
+		"version", Version(), "max_clients", cfg.Clients(), "history", cfg.History, "history_bytes", cfg.HistoryBytes, "max_event_bytes", cfg.MaxEventBytes,
+	}, more...)
+}
+
+// Version returns the version of the program.
+func Version() string {
+	if build, ok := debug.ReadBuildInfo(); ok && build.Main.Version != "" { // go run main.go has none
+		return build.Main.Version
+	}
+	return "(devel)"
 }

@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 )
 
 const quotes = "\"'`“”„‘’‚«»"
@@ -26,18 +25,19 @@ func checkPasted(environment map[string]string) error {
 		name := field.Tag.Get("env")
 		isSecret, isPath := field.Tag.Get("secret") != "", field.Tag.Get("path") != ""
 		value := environment[name]
-		wrong := around(value)
-		advice := "write " + name + "=" + unwrap(value)
+		inner, advice := unwrap(value), "write "+name+"="+unwrap(value)
 		if isSecret {
 			advice = "write the value alone"
 		}
-		if inner := unwrap(value); isPath || isSecret {
-			if unexpanded := replaceable(inner, isPath); unexpanded != "" {
-				wrong = append(wrong, unexpanded)
-				advice = "write the path in full, such as /srv/gin-sse"
-				if isSecret {
-					advice = "write the value itself"
-				}
+		var wrong []string
+		if inner != value {
+			wrong = append(wrong, "has quotes, white space or a comment around it, which only a shell removes")
+		}
+		if unexpanded := replaceable(inner, isPath); unexpanded != "" && (isPath || isSecret) {
+			wrong = append(wrong, unexpanded)
+			advice = "write the path in full, such as /srv/gin-sse"
+			if isSecret {
+				advice = "write the value itself"
 			}
 		}
 		switch {
@@ -51,34 +51,10 @@ func checkPasted(environment map[string]string) error {
 	return nil
 }
 
-// around says what a value has at its ends that does not belong to it.
-func around(value string) (wrong []string) {
-	if strings.Contains(value, "\r") {
-		wrong = append(wrong, "has a carriage return (from a file of Windows)")
-	}
-	trimmed := strings.TrimFunc(value, isInvisible)
-	if first, _ := utf8.DecodeRuneInString(value); trimmed != "" && first != '\r' && isInvisible(first) {
-		wrong = append(wrong, "begins with "+called(first))
-	}
-	if last, _ := utf8.DecodeLastRuneInString(strings.TrimRight(value, "\r")); isInvisible(last) {
-		wrong = append(wrong, "ends with "+called(last))
-	}
-	switch first, last := edges(trimmed); {
-	case isQuote(first):
-		wrong = append(wrong, "begins with a quote")
-	case isQuote(last):
-		wrong = append(wrong, "ends with a quote")
-	}
-	if comment.MatchString(trimmed) {
-		wrong = append(wrong, "has a comment after it")
-	}
-	return wrong
-}
-
 // comment matches the comment at the end of a line of an env file.
 var comment = regexp.MustCompile(`\s+#.*$`)
 
-// unwrap returns the value without what around complains about.
+// unwrap returns the value without quotes, white space, carriage returns and a comment around it.
 func unwrap(value string) string {
 	for {
 		inner := strings.TrimFunc(strings.ReplaceAll(value, "\r", ""), isInvisible)
@@ -110,26 +86,5 @@ func replaceable(value string, isPath bool) string {
 	return ""
 }
 
-func edges(text string) (first, last rune) {
-	first, _ = utf8.DecodeRuneInString(text)
-	last, _ = utf8.DecodeLastRuneInString(text)
-	return first, last
-}
-
-func isQuote(r rune) bool { return r != utf8.RuneError && strings.ContainsRune(quotes, r) }
-
 // isInvisible reports whether the character is white space or shows as nothing, such as a byte order mark.
 func isInvisible(r rune) bool { return unicode.IsSpace(r) || unicode.In(r, unicode.Cf) }
-
-// called returns what people call a character that they cannot see.
-func called(r rune) string {
-	switch r {
-	case ' ':
-		return "a space"
-	case '\t':
-		return "a tab"
-	case '\n':
-		return "a line break"
-	}
-	return fmt.Sprintf("the invisible character %U", r)
-}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"reflect"
 	"slices"
@@ -11,19 +12,23 @@ import (
 	"gin-sse/internal/capacity"
 )
 
-// Warnings returns a line for each setting that can be used but is probably a mistake.
-func (cfg Config) Warnings(environment map[string]string) (lines string) {
+// Warn logs the warnings about the environment.
+func (cfg Config) Warn() {
+	for _, warning := range cfg.Warnings(Environment()) {
+		slog.Warn(warning)
+	}
+}
+
+// Warnings returns a sentence for each setting that can be used but is probably a mistake.
+func (cfg Config) Warnings(environment map[string]string) []string {
 	warnings := mistyped(environment)
-	if cfg.SubscribeKey != "" && slices.Contains(cfg.AllowedOrigins, "*") {
+	if cfg.SubscribeKey+cfg.SubscribeKeyFile != "" && slices.Contains(cfg.AllowedOrigins, "*") {
 		warnings = append(warnings, "ALLOWED_ORIGINS=* and SUBSCRIBE_KEY are both set: browsers then send neither cookies nor tokens from other sites. List the origins that need private topics.")
 	}
 	if memory := capacity.Memory(); !capacity.Fits(cfg.HistoryBytes, memory) {
 		warnings = append(warnings, fmt.Sprintf("HISTORY_BYTES=%d leaves no room for clients in the memory limit, of which %d bytes are for Go. Make it a third of that, HISTORY_BYTES=%d, or raise the limit.", cfg.HistoryBytes, memory, memory/3))
 	}
-	for _, warning := range warnings {
-		lines += "gin-sse: " + warning + "\n"
-	}
-	return lines
+	return warnings
 }
 
 // mistyped returns a warning for each variable that is probably a setting with a mistake in its name.

@@ -21,7 +21,7 @@ type Message struct {
 	Number  uint64          // given by the log: 1 or more, rising over all topics, possibly with holes
 	Topic   string          // empty is the default topic
 	Name    string          // the event's name, or empty
-	Data    json.RawMessage // JSON; empty if the message only ends its topic
+	Data    json.RawMessage // JSON, which the log does not check; empty if the message only ends its topic
 	End     bool            // it ends its topic
 	Replace bool            // it takes the place of all earlier messages of its topic
 	Key     string          // idempotency key, or empty; for the log alone
@@ -35,7 +35,10 @@ func (m Message) IsSilent() bool { return m.End && len(m.Data) == 0 }
 func (m Message) Erases() bool { return m.Replace && m.IsSilent() }
 
 // ID returns the id of the message with that number.
-func ID(epoch string, number uint64) string { return epoch + "-" + strconv.FormatUint(number, 10) }
+func ID(epoch string, number uint64) string {
+	id := append(make([]byte, 0, 32), epoch...)
+	return string(strconv.AppendUint(append(id, '-'), number, 10))
+}
 
 // Number returns the number in an id. ok is false if the id is not of this epoch.
 func Number(epoch, id string) (number uint64, ok bool) {

@@ -13,12 +13,9 @@ func TestDataIsOneLineForEveryIdeaOfLines(t *testing.T) {
 	const breaks = "\n\r\v\f\x1c\x1d\x1e\u0085\u2028\u2029"
 	const escaped = `\u000a \u000D \u0085 \u2028 \u2029`
 	for _, data := range []string{
-		"\"a\u0085b\u2028c\u2029\"", "{\"\u2028\":[\"\u0085\u0085\"]}", "\"\\u2028 and \u2028\"", "\"\\\\\u2028\"", "\"no break: ü \u2027 \u202a\"", "\"" + escaped + "\"",
+		"\"a\u0085b\u2028c\u2029\"", "{\"\u2028\":[\"\u0085\u0085\"]}", "\"\\u2028 and \u2028\"", "\"\\\\\u2028\"", "\"no break: ü \u2027 \u202a\"", "\"" + escaped + "\"", "[1,\r\n2,\r{}]\n",
 	} {
-		message, err := Message{Data: json.RawMessage(data)}.Frame("e-1")
-		if err != nil {
-			t.Fatal(err)
-		}
+		message := Message{Data: json.RawMessage(data)}.Frame("e-1")
 		tick, err := Tick(json.RawMessage(data))
 		if err != nil {
 			t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 
 	"github.com/gin-contrib/sse"
 )
@@ -40,22 +39,17 @@ func Tick(data any) ([]byte, error) {
 	if err := encoder.Encode(data); err != nil {
 		return nil, fmt.Errorf("encode tick: %w", err)
 	}
-	return encode(sse.Event{Data: strings.TrimSuffix(b.String(), "\n")}), nil
+	return encode(sse.Event{Data: onOneLine(bytes.TrimSuffix(b.Bytes(), []byte("\n")))}), nil
 }
 
-// Frame returns the frame of a message with that id. A message that only ends its topic has none. The error is about
-// data that is not JSON.
-func (m Message) Frame(id string) ([]byte, error) {
+// Frame returns the frame of a message with that id. A message that only ends its topic has none.
+func (m Message) Frame(id string) []byte {
 	if m.IsSilent() {
-		return nil, nil
+		return nil
 	}
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, m.Data); err != nil {
-		return nil, fmt.Errorf("encode message: %w", err)
-	}
-	frame := encode(sse.Event{Id: id, Event: m.Name, Data: compact.String()})
+	frame := encode(sse.Event{Id: id, Event: m.Name, Data: onOneLine(m.Data)})
 	if m.Topic == "" && m.Time == 0 {
-		return frame, nil
+		return frame
 	}
 	// EventSource ignores these two fields, and everything else may read them.
 	var fields []byte
@@ -66,19 +60,17 @@ func (m Message) Frame(id string) ([]byte, error) {
 		fields = fmt.Appendf(fields, "time:%d\n", m.Time)
 	}
 	data := bytes.Index(frame, []byte("\ndata:")) + 1 // an id comes before it
-	return slices.Concat(frame[:data], fields, frame[data:]), nil
+	return slices.Concat(frame[:data], fields, frame[data:])
 }
 
 // Gap returns the frame that says: messages up to this id may be missing.
 func Gap(id string) []byte { return encode(sse.Event{Id: id, Event: "gap", Data: "{}"}) }
 
-// encode returns the frame of an event whose data is compact JSON. The data is passed as a string, because the
-// encoder would escape anything else for HTML.
+// encode returns the frame of an event whose data is JSON on one line. The data is a string, because the encoder would
+// escape anything else for HTML.
 func encode(e sse.Event) []byte {
-	data := escapeLineBreaks(e.Data.(string))
-	e.Data = data
 	var b bytes.Buffer
-	b.Grow(len(e.Id) + len(e.Event) + len(data) + len("id:\nevent:\ndata:\n\n"))
+	b.Grow(len(e.Id) + len(e.Event) + len(e.Data.(string)) + len("id:\nevent:\ndata:\n\n"))
 	_ = sse.Encode(&b, e)         // a buffer takes everything
 	return slices.Clip(b.Bytes()) // frames are shared: appending to one must copy it
 }

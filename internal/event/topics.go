@@ -78,6 +78,28 @@ func (p Pattern) Covers(other Pattern) bool {
 	return p == other || p.IsWildcard() && other != "*" && p.Matches(string(other))
 }
 
+// Public is the patterns that anyone may follow.
+type Public []string
+
+// Covers reports whether anyone may follow a pattern: the default topic, and what one of the public patterns covers. Names
+// below private/ never are.
+func (p Public) Covers(pattern string) bool {
+	return pattern == "" || !IsPrivate(pattern) && slices.ContainsFunc(p, func(public string) bool { return Pattern(public).Covers(Pattern(pattern)) })
+}
+
+// Check returns an error that says what is wrong with one of the patterns, or nil.
+func (p Public) Check() error {
+	for _, pattern := range p {
+		if err := CheckPattern(pattern); err != nil {
+			return err
+		}
+		if IsPrivate(pattern) {
+			return fmt.Errorf("%q is never public: topics below private/ need a token", pattern)
+		}
+	}
+	return nil
+}
+
 // Wildcards yields the wildcards that match a topic.
 func Wildcards(topic string) iter.Seq[Pattern] {
 	return func(yield func(Pattern) bool) {

@@ -20,11 +20,7 @@ func heap() int64 {
 func add(tb testing.TB, h *History, number uint64, topic, data string) {
 	tb.Helper()
 	m := event.Message{Number: number, Topic: topic, Data: json.RawMessage(data)}
-	frame, err := m.Frame(h.ID(number))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	h.Add(m, frame)
+	h.Add(m, m.Frame(h.ID(number)))
 }
 
 func begun(limits Limits) *History {

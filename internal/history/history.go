@@ -59,6 +59,7 @@ type History struct {
 	hidden uint64                    // messages up to this number are hidden, because there is no room for them
 	recent uint64                    // messages above this number are in the window
 	young  int64                     // bytes of the window
+	holes  []Hole                    // that the log remembers
 	floor  uint64                    // messages of any topic up to this number may be lost, as the log says
 	lost   uint64                    // the highest number that was lost since
 	empty  emptied                   // topics that have no messages, but a past
@@ -111,7 +112,7 @@ func New(limits Limits, keep func(topic string) bool) *History {
 
 // Begin begins an epoch. It drops everything. Messages of any topic up to that number may be lost.
 func (h *History) Begin(epoch string, lost uint64) {
-	h.epoch, h.last, h.floor, h.topics = epoch, lost, lost, map[string]*topic{}
+	h.epoch, h.last, h.floor, h.holes, h.topics = epoch, lost, lost, nil, map[string]*topic{}
 	h.names = btree.NewG(degree, func(a, b *topic) bool { return a.name < b.name })
 	h.order = btree.NewG(degree, func(a, b *message) bool { return a.number < b.number })
 	h.bytes, h.total, h.shown, h.hidden, h.recent, h.young, h.lost = 0, 0, 0, 0, 0, 0, 0
@@ -141,6 +142,11 @@ func (h *History) ID(number uint64) string { return event.ID(h.epoch, number) }
 
 // Topics returns how many topics have messages.
 func (h *History) Topics() int { return len(h.topics) }
+
+// IsInHole reports whether a number is one that this log has never given, although it is not above the last one.
+func (h *History) IsInHole(number uint64) bool {
+	return slices.ContainsFunc(h.holes, func(hole Hole) bool { return hole.First <= number && number <= hole.Last })
+}
 
 // Has reports whether a topic has messages.
 func (h *History) Has(name string) bool { return h.topics[name] != nil }

@@ -87,10 +87,7 @@ func (m *model) publish() {
 	if !message.End || r.IntN(3) > 0 {
 		message.Data = json.RawMessage(fmt.Sprintf(`{"n":%d,"x":%q}`, message.Number, strings.Repeat("x", size)))
 	}
-	frame, err := message.Frame(m.h.ID(message.Number))
-	if err != nil {
-		m.t.Fatal(err)
-	}
+	frame := message.Frame(m.h.ID(message.Number))
 	m.h.Add(message, frame)
 	if message.Replace {
 		for _, k := range m.all {
@@ -352,16 +349,13 @@ func (m *model) restart() {
 	m.h = New(m.h.limits, func(string) bool { return true })
 	numbers := slices.Sorted(maps.Keys(m.journal.messages))
 	noted := Changes{Last: m.journal.last, Topics: slices.Collect(maps.Values(m.journal.topics)), Forgotten: m.journal.forgotten}
-	err := m.h.Restore("e", m.last(), noted, func(yield func(event.Message) bool) {
+	m.h.Restore("e", m.last(), nil, noted, func(yield func(event.Message) bool) {
 		for _, number := range numbers {
 			if !yield(m.journal.messages[number]) {
 				return
 			}
 		}
 	})
-	if err != nil {
-		m.t.Fatal(err)
-	}
 	m.h.empty.room = m.room
 	all := m.all
 	m.old = 0

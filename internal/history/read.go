@@ -19,6 +19,7 @@ const (
 type Cursor struct {
 	Topics event.Topics
 	Number uint64 // everything up to here was read, or told of as lost
+	Gaps   uint64 // how many gaps it was told of by Read
 	begin  *begin // nil once it has read what was there when it was made
 }
 
@@ -45,7 +46,7 @@ func (h *History) After(topics event.Topics, number uint64) Cursor {
 
 // Earliest returns a cursor that reads everything that is kept.
 func (h *History) Earliest(topics event.Topics) Cursor {
-	return Cursor{topics, 0, &begin{until: h.last, forgotten: h.empty.forgotten, shown: true, hidden: h.hidden}}
+	return Cursor{Topics: topics, begin: &begin{until: h.last, forgotten: h.empty.forgotten, shown: true, hidden: h.hidden}}
 }
 
 // Latest returns a cursor that reads the newest message of each topic, and then what comes from now on.
@@ -306,6 +307,7 @@ func (r *reading) gap(next uint64) {
 			return
 		}
 		r.frames, r.size, r.c.Number = append(r.frames, frame), r.size+len(frame), at
+		r.c.Gaps++
 	}
 }
 

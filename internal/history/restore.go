@@ -26,6 +26,9 @@ type Past struct {
 	Ended uint64 // the number of its latest end, or 0
 }
 
+// Hole is numbers that a log has left out, because a copy of it may have given them. Both are in it.
+type Hole struct{ First, Last uint64 }
+
 // record collects what changes.
 type record struct {
 	dropped []uint64
@@ -34,19 +37,16 @@ type record struct {
 
 // Restore begins an epoch with what a log kept from before a restart: everything that Changes ever returned, and the
 // messages, with rising numbers. Messages above noted.Last came after the last Changes. The last number that was ever
-// given is last. From then on, Changes returns what the log must note. The error is about data that is not JSON.
-func (h *History) Restore(epoch string, last uint64, noted Changes, messages iter.Seq[event.Message]) error {
+// given is last. An id with a number in a hole is unknown. From then on, Changes returns what the log must note.
+func (h *History) Restore(epoch string, last uint64, holes []Hole, noted Changes, messages iter.Seq[event.Message]) {
 	h.Begin(epoch, noted.Forgotten)
+	h.holes = holes
 	h.record = &record{topics: map[string]bool{}}
 	next, stop := iter.Pull(messages)
 	defer stop()
 	m, more := next()
 	for ; more && m.Number <= noted.Last; m, more = next() {
-		frame, err := m.Frame(h.ID(m.Number))
-		if err != nil {
-			return err
-		}
-		if frame != nil { // an end without an event is in noted
+		if frame := m.Frame(h.ID(m.Number)); frame != nil { // an end without an event is in noted
 			t := h.open(m.Topic)
 			if m.Replace {
 				t.past = past{replaced: m.Number}
@@ -68,14 +68,9 @@ func (h *History) Restore(epoch string, last uint64, noted Changes, messages ite
 		h.clean(t)
 	}
 	for ; more; m, more = next() {
-		frame, err := m.Frame(h.ID(m.Number))
-		if err != nil {
-			return err
-		}
-		h.Add(m, frame)
+		h.Add(m, m.Frame(h.ID(m.Number)))
 	}
 	h.last = last
-	return nil
 }
 
 // restore sets what was noted of a topic.

@@ -123,10 +123,7 @@ func BenchmarkTopics(b *testing.B) {
 			h := begun(roomy)
 			c := newCrowd(b, h, sets)
 			number := uint64(1_000_000) // so that all frames have one size
-			frame, err := event.Message{Data: serverTime}.Frame(h.ID(number))
-			if err != nil {
-				b.Fatal(err)
-			}
+			frame := event.Message{Data: serverTime}.Frame(h.ID(number))
 			publish := func(topic string) error {
 				number++
 				return h.Append(event.Message{Number: number, Topic: topic, Data: serverTime})

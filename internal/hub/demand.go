@@ -36,14 +36,11 @@ func (h *Hub) OnDemand(source Source) {
 
 // Fill adds messages of a topic that came before others that the hub has already, with rising numbers, and notes that
 // those up to lost are lost. Messages that are there already are left out. Fill returns the lowest number that it added,
-// or 0. Subscribers that are not held do not get what is filled in. The error is about data that is not JSON, or
-// event.ErrClosed.
+// or 0. Subscribers that are not held do not get what is filled in. The error is event.ErrClosed.
 func (h *Hub) Fill(topic string, lost uint64, messages []event.Message) (lowest uint64, err error) {
 	frames := make([][]byte, len(messages))
 	for i, m := range messages {
-		if frames[i], err = m.Frame(h.ID(m.Number)); err != nil {
-			return 0, err
-		}
+		frames[i] = m.Frame(h.ID(m.Number))
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -35,7 +35,7 @@ type Options struct {
 const (
 	keepalive = 15 * time.Second
 
-	// pace is the least time between two batches of messages of one pattern. A write to each client costs far more than
+	// pace is the least time between two writes of messages of one pattern. A write to each client costs far more than
 	// a few more messages in that write. A message after a pause goes out at once.
 	pace = 40 * time.Millisecond
 )
@@ -46,6 +46,7 @@ type Hub struct {
 	options   Options
 	started   time.Time
 	delivered atomic.Uint64
+	gaps      atomic.Uint64 // that subscribers were told of
 	stop      chan struct{} // closed by Close
 	stopped   chan struct{} // closed when run has returned
 	called    chan struct{} // has a value when there are calls
@@ -112,17 +113,11 @@ func (h *Hub) Begin(epoch string, lost, seen uint64) {
 
 // Restore begins an epoch with what a log kept from before a restart, see history.Restore. Subscribers get no gap for
 // the restart.
-func (h *Hub) Restore(restore func(*history.History) error) error {
+func (h *Hub) Restore(restore func(*history.History)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed {
-		return event.ErrClosed
-	}
-	if err := restore(h.history); err != nil {
-		return err
-	}
+	restore(h.history)
 	h.begun(h.history.Last())
-	return nil
 }
 
 // Changes returns what a log that was restored must note, see history.Changes.
@@ -145,13 +140,9 @@ func (h *Hub) begun(seen uint64) {
 }
 
 // Append keeps a message and sends it to all subscribers of its topic, at once or within 40 ms of the message before. A
-// message whose number is not above the last one is ignored. The error is about data that is not JSON, or
-// event.ErrClosed. Append waits for no subscriber.
+// message whose number is not above the last one is ignored. The error is event.ErrClosed. Append waits for no subscriber.
 func (h *Hub) Append(m event.Message) error {
-	frame, err := m.Frame(h.ID(m.Number)) // the epoch cannot change until Append returns
-	if err != nil {
-		return err
-	}
+	frame := m.Frame(h.ID(m.Number)) // the epoch cannot change until Append returns
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()

@@ -96,14 +96,14 @@ func (c *crowd) publish() (doors []chan struct{}) {
 	return c.page.Swap(&p).doors
 }
 
-// skip begins a page to which no position leads, so that everybody reads the history.
+// skip begins a page to which no position leads, so that all subscribers read the history.
 func (c *crowd) skip() {
 	p := &c.next
 	p.position, p.data = position{page: p.page + 2}, nil
 	p.before = p.position
 }
 
-// turn makes everybody read the history at once.
+// turn makes all subscribers read the history at once.
 func (h *Hub) turn(f *feed) {
 	if f.crowd != nil && f.crowd.singles > 0 {
 		f.crowd.skip()

@@ -10,6 +10,7 @@ import (
 type Stats struct {
 	Subscribers int64  // now
 	Delivered   uint64 // events handed over so far; an event counts once for each subscriber
+	Gaps        uint64 // that subscribers were told of so far
 	Published   uint64 // messages that were appended so far
 	Kept        int    // messages that a subscriber could get
 	Topics      int    // that have messages
@@ -35,6 +36,7 @@ func (h *Hub) Stats() Stats {
 	return Stats{
 		Subscribers: int64(len(h.several) + h.singles),
 		Delivered:   h.delivered.Load(),
+		Gaps:        h.gaps.Load(),
 		Published:   h.published,
 		Kept:        h.history.Shown(),
 		Topics:      h.history.Topics(),

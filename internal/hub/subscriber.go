@@ -42,6 +42,8 @@ type Subscriber struct {
 	ticks   uint32   // Hub.ticks when it got the latest one
 	once    bool     // it ends when it has caught up
 	resting bool     // it has everything, or must not have it yet: it waits until it is woken
+
+	received atomic.Uint64 // events that were handed to it; read by others than its goroutine
 }
 
 // several is what a subscriber to several patterns has of its own.
@@ -155,7 +157,7 @@ func (h *Hub) hasMore(c history.Cursor) bool {
 func (s *Subscriber) place() {
 	h, a := s.hub, s.arrival
 	number, known := event.Number(h.history.Epoch(), a.after)
-	known = known && (number <= h.highest() || number-h.highest() <= h.options.Ahead)
+	known = known && !h.history.IsInHole(number) && (number <= h.highest() || number-h.highest() <= h.options.Ahead)
 	var gap []byte
 	switch {
 	case a.after == "" && a.early:
@@ -174,6 +176,7 @@ func (s *Subscriber) place() {
 		if a.after != "" && a.after != Earliest {
 			h.history.SkipLost(&s.Cursor)
 			gap = event.Gap(h.history.ID(s.Number))
+			h.gaps.Add(1)
 			a.heads++
 		}
 	}
@@ -203,7 +206,7 @@ func (s *Subscriber) rest() {
 // What was sent before ctx was canceled is still handed over, but nothing is after its deadline.
 func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 	for {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			return nil, context.Cause(ctx)
 		}
 		data, events, wake := s.glance()
@@ -216,6 +219,7 @@ func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 		switch {
 		case len(data) > 0:
 			s.hub.delivered.Add(uint64(events))
+			s.received.Store(s.received.Load() + uint64(events))
 			return data, nil
 		case wake == nil && ctx.Err() == nil:
 			continue // there is more to look through
@@ -328,7 +332,9 @@ func (s *Subscriber) read() (data []byte, events int, wake <-chan struct{}, err 
 		var n int
 		more := s.hasPassed() && len(data) == 0
 		if !more {
+			told := s.Gaps
 			piece, n, more = h.history.Read(&s.Cursor, history.MaxPiece-len(data))
+			h.gaps.Add(s.Gaps - told)
 			events += n
 		}
 		if len(data) == 0 {
@@ -383,6 +389,7 @@ func (s *Subscriber) live() []byte {
 	frame := event.Position{Live: true, Expires: s.arrival.expires}.Frame(id)
 	if s.once && h.history.Misses(&s.Cursor) { // some of it was lost, and the gap would stand further on
 		frame = append(event.Gap(id), frame...)
+		h.gaps.Add(1)
 	}
 	return frame
 }
@@ -407,6 +414,9 @@ func (s *Subscriber) findPlace() {
 		s.place()
 	}
 }
+
+// Received returns how many events the subscriber was handed so far, ticks and gaps included. Any goroutine may call it.
+func (s *Subscriber) Received() uint64 { return s.received.Load() }
 
 // Close tells the hub that this subscriber is gone. It must be called once.
 func (s *Subscriber) Close() {

@@ -5,6 +5,7 @@ package idempotency
 import (
 	"crypto/sha256"
 	"fmt"
+	"sort"
 	"time"
 
 	"gin-sse/internal/event"
@@ -78,6 +79,12 @@ func (k *Keys) Forget(now time.Time) {
 		delete(k.uses, k.order[0].Key)
 		k.order[0], k.order = Use{}, k.order[1:]
 	}
+}
+
+// After returns the uses with numbers above that one, in their order.
+func (k *Keys) After(number uint64) []Use {
+	i := sort.Search(len(k.order), func(i int) bool { return k.order[i].Number > number })
+	return k.order[i:]
 }
 
 // Oldest returns the lowest number of all uses, or 0 if there is none.

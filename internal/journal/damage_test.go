@@ -68,7 +68,7 @@ func try(t *testing.T, content []byte, want string) error {
 	}
 	events := hub.New(hub.Options{Limits: history.Limits{PerTopic: 10, Bytes: 1 << 20, Window: 1}})
 	defer events.Close()
-	j, err := Open(dir, events, t.Logf)
+	j, err := Open(dir, maxEvent, events, t.Logf)
 	if err == nil {
 		defer j.Close()
 		s := &server{t: t, events: events, Journal: j}
@@ -99,7 +99,14 @@ func TestAFileThatWasCutOffIsRefusedOrWhole(t *testing.T) {
 		step = 1
 	}
 	cuts, refused := 0, 0
+	var lengths []int
 	for n := 0; n < len(file); n += step {
+		lengths = append(lengths, n)
+	}
+	for n := 0; n < len(file); n += os.Getpagesize() { // each page
+		lengths = append(lengths, n)
+	}
+	for _, n := range lengths {
 		cuts++
 		if try(t, file[:n], shown) != nil {
 			refused++
@@ -118,9 +125,12 @@ func TestADamagedFileIsRefusedOrHarmless(t *testing.T) {
 	file, shown := sample(t)
 	const flips = 1000
 	refused := 0
-	for range flips {
+	for n := range flips {
 		damaged := bytes.Clone(file)
 		at, change := rand.IntN(len(file)), byte(1+rand.IntN(255))
+		if page := n * os.Getpagesize(); page < len(file) { // each page once
+			at = page + rand.IntN(os.Getpagesize())
+		}
 		damaged[at] ^= change
 		if try(t, damaged, shown) != nil {
 			refused++

@@ -33,7 +33,7 @@ func (j *Journal) create() error {
 		return err
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{mainBucket, messagesBucket, keysBucket, historiesBucket} {
+		for _, name := range [][]byte{mainBucket, messagesBucket, keysBucket, historiesBucket, holesBucket} {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
@@ -119,8 +119,13 @@ func (j *Journal) openFile() (err error) {
 // gone after the next start.
 func (j *Journal) present() error {
 	found, err := os.Stat(file(j.dir.Name()))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(found, j.opened) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(found, j.opened):
 		return errors.New("gin-sse.db was removed or replaced: put it back, or start the server again")
+	case err == nil && found.Size() < j.opened.Size():
+		return errors.New("gin-sse.db was cut short: stop the server, put a backup in its place and start again; messages since the backup are lost, and without a backup all are")
+	case err == nil:
+		j.opened = found
 	}
 	return nil
 }
@@ -165,11 +170,12 @@ func (j *Journal) shrink() error {
 		return nil
 	}
 	// HISTORY may be smaller than before the restart.
-	if err := j.db.Update(func(tx *bolt.Tx) error { return j.write(tx, batch{last: j.last}, 0) }); err != nil {
-		j.failed = 1
+	if err := j.db.Update(func(tx *bolt.Tx) error { return j.write(tx, batch{last: j.last, note: true}) }); err != nil {
+		j.failed = int(j.maxEvent)
 		j.tell(err)
 		return nil
 	}
+	j.changes, j.fresh = nil, 0
 	if kept := j.kept(); j.Size() <= 3*kept {
 		return nil
 	}

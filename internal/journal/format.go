@@ -19,9 +19,10 @@ import (
 //
 //	gin-sse    "version": the version of this format
 //	           "state": the state
-//	messages   number: flags, time (if there is one), topic, name, data
-//	keys       number of the message: time of use, digest, key
-//	histories  "=" and the key of a history: gone, ended
+//	messages   number: flags, time (if there is one), topic, name, idempotency key (if there is one), data
+//	keys       number of the message: time of use, digest, key; up to the last note, see write
+//	histories  "=" and the name of a topic: number of its latest loss, number of its latest end
+//	holes      last number: first number
 //
 // bbolt keeps no checksums of its pages. The state has a sum over all records of the other buckets, which each
 // transaction brings up to date and each start checks.
@@ -30,6 +31,7 @@ var (
 	messagesBucket  = []byte("messages")
 	keysBucket      = []byte("keys")
 	historiesBucket = []byte("histories")
+	holesBucket     = []byte("holes")
 
 	versionKey = []byte("version")
 	stateKey   = []byte("state")
@@ -37,17 +39,20 @@ var (
 )
 
 // version of the format. Raise it when older programs could misread the file. A file of version 1, whose messages have no
-// time and replace nothing, is taken over at the start.
-const (
-	version  = "2"
-	version1 = "1"
-)
+// time and replace nothing, or 2, which has all keys in their bucket and no holes, is taken over at the start.
+const version = "3"
+
+func isOld(found []byte) bool { return string(found) == "1" || string(found) == "2" }
+
+// maxHoles is how many holes the file remembers: the latest ones.
+const maxHoles = 1000
 
 // flags of a message
 const (
 	endFlag = 1 << iota
 	replaceFlag
 	timeFlag
+	keyFlag
 )
 
 var (
@@ -59,7 +64,7 @@ var (
 type state struct {
 	epoch string
 	last  uint64 // number of the last message that was stored
-	noted uint64 // messages up to this number are accounted for in histories
+	noted uint64 // messages up to this number are accounted for in the other buckets
 	floor uint64 // history.Changes.Forgotten
 	count uint64 // records in all buckets but the main one
 	sum   uint64 // of their hashes, in any order
@@ -99,7 +104,7 @@ func decodeNumber(b []byte) (uint64, error) {
 }
 
 func encodeMessage(m event.Message) []byte {
-	b := make([]byte, 0, 16+len(m.Topic)+len(m.Name)+len(m.Data))
+	b := make([]byte, 0, 16+len(m.Topic)+len(m.Name)+len(m.Key)+len(m.Data))
 	b = append(b, 0)
 	if m.End {
 		b[0] |= endFlag
@@ -115,12 +120,17 @@ func encodeMessage(m event.Message) []byte {
 	b = append(b, m.Topic...)
 	b = binary.AppendUvarint(b, uint64(len(m.Name)))
 	b = append(b, m.Name...)
+	if m.Key != "" {
+		b[0] |= keyFlag
+		b = binary.AppendUvarint(b, uint64(len(m.Key)))
+		b = append(b, m.Key...)
+	}
 	return append(b, m.Data...)
 }
 
 // decodeMessage returns the message of a record. Its data is a part of the record.
 func decodeMessage(key, value []byte) (m event.Message, err error) {
-	if m.Number, err = decodeNumber(key); err != nil || len(value) == 0 || value[0] >= timeFlag<<1 {
+	if m.Number, err = decodeNumber(key); err != nil || len(value) == 0 || value[0] >= keyFlag<<1 {
 		return m, errUnreadable
 	}
 	m.End, m.Replace = value[0]&endFlag != 0, value[0]&replaceFlag != 0
@@ -132,7 +142,11 @@ func decodeMessage(key, value []byte) (m event.Message, err error) {
 		}
 		rest = rest[size:]
 	}
-	for _, field := range []*string{&m.Topic, &m.Name} {
+	fields := []*string{&m.Topic, &m.Name, &m.Key}
+	if value[0]&keyFlag == 0 {
+		fields = fields[:2]
+	}
+	for _, field := range fields {
 		n, size := binary.Uvarint(rest)
 		if size <= 0 || n > uint64(len(rest)-size) {
 			return m, errUnreadable
@@ -176,6 +190,14 @@ func decodeHistory(key, value []byte) (t history.Past, err error) {
 	return t, nil
 }
 
+func decodeHole(key, value []byte) (hole history.Hole, err error) {
+	if hole.Last, err = decodeNumber(key); err != nil {
+		return hole, err
+	}
+	hole.First, err = decodeNumber(value)
+	return hole, err
+}
+
 // records changes the records of one transaction, and the state with them.
 type records struct {
 	tx    *bolt.Tx
@@ -201,6 +223,25 @@ func open(tx *bolt.Tx) (*records, error) {
 func (r *records) hash(bucket, key, value []byte) uint64 {
 	r.plain = append(append(append(r.plain[:0], bucket[0]), key...), value...)
 	return xxhash.Sum64(r.plain)
+}
+
+// set adds a record, which may be there already.
+func (r *records) set(bucket, key, value []byte) error {
+	if err := r.delete(bucket, key); err != nil {
+		return err
+	}
+	return r.add(bucket, key, value)
+}
+
+// leave notes a hole, and forgets the oldest of too many.
+func (r *records) leave(hole history.Hole) error {
+	if b := r.tx.Bucket(holesBucket); b.Stats().KeyN >= maxHoles {
+		oldest, _ := b.Cursor().First()
+		if err := r.delete(holesBucket, oldest); err != nil {
+			return err
+		}
+	}
+	return r.set(holesBucket, encodeNumber(hole.Last), encodeNumber(hole.First))
 }
 
 // add adds a record that is not there yet.

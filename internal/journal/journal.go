@@ -3,15 +3,14 @@
 package journal
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +27,9 @@ const (
 	maxBatch      = 128     // messages after which a transaction takes no more calls; a call has at most as many
 	maxBatchBytes = 1 << 20 // bytes of messages after which it takes no more calls
 
+	noteAfter = 500 // messages after which a transaction makes a note; or maxBatchBytes
+
+	maxProbe  = 16 << 20        // bytes of a message that a probe need not go beyond
 	probeWait = time.Second     // between two attempts to write while the disk fails
 	slow      = 5 * time.Second // after which a publisher need not wait any longer
 )
@@ -36,23 +38,30 @@ var errSlow = errors.New("the disk did not store it in time")
 
 // Journal keeps messages on disk and hands them to a hub. Its methods may be called from any number of goroutines.
 type Journal struct {
-	events  *hub.Hub
-	log     func(format string, args ...any)
-	queue   chan *call
-	stop    chan struct{} // closed by Close
-	done    chan struct{} // closed when run has returned
-	once    sync.Once
-	metrics metrics
+	events   *hub.Hub
+	maxEvent int64 // bytes of a message, or maxProbe
+	log      func(format string, args ...any)
+	queue    chan *call
+	copies   chan chan<- *bolt.Tx // who wants a copy of the file gets a transaction to read it
+	stopping context.Context      // ended by Close
+	stop     context.CancelFunc
+	running  sync.WaitGroup
+	metrics  metrics
 
 	// These belong to the goroutine run, once there is one.
-	dir      *os.File    // locked
-	db       *bolt.DB    // nil if it could not be opened again
-	opened   os.FileInfo // of the file of db
-	pageSize int         // of db
-	last     uint64      // number of the last message that was acknowledged
+	dir      *os.File     // locked
+	db       *bolt.DB     // nil if it could not be opened again
+	opened   os.FileInfo  // of the file of db, when it was last looked at
+	pageSize int          // of db
+	isNew    bool         // the file was made by this start
+	last     uint64       // number of the last message that was acknowledged
+	hole     history.Hole // to be left before the next message; zero if there is none
 	keys     *idempotency.Keys
-	changes  history.Changes                  // to be noted in the next transaction
-	failed   int                              // bytes of the batch that could not be written
+	fresh    int                              // messages since the last note
+	bytes    int                              // of these
+	silent   []uint64                         // numbers of those that end a topic without an event
+	changes  *history.Changes                 // for the note under way or, if that failed, for the next one
+	failed   int                              // bytes that could not be written
 	broken   bool                             // no transaction can be begun any more
 	update   func(func(*bolt.Tx) error) error // runs a transaction; tests let it fail
 	closed   bool                             // the hub is
@@ -73,8 +82,8 @@ type call struct {
 
 // Publish stores messages, in this order, hands them to the hub, and returns how many it stored and the id of the last
 // one. It returns when they are on the disk. If that is not all of them, the error says why the next one was not
-// stored: event.ErrEnded if its topic has ended, event.ErrClosed after Close, that its data is not JSON, or what is wrong
-// with the disk. If ctx ends first, or the disk takes longer than 5 s, they may be stored all the same.
+// stored: event.ErrEnded if its topic has ended, event.ErrClosed after Close, or what is wrong with the
+// disk. If ctx ends first, or the disk takes longer than 5 s, they may be stored all the same.
 //
 // A key that was used in the last two minutes stores nothing and stands for the original id, unless 100,000 other keys
 // were used since. If it was used for another message, the error is event.ErrKeyReused. An empty key means no key.
@@ -92,22 +101,12 @@ func (j *Journal) Publish(ctx context.Context, messages ...event.Message) (kept 
 }
 
 func (j *Journal) publish(ctx context.Context, messages []event.Message) (kept int, id string, err error) {
-	c := &call{answer: make(chan struct{})}
-	var invalid error
-	for _, m := range messages {
-		if m, invalid = compact(m); invalid != nil {
-			break
-		}
-		c.messages = append(c.messages, m)
-	}
-	if len(c.messages) == 0 {
-		return 0, "", invalid
-	}
+	c := &call{messages: messages, answer: make(chan struct{})}
 	timeout := time.NewTimer(slow)
 	defer timeout.Stop()
 	select {
 	case j.queue <- c:
-	case <-j.stop:
+	case <-j.stopping.Done():
 		return 0, "", event.ErrClosed
 	case <-ctx.Done():
 		return 0, "", context.Cause(ctx)
@@ -116,25 +115,12 @@ func (j *Journal) publish(ctx context.Context, messages []event.Message) (kept i
 	}
 	select {
 	case <-c.answer:
-		return c.kept, c.id, cmp.Or(c.err, invalid)
+		return c.kept, c.id, c.err
 	case <-ctx.Done():
 		return 0, "", context.Cause(ctx)
 	case <-timeout.C:
 		return 0, "", errSlow
 	}
-}
-
-// compact returns the message with its data as the hub sends it. What is stored must never be refused by the hub.
-func compact(m event.Message) (event.Message, error) {
-	if m.End && len(m.Data) == 0 {
-		return m, nil
-	}
-	var data bytes.Buffer
-	if err := json.Compact(&data, m.Data); err != nil {
-		return m, fmt.Errorf("encode message: %w", err)
-	}
-	m.Data = data.Bytes()
-	return m, nil
 }
 
 // Ready returns nil while messages can be stored, and otherwise why they cannot.
@@ -149,13 +135,12 @@ func (j *Journal) Ready() error {
 
 // Close stores what waits, ends the journal and waits for its end. Publish then returns event.ErrClosed.
 func (j *Journal) Close() {
-	j.once.Do(func() { close(j.stop) })
-	<-j.done
+	j.stop()
+	j.running.Wait()
 }
 
 // run stores what the calls of Publish bring, until Close. While one transaction is written, the next calls gather.
 func (j *Journal) run() {
-	defer close(j.done)
 	defer j.release()
 	debug.SetPanicOnFault(true) // the file is mapped into memory: a disk that cannot be read must not end the process
 	probe := time.NewTicker(probeWait)
@@ -164,13 +149,15 @@ func (j *Journal) run() {
 		select {
 		case c := <-j.queue:
 			j.serve(j.gather(c))
+		case reader := <-j.copies:
+			reader <- j.read()
 		case <-probe.C:
 			if j.failed > 0 && !j.broken {
 				j.probe()
 			}
-		case <-j.stop:
-			if j.failed == 0 && !j.closed {
-				_ = j.commit(batch{last: j.last}, 0) // saves the next start some work
+		case <-j.stopping.Done():
+			if j.failed == 0 {
+				_ = j.commit(batch{last: j.last, note: true}) // saves the next start some work
 			}
 			return
 		}
@@ -179,6 +166,7 @@ func (j *Journal) run() {
 
 // gather returns the call and those that wait with it, up to the bounds of a transaction.
 func (j *Journal) gather(c *call) (calls []*call) {
+	runtime.Gosched() // the publishers that have just got their answers come again with this one
 	for messages, size := 0, 0; ; {
 		calls = append(calls, c)
 		messages += len(c.messages)
@@ -196,17 +184,9 @@ func (j *Journal) gather(c *call) (calls []*call) {
 	}
 }
 
-// batch is what one transaction stores.
-type batch struct {
-	messages []event.Message
-	uses     []idempotency.Use
-	last     uint64 // number of the last message, of this batch or before it
-	bytes    int
-}
-
 // serve stores the messages of these calls in one transaction, hands them to the hub and answers the calls.
 func (j *Journal) serve(calls []*call) {
-	b := batch{last: j.last}
+	b := batch{last: max(j.last, j.hole.Last)}
 	ended := map[string]bool{} // by messages of this batch
 	now := time.Now()
 	j.keys.Forget(now)
@@ -247,13 +227,10 @@ func (j *Journal) number(b *batch, ended map[string]bool, m event.Message, now t
 		return 0, event.ErrEnded
 	}
 	b.last++
-	m.Number, use.Number, m.Time = b.last, b.last, now.UnixMilli()
-	if m.Replace {
-		b.messages = slices.DeleteFunc(b.messages, func(before event.Message) bool { return before.Topic == m.Topic })
-	}
+	m.Number, m.Time = b.last, now.UnixMilli()
 	if m.Key != "" {
+		use.Number = m.Number
 		j.keys.Add(use)
-		b.uses = append(b.uses, use)
 	}
 	if m.End {
 		ended[m.Topic] = true
@@ -267,37 +244,36 @@ func (j *Journal) number(b *batch, ended map[string]bool, m event.Message, now t
 func (j *Journal) store(b batch) error {
 	err := j.Ready()
 	if err == nil {
-		err = j.commit(b, 0)
+		b.note = j.fresh >= noteAfter || j.bytes >= maxBatchBytes
+		err = j.commit(b)
 	}
 	if err != nil {
 		j.keys.Undo(j.last)
-		j.failed = max(1, b.bytes)
+		j.failed = max(j.failed, b.bytes, int(j.maxEvent))
 		j.tell(err)
 		return err
 	}
-	j.last = b.last
-	var silent []uint64 // ends without an event: Changes has what comes of them
+	j.last, j.hole = b.last, history.Hole{}
+	j.fresh, j.bytes = j.fresh+len(b.messages), j.bytes+b.bytes
 	for _, m := range b.messages {
-		if err := j.events.Append(m); err != nil { // only event.ErrClosed, as compact has checked the data
-			j.closed = true // what is stored is acknowledged: subscribers get it after the restart
+		if j.events.Append(m) != nil {
+			j.closed = true // the hub is: what is stored is acknowledged, and subscribers get it after the restart
 			break
 		}
-		if len(m.Data) == 0 {
-			silent = append(silent, m.Number)
+		if m.IsSilent() {
+			j.silent = append(j.silent, m.Number) // Changes has what comes of it
 		}
 	}
-	j.changes = j.events.Changes()
-	j.changes.Dropped = append(j.changes.Dropped, silent...)
 	return nil
 }
 
-// probe finds out whether a batch as large as the one that failed can be stored by now. It leaves that much room in the
-// file.
+// probe finds out whether what failed can be stored by now, and as much again, because records take more than their
+// messages. It leaves that much room in the file.
 func (j *Journal) probe() {
 	err := j.guard(j.reopen)
-	for _, more := range []int{0, min(j.failed, maxBatchBytes), 0} {
+	for _, size := range []int{0, 2 * j.failed, 0} {
 		if err == nil {
-			err = j.commit(batch{last: j.last}, more)
+			err = j.commit(batch{last: j.last, note: true, probe: size})
 		}
 	}
 	if err == nil {
@@ -306,9 +282,8 @@ func (j *Journal) probe() {
 	j.tell(err)
 }
 
-// commit writes a batch, and what the hub has dropped since the last one. It also writes so many bytes that mean
-// nothing, which the next commit removes.
-func (j *Journal) commit(b batch, more int) error {
+// commit writes a batch.
+func (j *Journal) commit(b batch) error {
 	begin := time.Now()
 	j.mu.Lock()
 	j.since = begin
@@ -321,8 +296,11 @@ func (j *Journal) commit(b batch, more int) error {
 		if err := j.present(); err != nil {
 			return err
 		}
-		return j.update(func(tx *bolt.Tx) error { return j.write(tx, b, more) })
+		return j.update(func(tx *bolt.Tx) error { return j.write(tx, b) })
 	})
+	if err == nil && b.note {
+		j.changes, j.fresh, j.bytes = nil, 0, 0
+	}
 	j.mu.Lock()
 	j.since = time.Time{}
 	j.mu.Unlock()
@@ -336,10 +314,14 @@ func (j *Journal) guard(do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			j.broken = true
-			err = fmt.Errorf("the database in DATA_DIR failed, and the server must be started again: %v", p)
+			err = fmt.Errorf("the database in DATA_DIR failed, and the server must be started again: %v; if that start is refused, put a backup in the place of gin-sse.db", p)
 		}
 	}()
-	return cause(do())
+	err = cause(do())
+	if path := file(j.dir.Name()); err != nil && strings.Contains(err.Error(), path) { // bbolt has made text of it
+		err = errors.New(strings.ReplaceAll(err.Error(), path, "gin-sse.db"))
+	}
+	return err
 }
 
 // tell sets why nothing can be stored, and logs when that begins and ends.

@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// restrict makes a socket that will be bound one of this user alone.
+func restrict(socket uintptr) { _ = syscall.Fchmod(int(socket), 0o600) } // Linux; elsewhere it has no effect
+
 // lock locks a directory for this process, and waits if another one has it. The lock ends when the directory is
 // closed. bbolt locks its file too, but the file is replaced when it shrinks, and a process could wait for the old one.
 func lock(dir *os.File, wait time.Duration) error {

@@ -32,6 +32,7 @@ type model struct {
 	exact    bool // the model knows what is dropped: HISTORY_BYTES plays no part
 	topics   int
 	all      []event.Message            // ever stored
+	hole     uint64                     // the last number of the one before the next message, if the server was started since the last one
 	kept     map[string][]event.Message // for each topic
 	replaced map[string]uint64          // for each topic, the message that took the place of those before
 	ended    map[string]bool
@@ -94,7 +95,7 @@ func (m *model) publish() {
 			wantID = m.s.events.ID(before.Number)
 			continue
 		}
-		wantID = m.s.events.ID(m.stored(message))
+		wantID = m.s.events.ID(m.stored(message, max(m.last(), m.hole)+1))
 	}
 	if id != wantID {
 		m.t.Fatalf("the id is %q, want %q", id, wantID)
@@ -102,8 +103,8 @@ func (m *model) publish() {
 }
 
 // stored notes a message that is stored, and returns its number.
-func (m *model) stored(message event.Message) uint64 {
-	message.Number = m.last() + 1
+func (m *model) stored(message event.Message, number uint64) uint64 {
+	message.Number = number
 	m.all = append(m.all, message)
 	if message.Key != "" {
 		m.keys[message.Key] = message
@@ -154,7 +155,7 @@ func (m *model) fail() {
 		m.crash()
 		message.Key = key
 		if m.s.last > m.last() { // it was stored all the same
-			m.stored(message)
+			m.stored(message, m.s.last)
 		}
 		return
 	}
@@ -175,6 +176,7 @@ func (m *model) restart() {
 		m.s.limits.PerTopic = m.r.IntN(8)
 	}
 	m.s.restart()
+	m.hole = m.s.hole.Last
 	m.trim()
 }
 
@@ -190,6 +192,7 @@ func (m *model) crash() {
 	}
 	m.s.dir = copied
 	m.s.restart()
+	m.hole = m.s.hole.Last
 }
 
 // resume compares what a client with an old id gets with what it should get.
@@ -213,7 +216,10 @@ func (m *model) resume() {
 		}
 		return slices.Contains(names, topic)
 	}
-	after := uint64(m.r.IntN(int(m.last()) + 1))
+	var after uint64
+	if i := m.r.IntN(len(m.all) + 1); i > 0 {
+		after = m.all[i-1].Number
+	}
 	var want []string
 	lost := false
 	for _, message := range m.all {

@@ -1,9 +1,12 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
+	"net"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -22,26 +25,40 @@ import (
 // stopping.
 const lockWait = 2 * time.Second
 
+// Each start leaves a hole in the numbers before it gives the next one. The file may be a copy: then the numbers after the
+// last one in it were given to other messages, by the server that went on with the original. A client that has got one of
+// these finds itself in the hole and is told of a gap, instead of missing what now has that number. A hole is so large that
+// the other server cannot have got beyond it, and of random size, in case that server has left a hole, too.
+const (
+	minHole   = 1 << 35           // numbers; holes have twice as many on average
+	maxNumber = 1<<53 - 4*minHole // from here on there are no more holes, because JavaScript ends at 2^53; that is after 100,000 starts
+)
+
 // Open opens the journal in a directory and restores the hub from it, before the hub has subscribers. It makes the
-// directory and the file if they are missing. It passes to log what an operator should know later. Call Close when the
-// journal is no longer needed.
+// directory and the file if they are missing. No message will have more bytes than maxEvent. It passes to log what an
+// operator should know later. Call Close when the journal is no longer needed.
 //
 // The error is one line that says what to do. Then nothing in the directory has changed.
-func Open(dir string, events *hub.Hub, log func(format string, args ...any)) (*Journal, error) {
+func Open(dir string, maxEvent int64, events *hub.Hub, log func(format string, args ...any)) (*Journal, error) {
 	j := &Journal{
-		events:  events,
-		log:     log,
-		queue:   make(chan *call),
-		stop:    make(chan struct{}),
-		done:    make(chan struct{}),
-		metrics: newMetrics(),
+		events:   events,
+		maxEvent: min(maxEvent, maxProbe),
+		log:      log,
+		queue:    make(chan *call),
+		copies:   make(chan chan<- *bolt.Tx),
+		metrics:  newMetrics(),
 	}
 	if err := j.open(dir); err != nil {
 		j.release()
 		return nil, err
 	}
 	j.update = func(do func(*bolt.Tx) error) error { return j.db.Update(do) }
-	go j.run()
+	if err := j.checkRoom(); err != nil { // so that Ready knows of a full disk before the first message
+		j.failed = int(j.maxEvent)
+		j.tell(cause(err))
+	}
+	j.stopping, j.stop = context.WithCancel(context.Background())
+	j.running.Go(j.run)
 	return j, nil
 }
 
@@ -78,6 +95,7 @@ func (j *Journal) open(dir string) (err error) {
 		if err := j.create(); err != nil {
 			return fmt.Errorf("DATA_DIR=%q cannot be written: %w; choose a directory with room that this user may write", dir, cause(err))
 		}
+		j.isNew = true
 	}
 	if err := j.load(); err != nil {
 		return err
@@ -100,17 +118,29 @@ func (j *Journal) open(dir string) (err error) {
 	return nil
 }
 
+// checkRoom returns an error if the disk has no room for an event. The file may still have some.
+func (j *Journal) checkRoom() error {
+	path := temporary(j.dir.Name())
+	err := os.WriteFile(path, make([]byte, j.maxEvent), 0o600)
+	return errors.Join(err, os.Remove(path))
+}
+
 // takeOver gives a file of an earlier version the current one, from which on older programs refuse it.
 func (j *Journal) takeOver() error {
 	old := false
 	err := j.db.View(func(tx *bolt.Tx) error {
-		old = string(tx.Bucket(mainBucket).Get(versionKey)) != version
+		old = isOld(tx.Bucket(mainBucket).Get(versionKey))
 		return nil
 	})
 	if err != nil || !old {
 		return err
 	}
-	return j.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(mainBucket).Put(versionKey, []byte(version)) })
+	return j.db.Update(func(tx *bolt.Tx) error {
+		if _, err := tx.CreateBucketIfNotExists(holesBucket); err != nil {
+			return err
+		}
+		return tx.Bucket(mainBucket).Put(versionKey, []byte(version))
+	})
 }
 
 func inUse(dir string) error {
@@ -118,14 +148,18 @@ func inUse(dir string) error {
 }
 
 func damaged(dir string, err any) error {
-	return fmt.Errorf("DATA_DIR=%q: %s is damaged, or another program's: %v; put a copy in its place, or move it away to start without it", dir, file(dir), err)
+	return fmt.Errorf("DATA_DIR=%q: %s is damaged, or another program's: %v; put a backup in its place, or move it away to start without its messages", dir, file(dir), err)
 }
 
 // cause returns the error without the path of a file.
 func cause(err error) error {
 	var path *fs.PathError
-	if errors.As(err, &path) {
+	var address *net.OpError
+	switch {
+	case errors.As(err, &path):
 		return path.Err
+	case errors.As(err, &address):
+		return address.Err
 	}
 	return err
 }
@@ -153,7 +187,7 @@ func (j *Journal) load() error {
 	return j.db.View(func(tx *bolt.Tx) error {
 		if main := tx.Bucket(mainBucket); main == nil {
 			return damaged(dir, "it has no data of gin-sse")
-		} else if found := main.Get(versionKey); string(found) != version && string(found) != version1 {
+		} else if found := main.Get(versionKey); string(found) != version && !isOld(found) {
 			return fmt.Errorf("DATA_DIR=%q: %s has the format %.20q, and this gin-sse knows %q: start the newer version of gin-sse that wrote it, or move the file away to start without it", dir, file(dir), found, version)
 		}
 		if err := j.restore(tx); err != nil {
@@ -173,13 +207,15 @@ func (j *Journal) restore(tx *bolt.Tx) error {
 		count, sum uint64
 		messages   []event.Message
 		uses       []idempotency.Use
+		holes      []history.Hole
 		noted      = history.Changes{Last: r.state.noted, Forgotten: r.state.floor}
 	)
 	each := func(name []byte, decode func(key, value []byte) error) {
-		if err != nil {
+		b := tx.Bucket(name)
+		if err != nil || b == nil { // only holes can be missing, in an old file
 			return
 		}
-		err = tx.Bucket(name).ForEach(func(key, value []byte) error {
+		err = b.ForEach(func(key, value []byte) error {
 			count++
 			sum += r.hash(name, key, value)
 			return decode(key, value)
@@ -200,23 +236,34 @@ func (j *Journal) restore(tx *bolt.Tx) error {
 		noted.Topics = append(noted.Topics, t)
 		return err
 	})
+	each(holesBucket, func(key, value []byte) error {
+		hole, err := decodeHole(key, value)
+		holes = append(holes, hole)
+		return err
+	})
 	switch {
 	case err != nil:
 		return err
 	case count != r.state.count || sum != r.state.sum:
 		return errors.New("its records are not those that were written")
 	}
-	err = j.events.Restore(func(h *history.History) error {
-		return h.Restore(r.state.epoch, r.state.last, noted, slices.Values(messages))
-	})
-	if err != nil {
-		return err
-	}
 	j.last = r.state.last
-	j.changes = j.events.Changes()
+	if j.last < maxNumber && !j.isNew {
+		j.hole = history.Hole{First: j.last + 1, Last: j.last + minHole + rand.Uint64N(2*minHole)}
+		holes = append(holes, j.hole)
+	}
+	j.events.Restore(func(h *history.History) {
+		h.Restore(r.state.epoch, j.last, holes, noted, slices.Values(messages))
+	})
 	for _, m := range messages {
-		if m.End && len(m.Data) == 0 {
-			j.changes.Dropped = append(j.changes.Dropped, m.Number)
+		if m.IsSilent() {
+			j.silent = append(j.silent, m.Number)
+		}
+		if m.Number <= noted.Last {
+			continue
+		}
+		if j.fresh++; m.Key != "" {
+			uses = append(uses, idempotency.Use{Key: m.Key, Number: m.Number, Digest: idempotency.Sum(m), At: time.UnixMilli(m.Time)})
 		}
 	}
 	j.keys = idempotency.New()

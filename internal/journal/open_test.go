@@ -77,23 +77,23 @@ func TestAStartThatIsRefusedSaysWhatToDoAndChangesNothing(t *testing.T) {
 	}{
 		"the directory is a file":             {write("x"), "gin-sse.db", "cannot be made: mkdir "},
 		"the directory would be below a file": {write("x"), "gin-sse.db/below", "cannot be made: mkdir "},
-		"an empty file":                       {write(""), "", "it is not whole; put a copy"},
-		"a short text":                        {write("hello"), "", "it is not whole; put a copy"},
-		"a long text":                         {write(strings.Repeat("hello\n", 10_000)), "", "its beginning is none that gin-sse writes; put a copy"},
-		"another program's database":          {func(t *testing.T, dir string) { database(t, dir, "other", "key", "value", nil).Close() }, "", "it has no data of gin-sse; put a copy"},
+		"an empty file":                       {write(""), "", "it is not whole; put a backup"},
+		"a short text":                        {write("hello"), "", "it is not whole; put a backup"},
+		"a long text":                         {write(strings.Repeat("hello\n", 10_000)), "", "its beginning is none that gin-sse writes; put a backup"},
+		"another program's database":          {func(t *testing.T, dir string) { database(t, dir, "other", "key", "value", nil).Close() }, "", "it has no data of gin-sse; put a backup"},
 		"another program's database, without the list of free pages": {func(t *testing.T, dir string) {
 			database(t, dir, "other", "key", "value", &bolt.Options{NoFreelistSync: true}).Close()
-		}, "", "its pages do not fit together; put a copy"},
+		}, "", "its pages do not fit together; put a backup"},
 		"a file of a newer version": {func(t *testing.T, dir string) {
 			start(t, dir, plenty).close()
-			database(t, dir, "gin-sse", "version", "3", nil).Close()
-		}, "", `has the format "3", and this gin-sse knows "2": start the newer version`},
+			database(t, dir, "gin-sse", "version", "4", nil).Close()
+		}, "", `has the format "4", and this gin-sse knows "3": start the newer version`},
 		"a file whose records were changed": {func(t *testing.T, dir string) {
 			s := start(t, dir, plenty)
 			s.publish(message("t", "1"))
 			s.close()
 			database(t, dir, "messages", string(encodeNumber(2)), "\x00\x00\x002", nil).Close()
-		}, "", "its records are not those that were written; put a copy"},
+		}, "", "its records are not those that were written; put a backup"},
 		"a file without a bucket": {func(t *testing.T, dir string) {
 			start(t, dir, plenty).close()
 			db := database(t, dir, "gin-sse", "version", "1", nil)
@@ -101,7 +101,7 @@ func TestAStartThatIsRefusedSaysWhatToDoAndChangesNothing(t *testing.T) {
 				t.Error(err)
 			}
 			db.Close()
-		}, "", "it has no keys; put a copy"},
+		}, "", "it has no keys; put a backup"},
 		"a directory in the place of the file": {func(t *testing.T, dir string) {
 			if err := os.Mkdir(file(dir), 0o700); err != nil {
 				t.Fatal(err)
@@ -123,7 +123,7 @@ func TestAStartThatIsRefusedSaysWhatToDoAndChangesNothing(t *testing.T) {
 				dir := filepath.Join(root, test.path)
 				events := hub.New(plenty)
 				defer events.Close()
-				_, err := Open(dir, events, t.Logf)
+				_, err := Open(dir, maxEvent, events, t.Logf)
 				if err == nil || !strings.HasPrefix(err.Error(), fmt.Sprintf("DATA_DIR=%q", dir)) || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
 					t.Errorf("the error is %v, want %q", err, test.want)
 				}

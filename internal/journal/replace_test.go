@@ -2,6 +2,7 @@ package journal
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -65,17 +66,58 @@ func TestWhatIsReplacedIsGoneAsSoonAsThatIsAcknowledged(t *testing.T) {
 	}
 }
 
-func TestAFileOfVersion1IsTakenOver(t *testing.T) {
+func TestAFileOfAnEarlierVersionIsTakenOver(t *testing.T) {
 	t.Parallel()
-	s := start(t, t.TempDir(), plenty)
-	id := s.publish(message("a", "1"))
-	s.publish(message("a", "2"))
-	s.close()
+	for _, old := range []string{"1", "2"} {
+		s := start(t, t.TempDir(), plenty)
+		id := s.publish(message("a", "1"))
+		keyed := event.Message{Topic: "a", Data: json.RawMessage("2"), Key: "key"}
+		second := s.publish(keyed)
+		s.close()
+		asWrittenBy(t, s, old)
+		s.open()
+		if got := fmt.Sprint(s.read(id, "a")); got != "[2]" {
+			t.Errorf("there is %s, want [2]", got)
+		}
+		set, err := event.ParseTopics([]string{"a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		subscriber, err := s.events.Fetch(t.Context(), set, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		piece, err := subscriber.Next(t.Context())
+		subscriber.Close()
+		if err != nil || strings.Contains(string(piece), "time:") != (old == "2") {
+			t.Errorf("a message of version %s is sent as %q, %v", old, piece, err)
+		}
+		s.publish(message("a", "3"))
+		for range 2 {
+			if again := s.publish(keyed); again != second {
+				t.Errorf("the key brings %s, want %s", again, second)
+			}
+			s.restart()
+		}
+		found := ""
+		if err := s.db.View(func(tx *bolt.Tx) error {
+			found = string(tx.Bucket(mainBucket).Get(versionKey))
+			return nil
+		}); err != nil || found != version {
+			t.Errorf("the file has version %q, %v; want %q", found, err, version)
+		}
+	}
+}
+
+// asWrittenBy makes the file one that an earlier version wrote: without holes, and with messages that have no key, and in
+// version 1 no time.
+func asWrittenBy(t *testing.T, s *server, old string) {
+	t.Helper()
 	db, err := bolt.Open(file(s.dir), 0o600, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.Update(func(tx *bolt.Tx) error { // as version 1 wrote it: without times
+	err = db.Update(func(tx *bolt.Tx) error {
 		r, err := open(tx)
 		if err != nil {
 			return err
@@ -85,47 +127,23 @@ func TestAFileOfVersion1IsTakenOver(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			m.Time, m.Data = 0, append(json.RawMessage(nil), m.Data...)
-			if err := r.delete(messagesBucket, encodeNumber(n+1)); err != nil {
-				return err
+			if m.Key, m.Data = "", append(json.RawMessage(nil), m.Data...); old == "1" {
+				m.Time = 0
 			}
-			if err := r.add(messagesBucket, encodeNumber(n+1), encodeMessage(m)); err != nil {
+			if err := r.set(messagesBucket, encodeNumber(m.Number), encodeMessage(m)); err != nil {
 				return err
 			}
 		}
-		if err := tx.Bucket(mainBucket).Put(versionKey, []byte(version1)); err != nil {
+		r.state.noted-- // the last message was stored with the last transaction
+		if err := tx.DeleteBucket(holesBucket); err != nil {
+			return err
+		}
+		if err := tx.Bucket(mainBucket).Put(versionKey, []byte(old)); err != nil {
 			return err
 		}
 		return r.save()
 	})
-	if err := db.Close(); err != nil {
+	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.restart()
-	defer s.close()
-	if got := fmt.Sprint(s.read(id, "a")); got != "[2]" {
-		t.Errorf("there is %s, want [2]", got)
-	}
-	set, err := event.ParseTopics([]string{"a"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	subscriber, err := s.events.Fetch(t.Context(), set, id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer subscriber.Close()
-	if piece, err := subscriber.Next(t.Context()); err != nil || strings.Contains(string(piece), "time:") {
-		t.Errorf("a message of unknown time is sent as %q, %v", piece, err)
-	}
-	found := ""
-	if err := s.db.View(func(tx *bolt.Tx) error {
-		found = string(tx.Bucket(mainBucket).Get(versionKey))
-		return nil
-	}); err != nil || found != version {
-		t.Errorf("the file has version %q, %v; want %q", found, err, version)
 	}
 }

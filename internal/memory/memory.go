@@ -32,7 +32,7 @@ func New(events *hub.Hub) *Log {
 
 // Publish gives each message its number and hands it to the hub, in this order. It returns how many it published, and
 // the id of the last one. If that is not all of them, the error says why the next one was not: event.ErrEnded if its
-// topic has ended, event.ErrClosed, or that its data is not JSON.
+// topic has ended, or event.ErrClosed.
 //
 // A key that was used in the last two minutes sends nothing and stands for the original id, unless 100,000 other keys
 // were used since. If it was used for another message, the error is event.ErrKeyReused. An empty key means no key.

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -22,6 +23,10 @@ const (
 	// leave half a line.
 	pipeBuf = 4 << 10
 
+	// gather is how long lines wait for others after a write: one for each line would cost as much as the request that the
+	// line is about. A line after a pause goes out at once.
+	gather = 10 * time.Millisecond
+
 	// pause is how long a Writer waits before it tries again after an error.
 	pause = 100 * time.Millisecond
 )
@@ -29,6 +34,7 @@ const (
 // Writer is an io.Writer for a log. Any number of goroutines may use it.
 type Writer struct {
 	to      io.Writer
+	format  string
 	more    chan struct{} // holds a token if something may be waiting
 	closing chan struct{} // closed by Close
 	done    chan struct{} // closed when run has returned
@@ -38,12 +44,12 @@ type Writer struct {
 	dropped int // since waiting was last taken
 }
 
-// New returns a Writer in front of to. It writes on a goroutine of its own, which Close ends.
+// New returns a Writer in front of to, for lines in a format that [Handler] knows. It writes on a goroutine of its own, which Close ends.
 //
 // If to is os.Stdout or os.Stderr, call signal.Ignore(syscall.SIGPIPE) first. Otherwise the program ends at the
 // first write after the reader of that pipe has gone.
-func New(to io.Writer) *Writer {
-	w := &Writer{to: to, more: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
+func New(to io.Writer, format string) *Writer {
+	w := &Writer{to: to, format: format, more: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -90,6 +96,10 @@ func (w *Writer) run() {
 		}
 		lines = w.take(lines)
 		w.send(lines)
+		select {
+		case <-time.After(gather):
+		case <-w.closing:
+		}
 	}
 }
 
@@ -99,8 +109,9 @@ func (w *Writer) take(old []byte) []byte {
 	defer w.mu.Unlock()
 	lines := w.waiting
 	if w.dropped > 0 {
-		lines = fmt.Appendf(lines, "%s %d log lines were dropped: they could not be written in time\n",
-			time.Now().Format("2006/01/02 15:04:05"), w.dropped)
+		notice := bytes.NewBuffer(lines)
+		slog.New(Handler(notice, w.format)).Warn("log lines were dropped: they could not be written in time", "lines", w.dropped)
+		lines = notice.Bytes()
 	}
 	w.waiting, w.dropped = old[:0], 0
 	return lines

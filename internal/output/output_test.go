@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -43,7 +45,7 @@ func program(kind string) {
 	if kind != "careless" {
 		signal.Ignore(syscall.SIGPIPE)
 	}
-	stdout, stderr := output.New(os.Stdout), output.New(os.Stderr)
+	stdout, stderr := output.New(os.Stdout, "text"), output.New(os.Stderr, "text")
 	for i := 0; kind == "flooding" && i < 10_000; i++ {
 		fmt.Fprintln(stdout, strings.Repeat("x", 100))
 		fmt.Fprintln(stderr, strings.Repeat("y", 100))
@@ -106,7 +108,7 @@ func TestAProgramOutlivesTheReaderOfItsOutput(t *testing.T) {
 func TestOneThousandWritersLoseNothingThatFits(t *testing.T) {
 	t.Parallel()
 	reader, pipe := io.Pipe()
-	w := output.New(pipe)
+	w := output.New(pipe, "text")
 	var writers sync.WaitGroup
 	for writer := range 1000 {
 		writers.Go(func() {
@@ -145,11 +147,10 @@ func tally(t *testing.T, log io.Reader, line string) (came, dropped, notices int
 	lines := bufio.NewScanner(log)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		var date, clock string
 		var n int
 		if lines.Text() == line {
 			came++
-		} else if _, err := fmt.Sscanf(lines.Text(), "%s %s %d log lines were dropped:", &date, &clock, &n); err == nil {
+		} else if _, err := fmt.Sscanf(lines.Text()[strings.LastIndex(lines.Text(), " ")+1:], "lines=%d", &n); err == nil && strings.Contains(lines.Text(), `level=WARN msg="log lines were dropped:`) {
 			dropped, notices = dropped+n, notices+1
 		} else {
 			t.Errorf("the log has %q, want whole lines", lines.Text())
@@ -162,7 +163,7 @@ func TestABlockedReaderStopsNobodyAndWhatDoesNotFitIsCounted(t *testing.T) {
 	t.Parallel()
 	line := strings.Repeat("x", 99)
 	reader, pipe := io.Pipe()
-	w := output.New(pipe)
+	w := output.New(pipe, "text")
 	var writers sync.WaitGroup
 	for range 1000 {
 		writers.Go(func() {
@@ -205,7 +206,7 @@ func TestASlowReaderGetsWholeLinesAndTheCountOfTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		line := strings.Repeat("x", 999)
-		w := output.New(slowly{t, &log})
+		w := output.New(slowly{t, &log}, "text")
 		begin := time.Now()
 		for range 100 {
 			for range 50 {
@@ -251,7 +252,7 @@ func TestAnErrorIsTriedAgainAndThePauseCostsNothing(t *testing.T) {
 	for _, half := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			to := &failing{half: half}
-			w := output.New(to)
+			w := output.New(to, "text")
 			fmt.Fprintln(w, "the first line")
 			for range 60 {
 				time.Sleep(time.Second)
@@ -275,7 +276,7 @@ func TestAnErrorIsTriedAgainAndThePauseCostsNothing(t *testing.T) {
 func TestCloseGivesUpOnAnError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := output.New(new(failing))
+		w := output.New(new(failing), "text")
 		fmt.Fprintln(w, "a line")
 		begin := time.Now()
 		if err := w.Close(t.Context()); err != nil || time.Since(begin) > time.Second {
@@ -288,7 +289,7 @@ func TestCloseWaitsNoLongerThanItsContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		reader, pipe := io.Pipe()
-		w := output.New(pipe)
+		w := output.New(pipe, "text")
 		fmt.Fprintln(w, "a line")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -314,7 +315,7 @@ func TestALineLongerThanAPipeTakesAtOnceArrivesWhole(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var got bytes.Buffer
-			w := output.New(&got)
+			w := output.New(&got, "text")
 			fmt.Fprint(w, log)
 			if err := w.Close(t.Context()); err != nil || got.String() != log {
 				t.Errorf("%d bytes came, want %d: %v", got.Len(), len(log), err)
@@ -326,7 +327,7 @@ func TestALineLongerThanAPipeTakesAtOnceArrivesWhole(t *testing.T) {
 func TestALineThatNeverFitsIsDroppedAndCounted(t *testing.T) {
 	t.Parallel()
 	var got bytes.Buffer
-	w := output.New(&got)
+	w := output.New(&got, "text")
 	fmt.Fprintln(w, strings.Repeat("x", 1<<20))
 	if err := w.Close(t.Context()); err != nil {
 		t.Fatal(err)
@@ -337,7 +338,7 @@ func TestALineThatNeverFitsIsDroppedAndCounted(t *testing.T) {
 }
 
 func BenchmarkWrite(b *testing.B) {
-	w := output.New(io.Discard)
+	w := output.New(io.Discard, "text")
 	defer w.Close(context.Background())
 	line := []byte(strings.Repeat("x", 99) + "\n")
 	b.ReportAllocs()
@@ -346,4 +347,34 @@ func BenchmarkWrite(b *testing.B) {
 			_, _ = w.Write(line)
 		}
 	})
+}
+
+func TestInJSONTheCountOfDroppedLinesIsAnObjectToo(t *testing.T) {
+	t.Parallel()
+	reader, pipe := io.Pipe()
+	w := output.New(pipe, "json")
+	log := slog.New(output.Handler(w, "json"))
+	const written = 20_000
+	for n := range written {
+		log.Info("a line", "number", n, "filler", strings.Repeat("x", 100))
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- errors.Join(w.Close(t.Context()), pipe.Close()) }()
+	came, dropped := 0, 0
+	for lines := bufio.NewScanner(reader); lines.Scan(); {
+		var line struct {
+			Msg   string
+			Lines int
+		}
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			t.Fatalf("%s: %v", lines.Text(), err)
+		}
+		if line.Msg == "a line" {
+			came++
+		}
+		dropped += line.Lines
+	}
+	if err := <-closed; err != nil || came+dropped != written || dropped == 0 {
+		t.Errorf("%d lines came and %d were reported as dropped, want %d together; error %v", came, dropped, written, err)
+	}
 }

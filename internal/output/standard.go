@@ -2,7 +2,8 @@ package output
 
 import (
 	"context"
-	"log"
+	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -12,19 +13,24 @@ import (
 // closeTimeout is how long the end of the process waits for its log.
 const closeTimeout = time.Second / 4
 
-// Standard returns a Writer for standard output, and makes package log write to standard error through another one.
-// From then on the process survives when the reader of either goes away. Call closeBoth last: it writes the lines
-// that are left, for a quarter of a second at most.
-func Standard() (out *Writer, closeBoth func()) {
+// Handler returns a handler that writes each record as a line: of JSON if the format is json, otherwise of text.
+func Handler(w io.Writer, format string) slog.Handler {
+	if format == "json" {
+		return slog.NewJSONHandler(w, nil)
+	}
+	return slog.NewTextHandler(w, nil)
+}
+
+// Standard makes packages slog and log write to standard output, in the format, through a Writer. From then on the
+// process survives when the reader of standard output or standard error goes away. Call closeLog last: it writes the
+// lines that are left, for a quarter of a second at most.
+func Standard(format string) (closeLog func()) {
 	signal.Ignore(syscall.SIGPIPE)
-	out = New(os.Stdout)
-	errors := New(os.Stderr)
-	log.SetOutput(errors)
-	return out, func() {
+	out := New(os.Stdout, format)
+	slog.SetDefault(slog.New(Handler(out, format)))
+	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		_ = out.Close(ctx) // there is no log left to report it in
-		_ = errors.Close(ctx)
-		log.SetOutput(os.Stderr)
 	}
 }

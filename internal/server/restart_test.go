@@ -37,7 +37,7 @@ func TestAClientThatComesBeforeTheServerServesIsAnswered(t *testing.T) {
 	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = port.Serve(t.Context(), http.NotFoundHandler(), io.Discard, func() {}) }()
+	go func() { _ = port.Serve(t.Context(), http.NotFoundHandler(), func() {}) }()
 	if answer, err := io.ReadAll(conn); err != nil || len(answer) == 0 {
 		t.Errorf("it is answered with %q and error %v", answer, err)
 	}

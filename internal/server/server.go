@@ -7,15 +7,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"gin-sse/internal/secret"
 	"gin-sse/internal/stream"
 )
 
@@ -25,32 +26,40 @@ const stopTimeout = 700 * time.Millisecond
 
 // Config is where the server listens, and what it speaks there.
 type Config struct {
-	Host              string // empty for all addresses
-	Port              uint16 // 0 for any free one
-	CertFile, KeyFile string // PEM; both or neither
-	HTTP2             bool   // beside HTTP/1.1
+	Host              string        // empty for all addresses
+	Port              uint16        // 0 for any free one
+	CertFile, KeyFile string        // PEM; both or neither
+	HTTP2             bool          // beside HTTP/1.1
+	Delay             time.Duration // how long Serve goes on after it is told to stop
 }
 
 // Port is an open port. Clients that connect before Serve is called wait until it is, and are not refused.
 type Port struct {
 	net.Listener
-	cfg Config
+	*secret.Files // of the certificate, for connections from when they were read; or nil
+	cfg           Config
 }
 
 // Open opens the port. If another program has it, Open waits for it up to 2 s, so that a restart may overlap. An error
 // is about the port or the certificate, and says what to do.
 func Open(ctx context.Context, cfg Config) (*Port, error) {
-	listener, err := listen(ctx, cfg)
+	port := &Port{cfg: cfg}
+	encryption, err := port.encryption()
 	if err != nil {
 		return nil, err
 	}
-	return &Port{listener, cfg}, nil
+	if port.Listener, err = listen(ctx, cfg, encryption); err != nil {
+		return nil, err
+	}
+	return port, nil
 }
 
-// Serve prints the address to out and serves until ctx ends. Then it stops gracefully: it accepts no more connections,
+// URL returns the address at which a browser on this machine finds the server.
+func (p *Port) URL() string { return address(p.cfg, p.Addr().(*net.TCPAddr).Port) }
+
+// Serve serves until ctx ends, and then for the configured delay. Then it stops gracefully: it accepts no more connections,
 // calls onStop, which must make the streams end, and after 0.7 s cuts off those that have not ended.
-func (p *Port) Serve(ctx context.Context, handler http.Handler, out io.Writer, onStop func()) error {
-	fmt.Fprintf(out, "Server running on %s\n", address(p.cfg, p.Addr().(*net.TCPAddr).Port))
+func (p *Port) Serve(ctx context.Context, handler http.Handler, onStop func()) error {
 	return serve(ctx, p.Listener, p.cfg, handler, onStop)
 }
 
@@ -98,6 +107,7 @@ func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Hand
 	server.RegisterOnShutdown(func() {
 		defer close(told)
 		quiet.closeUnused()
+		streams.Ending()
 		onStop()
 		streams.Stop()
 	})
@@ -109,6 +119,12 @@ func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Hand
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
+	slog.Info("told to stop", "streams", streams.Open(), "delay", cfg.Delay.String())
+	select { // the load balancers move on meanwhile
+	case err := <-serving:
+		return fmt.Errorf("serve: %w", err)
+	case <-time.After(cfg.Delay):
+	}
 	late, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	var closing sync.WaitGroup
 	defer closing.Wait()
@@ -117,26 +133,45 @@ func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Hand
 	err := server.Shutdown(late)
 	<-told // a stream that ended before onStop has returned could miss the last events
 	if err := errors.Join(err, streams.Shutdown(late)); err != nil {
-		log.Printf("some clients did not receive the rest within %v and were cut off: %v", stopTimeout, context.Cause(late))
+		slog.Warn("stopped; some clients did not receive the rest in time and were cut off", "after", stopTimeout.String(), "error", err)
 		_ = server.Close() // an error changes nothing: the process ends
+	} else {
+		slog.Info("stopped; all streams have ended")
 	}
 	<-serving
 	return nil
 }
 
-// listen opens the port, with TLS if there is a certificate for it.
-func listen(ctx context.Context, cfg Config) (net.Listener, error) {
-	encryption := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
-	if cfg.HTTP2 {
+// encryption returns what TLS needs, or nil without a certificate.
+func (p *Port) encryption() (*tls.Config, error) {
+	if p.cfg.CertFile == "" {
+		return nil, nil
+	}
+	var current atomic.Pointer[tls.Certificate]
+	encryption := &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current.Load(), nil },
+	}
+	if p.cfg.HTTP2 {
 		encryption.NextProtos = []string{"h2", "http/1.1"}
 	}
-	if cfg.CertFile != "" {
-		certificate, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("TLS_CERT_FILE=%q with TLS_KEY_FILE=%q cannot be used: they accept the PEM files of a certificate and of its private key: %w", cfg.CertFile, cfg.KeyFile, err)
+	var err error
+	p.Files, err = secret.Open("TLS_CERT_FILE and TLS_KEY_FILE", func(contents [][]byte) error {
+		certificate, err := tls.X509KeyPair(contents[0], contents[1])
+		if err == nil {
+			current.Store(&certificate)
 		}
-		encryption.Certificates = []tls.Certificate{certificate}
+		return err
+	}, p.cfg.CertFile, p.cfg.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("TLS_CERT_FILE=%q with TLS_KEY_FILE=%q cannot be used: they accept the PEM files of a certificate and of its private key: %w", p.cfg.CertFile, p.cfg.KeyFile, err)
 	}
+	return encryption, nil
+}
+
+// listen opens the port, with TLS unless encryption is nil.
+func listen(ctx context.Context, cfg Config, encryption *tls.Config) (net.Listener, error) {
 	listener, err := openFreePort(ctx, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -146,8 +181,8 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 	case err != nil:
 		return nil, fmt.Errorf("cannot listen on HOST=%q: it accepts an address or a name of this machine, or nothing for all: %w", cfg.Host, err)
 	}
-	port := newGentlePort(listener.(*net.TCPListener), cfg.CertFile != "")
-	if cfg.CertFile != "" {
+	port := newGentlePort(listener.(*net.TCPListener), encryption != nil)
+	if encryption != nil {
 		return tls.NewListener(port, encryption), nil
 	}
 	return port, nil

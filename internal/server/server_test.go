@@ -161,6 +161,31 @@ type open struct{ pipes }
 
 func (open) Close() error { return nil }
 
+func TestBeforeItStopsTheServerGoesOnForItsDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		port := newPipes()
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- serve(ctx, port, Config{Delay: 10 * time.Second}, streams(), func() {}) }()
+		client := client(port, (*http.Protocols).SetHTTP1)
+		defer client.CloseIdleConnections()
+		begin := time.Now()
+		cancel()
+		time.Sleep(9 * time.Second) // of the bubble
+		response, err := client.Get("http://localhost/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(response.Body)
+		if took := time.Since(begin); err != nil || string(text) != "hello, and good-bye" || took != 10*time.Second {
+			t.Errorf("a client that came during the delay got %q with %v after %v", text, err, took)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestConnectionThatIsAcceptedDuringTheStopDoesNotDelayIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		port := open{newPipes()}
@@ -347,25 +372,20 @@ func TestHTTP2ClientThatVanishesIsCutOffWithItsStreams(t *testing.T) {
 // run runs a server until the test ends, and returns its address.
 func run(t *testing.T, cfg Config, handler http.Handler) string {
 	t.Helper()
-	var out testlog.Log
 	ctx, cancel := context.WithCancel(context.Background())
+	port, err := Open(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ended := make(chan error, 1)
-	go func() { ended <- openAndServe(ctx, cfg, handler, &out) }()
+	go func() { ended <- port.Serve(ctx, handler, func() {}) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	})
-	return strings.TrimPrefix(out.Wait(t, "Server running on "), "Server running on ")
-}
-
-func openAndServe(ctx context.Context, cfg Config, handler http.Handler, out io.Writer) error {
-	port, err := Open(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	return port.Serve(ctx, handler, out, func() {})
+	return port.URL()
 }
 
 func TestAddressIsWhereABrowserFindsTheServer(t *testing.T) {
@@ -443,7 +463,7 @@ func TestPortThatCannotBeOpenedIsExplained(t *testing.T) {
 		{Config{Host: "203.0.113.1"}, `cannot listen on HOST="203.0.113.1": it accepts an address or a name of this machine, or nothing for all: `},
 		{Config{Host: "no such host"}, `cannot listen on HOST="no such host": it accepts an address or a name of this machine, or nothing for all: `},
 	} {
-		err := openAndServe(t.Context(), test.cfg, http.NotFoundHandler(), io.Discard)
+		_, err := Open(t.Context(), test.cfg)
 		if err == nil || !strings.HasPrefix(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%+v: error %v, want %s", test.cfg, err, test.want)
 		}
@@ -464,7 +484,7 @@ func TestCertificatesThatCannotBeUsedAreExplained(t *testing.T) {
 		"another key":       {CertFile: cert, KeyFile: otherKey},
 	} {
 		want := fmt.Sprintf("TLS_CERT_FILE=%q with TLS_KEY_FILE=%q cannot be used: they accept the PEM files of a certificate and of its private key: ", cfg.CertFile, cfg.KeyFile)
-		err := openAndServe(t.Context(), cfg, http.NotFoundHandler(), io.Discard)
+		_, err := Open(t.Context(), cfg)
 		if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: error %v, want %s", name, err, want)
 		}

@@ -2,7 +2,7 @@ package server
 
 import (
 	"errors"
-	"log"
+	"log/slog"
 	"net"
 	"os"
 	"sync"
@@ -112,10 +112,10 @@ func (s *spare) report(err error) {
 	s.reported = time.Now()
 	limit, ok := openFilesLimit()
 	if errors.Is(err, syscall.ENFILE) || !ok {
-		log.Printf("the system allows no more open files: new clients get 503 until others leave: %v", err)
+		slog.Warn("the system allows no more open files: new clients get 503 until others leave", "error", err)
 		return
 	}
-	log.Printf("the limit of %d open files is reached: new clients get 503 until others leave. Raise it: LimitNOFILE= in the unit of systemd, --ulimit nofile= with Docker, ulimit -n in a shell", limit)
+	slog.Warn("the limit of open files is reached: new clients get 503 until others leave. Raise it: LimitNOFILE= in the unit of systemd, --ulimit nofile= with Docker, ulimit -n in a shell", "limit", limit)
 }
 
 func (s *spare) close() {

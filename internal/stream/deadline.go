@@ -56,6 +56,7 @@ type alarm struct {
 
 	mu   sync.Mutex
 	over bool // stream must not be used any more
+	rung bool
 }
 
 // newAlarm returns an alarm that is set for the head of the answer.
@@ -80,8 +81,15 @@ func (a *alarm) ring() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.over {
+		a.rung = true
 		_ = a.stream.SetWriteDeadline(time.Now()) // an error changes nothing: the stream is over
 	}
+}
+
+func (a *alarm) hasRung() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.rung
 }
 
 // end turns the alarm off for good.

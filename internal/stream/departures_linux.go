@@ -2,7 +2,7 @@ package stream
 
 import (
 	"crypto/tls"
-	"log"
+	"log/slog"
 	"net"
 	"os"
 	"sync"
@@ -36,7 +36,7 @@ func (d *departures) start() {
 		d.raw, err = d.file.SyscallConn()
 	}
 	if err != nil {
-		log.Printf("a client that leaves is noticed only when something is sent to it: prepare an epoll instance: %v", err)
+		slog.Warn("a client that leaves is noticed only when something is sent to it: prepare an epoll instance", "error", err)
 		_ = d.file.Close() // fails if there is none
 		d.file = nil
 		return

@@ -48,7 +48,7 @@ func TestAClientThatLeavesASilentStreamIsLetGoAtOnce(t *testing.T) {
 				}
 				h := serve(t, start, send, func(c *gin.Context) {
 					c.Next()
-					stream.AtEnd(c, func() { close(freed) })
+					stream.AtEnd(c, func(stream.End) { close(freed) })
 				})
 				inner, client := h.open()
 				readHead(t, bufio.NewReader(client))
@@ -82,7 +82,7 @@ func TestClientsThatStayAreNotLetGo(t *testing.T) {
 	h := serve(t, http1, untilDone, func(c *gin.Context) {
 		open.Add(1)
 		c.Next()
-		stream.AtEnd(c, func() { open.Add(-1) })
+		stream.AtEnd(c, func(stream.End) { open.Add(-1) })
 	})
 	var staying, leaving []*net.TCPConn
 	for i := range 2 * clients {
@@ -129,7 +129,7 @@ func TestStreamsOfClientsThatHaveLeftAreFreedWhenThereIsNoRoom(t *testing.T) {
 				}
 				open.Add(1)
 				c.Next()
-				stream.AtEnd(c, func() { open.Add(-1) })
+				stream.AtEnd(c, func(stream.End) { open.Add(-1) })
 			})
 			staying, leaving := h.get("/"), h.get("/")
 			for _, response := range []*http.Response{staying, leaving} {

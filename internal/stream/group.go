@@ -20,7 +20,8 @@ type Group struct {
 	mu      sync.Mutex
 	streams map[uint64]*detached // by id
 	last    uint64               // id of the latest stream
-	open    int                  // how many are in streams or about to begin
+	ending  bool                 // the server is about to stop: streams that end by themselves end because of that
+	open    int                  // how many there are, those on HTTP/2 and those about to begin included
 	shut    bool                 // Shutdown was called
 	late    bool                 // Shutdown has cut off what was left
 	empty   chan struct{}        // closed once shut is true and open is 0
@@ -42,8 +43,14 @@ func newGroup() *Group {
 
 // Context returns a context for http.Server.BaseContext, through which Detach finds the group. Without it a
 // stream runs just the same, but nothing can stop it or wait for it.
-func (g *Group) Context() context.Context {
-	return context.WithValue(context.Background(), groupKey{}, g)
+func (g *Group) Context() context.Context { return g.Within(context.Background()) }
+
+// Within returns the context of a request with the group, unless that has one already.
+func (g *Group) Within(ctx context.Context) context.Context {
+	if ctx.Value(groupKey{}) != nil {
+		return ctx
+	}
+	return context.WithValue(ctx, groupKey{}, g)
 }
 
 type groupKey struct{}
@@ -57,12 +64,37 @@ func groupOf(ctx context.Context) *Group {
 
 // Stop ends the context of every stream. Calling it again does nothing.
 func (g *Group) Stop() {
+	g.Ending()
 	g.stop()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, s := range g.streams {
-		s.cancel()
+		s.finish(Stopped)
 	}
+}
+
+// Ending says that the server is about to stop.
+func (g *Group) Ending() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ending = true
+}
+
+// Open returns how many streams there are.
+func (g *Group) Open() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.open
+}
+
+// complete returns why a stream ended whose function has returned by itself.
+func (g *Group) complete() End {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ending {
+		return Stopped
+	}
+	return Complete
 }
 
 // Shutdown stops all streams and waits until they have ended. If ctx ends first, it cuts off those that are left
@@ -109,7 +141,7 @@ func (g *Group) left(id uint64) {
 	s := g.streams[id] // nil if it has ended by itself
 	g.mu.Unlock()
 	if s != nil {
-		s.cancel()
+		s.finish(Left)
 		s.free()
 	}
 }
@@ -143,7 +175,7 @@ func (g *Group) add(s *detached) {
 	s.id = g.last
 	g.streams[s.id] = s
 	if g.stopping.Err() != nil {
-		s.cancel()
+		s.finish(Stopped)
 	}
 	if g.late {
 		s.cutOff()
@@ -155,7 +187,7 @@ func (g *Group) add(s *detached) {
 }
 
 func (g *Group) remove(s *detached) {
-	s.end()
+	s.end(Panicked) // unless it has another reason
 	g.mu.Lock()
 	delete(g.streams, s.id)
 	g.mu.Unlock()
@@ -170,16 +202,16 @@ type detached struct {
 	done chan struct{}
 
 	mu    sync.Mutex
-	late  bool // the deadline ended the context; set before done is closed
+	why   End // why the context ended; set before done is closed
 	ended bool
-	ends  []func()
+	ends  []func(End)
 }
 
 func newDetached(w *writer) *detached {
 	s := &detached{w: w, done: make(chan struct{})}
-	w.failed = s.cancel // otherwise the function would learn only at the next event that the client has left
+	w.failed = func() { s.finish(failed(w.err)) } // otherwise the function would learn only at the next event that the client has left
 	if w.err != nil {
-		s.cancel()
+		w.failed()
 	}
 	return s
 }
@@ -191,7 +223,7 @@ func (s *detached) Done() <-chan struct{} { return s.done }
 func (s *detached) Err() error {
 	select {
 	case <-s.done:
-		if s.late {
+		if s.why == Expired || s.why == Revoked {
 			return context.DeadlineExceeded
 		}
 		return context.Canceled
@@ -206,24 +238,19 @@ func (s *detached) Deadline() (time.Time, bool) { return time.Time{}, false }
 // Value implements context.Context: there are none.
 func (s *detached) Value(any) any { return nil }
 
-// cancel ends the context. Calling it again does nothing.
-func (s *detached) cancel() { s.finish(false) }
-
-// expire ends the context at its deadline.
-func (s *detached) expire() { s.finish(true) }
-
-func (s *detached) finish(late bool) {
+// finish ends the context. Calling it again does nothing.
+func (s *detached) finish(why End) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.Err() == nil {
-		s.late = late
+		s.why = why
 		close(s.done)
 	}
 }
 
 // end releases what the stream holds. Calling it again does nothing.
-func (s *detached) end() {
-	s.cancel()
+func (s *detached) end(why End) {
+	s.finish(why)
 	_ = s.w.conn.Close() // an error changes nothing: the stream is over
 	s.free()
 }
@@ -244,27 +271,12 @@ func (s *detached) free() {
 	s.ended, s.ends = true, nil
 	s.mu.Unlock()
 	for _, f := range ends {
-		f()
+		f(s.why)
 	}
 }
-
-// AtEnd calls f when the answer is complete. That is at once, or, if a handler of this request has detached a
-// stream, when the stream has ended or its client has left. AtEnd is for middleware, after c.Next. f must not use c, which may serve
-// another request by then.
-func AtEnd(c *gin.Context, f func()) {
-	value, _ := c.Get(key{})
-	if s, ok := value.(*detached); ok {
-		s.atEnd(f)
-		return
-	}
-	f()
-}
-
-// key is the key of a request's detached stream in its gin.Context.
-type key struct{}
 
 // atEnd calls f when the stream ends, or at once if it has.
-func (s *detached) atEnd(f func()) {
+func (s *detached) atEnd(f func(End)) {
 	s.mu.Lock()
 	ended := s.ended
 	if !ended {
@@ -272,6 +284,6 @@ func (s *detached) atEnd(f func()) {
 	}
 	s.mu.Unlock()
 	if ended {
-		f()
+		f(s.why)
 	}
 }

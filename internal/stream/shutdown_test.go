@@ -81,7 +81,7 @@ func TestNoStreamBeginsAfterShutdown(t *testing.T) {
 	var ended atomic.Int32
 	h := serve(t, http1, func(context.Context, *gin.Context) { t.Error("it was run") }, func(c *gin.Context) {
 		c.Next()
-		stream.AtEnd(c, func() { ended.Add(1) })
+		stream.AtEnd(c, func(stream.End) { ended.Add(1) })
 	})
 	if err := h.shut(t.Context()); err != nil {
 		t.Fatal(err)

@@ -1,5 +1,9 @@
 // Package stream keeps one client's connection open for as long as there is something to send, at a
 // third of the memory that net/http takes for it.
+//
+// A handler calls [Detach] with a function that writes. On HTTP/1.x that function gets the connection itself, without
+// what net/http keeps beside it. A client that reads too slowly is cut off, one that leaves is noticed, and each stream
+// that is not cut off ends properly. A [Group] stops all streams of a server and waits for them.
 package stream
 
 import (
@@ -7,7 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -39,11 +43,12 @@ func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) erro
 		c.Header("Retry-After", "5")
 		return fail(c, http.StatusServiceUnavailable, "There is no room for another stream. Try again in a few seconds.", errNoRoom)
 	}
-	if c.Request.ProtoMajor >= 2 {
-		return inPlace(c, group, send)
-	}
 	if !group.reserve() {
 		return fail(c, http.StatusServiceUnavailable, "The server is stopping.", errStopped)
+	}
+	if c.Request.ProtoMajor >= 2 {
+		defer group.release()
+		return inPlace(c, group, send)
 	}
 	w, err := hijack(c, group.buffers)
 	if err != nil {
@@ -54,12 +59,17 @@ func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) erro
 	c.Set(key{}, s)
 	group.add(s)
 	if deadline, ok := c.Request.Context().Deadline(); ok {
-		s.atEnd(stopAt(deadline, s.expire))
+		timer := time.AfterFunc(time.Until(deadline), func() { s.finish(Expired) })
+		s.atEnd(func(End) { timer.Stop() })
+	}
+	if stop := whenRevoked(c, func() { s.finish(Revoked) }); stop != nil {
+		s.atEnd(func(End) { stop() })
 	}
 	go func() {
 		defer group.remove(s)
-		defer logPanic()
+		defer s.logPanic()
 		send(s, &gin.Context{Writer: w})
+		s.finish(group.complete()) // before the client has the end, at which it leaves
 		w.end()
 	}()
 	return nil
@@ -70,6 +80,9 @@ func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) erro
 func NoRoom(ctx context.Context) context.Context { return context.WithValue(ctx, noRoom{}, true) }
 
 type noRoom struct{}
+
+// errRevoked is the cause of the end of a context on HTTP/2 at which nothing more is to be handed over.
+var errRevoked = fmt.Errorf("the key of the token was removed: %w", context.DeadlineExceeded)
 
 var errNoRoom = errors.New("the server may open no more files")
 
@@ -82,12 +95,24 @@ func inPlace(c *gin.Context, group *Group, send func(ctx context.Context, c *gin
 	}
 	alarm := newAlarm(conn)
 	defer alarm.end()
-	w := &sharedWriter{ResponseWriter: innermost(c.Writer), deadline: Deadline{Conn: alarm}}
-	ctx, cancel := context.WithCancel(c.Request.Context())
-	defer cancel()
-	defer context.AfterFunc(group.stopping, cancel)()
+	w := &sharedWriter{ResponseWriter: innermost(c.Writer), alarm: alarm, deadline: Deadline{Conn: alarm}}
+	ctx, cancel := context.WithCancelCause(c.Request.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(group.stopping, func() { cancel(nil) })()
+	if stop := whenRevoked(c, func() { cancel(errRevoked) }); stop != nil {
+		defer stop()
+	}
 	w.Flush()
+	returned := false
+	defer func() {
+		why := w.end(ctx, group)
+		if why == Complete && !returned {
+			why = Panicked
+		}
+		c.Set(key{}, why)
+	}()
 	send(ctx, &gin.Context{Writer: w})
+	returned = true
 	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout)) // net/http sends the end of the answer after the handler has returned
 	return nil
 }
@@ -99,14 +124,9 @@ func fail(c *gin.Context, status int, message string, reason error) error {
 	return c.Error(reason)
 }
 
-// stopAt calls expire at the deadline, unless stop is called before.
-func stopAt(deadline time.Time, expire func()) (stop func()) {
-	timer := time.AfterFunc(time.Until(deadline), expire)
-	return func() { timer.Stop() }
-}
-
-func logPanic() {
+func (s *detached) logPanic() {
 	if reason := recover(); reason != nil && reason != http.ErrAbortHandler {
-		log.Printf("a panic cut off a stream: %v\n%s", reason, debug.Stack())
+		s.finish(Panicked)
+		slog.Error("a panic cut off a stream", "reason", reason, "stack", string(debug.Stack()))
 	}
 }

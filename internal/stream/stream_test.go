@@ -379,7 +379,7 @@ func TestAtEndCallsOnceWhenTheAnswerIsComplete(t *testing.T) {
 			var calls atomic.Int32
 			called, ending := make(chan struct{}), make(chan struct{})
 			middleware := []gin.HandlerFunc{func(c *gin.Context) {
-				defer stream.AtEnd(c, func() {
+				defer stream.AtEnd(c, func(stream.End) {
 					if calls.Add(1) == 1 {
 						close(called)
 					}
@@ -571,7 +571,7 @@ func TestWaitingStreamKeepsNothingOfItsRequestAlive(t *testing.T) {
 		c.Set("text", text)
 		runtime.AddCleanup(text, func(struct{}) { close(collected) }, struct{}{})
 		c.Next()
-		stream.AtEnd(c, func() {})
+		stream.AtEnd(c, func(stream.End) {})
 	})
 	body := h.get("/").Body
 	if _, err := io.ReadFull(body, make([]byte, len("hello"))); err != nil {

@@ -3,6 +3,7 @@ package stream
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -208,6 +209,7 @@ var errHijacked = errors.New("the connection has been taken over already")
 // sharedWriter is the writer of a stream on HTTP/2. It belongs to the goroutine of its request.
 type sharedWriter struct {
 	gin.ResponseWriter
+	alarm    *alarm
 	deadline Deadline
 	told     bool // Write has returned an error
 }
@@ -229,6 +231,23 @@ func (w *sharedWriter) WriteString(s string) (int, error) { return w.Write([]byt
 func (w *sharedWriter) Flush() {
 	w.ResponseWriter.Flush()
 	w.deadline.clear()
+}
+
+// end returns why the stream has ended, once its function has returned.
+func (w *sharedWriter) end(ctx context.Context, group *Group) End {
+	switch cause := context.Cause(ctx); {
+	case cause == errRevoked:
+		return Revoked
+	case errors.Is(cause, context.DeadlineExceeded):
+		return Expired
+	case w.alarm.hasRung():
+		return Slow
+	case group.complete() == Stopped:
+		return Stopped
+	case cause != nil || w.told:
+		return Left
+	}
+	return Complete
 }
 
 // CloseNotify returns nil, as that of writer does. net/http would start a goroutine for it.

@@ -1,13 +1,12 @@
-// Package token decides which client may subscribe to which private topic.
+// Package token decides which client may subscribe to which topic.
 //
 // A topic whose name begins with "private/" needs a token that lists it: a JWT that the user's own
-// application signs with HS256 and SUBSCRIBE_KEY. Nothing else needs one, and nothing else opens a
-// private topic.
+// application signs with HS256 and SUBSCRIBE_KEY. So does every other topic that is not public.
 package token
 
 import (
 	"bytes"
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"gin-sse/internal/event"
+	"gin-sse/internal/secret"
 )
 
 const (
@@ -29,28 +29,20 @@ const (
 
 // Verifier checks the tokens of requests. Its methods may be called from any number of goroutines.
 type Verifier struct {
-	key    []byte
+	keys   *secret.List
+	public event.Public
 	parser *jwt.Parser
 }
 
 // nameRule is for errors about topics.
 const nameRule = "it takes 1 to 200 letters, digits and signs of . _ - /, with something between the slashes, and * only as the whole last part"
 
-// New returns a verifier of tokens that are signed with key. With an empty key it refuses every private
-// topic. It returns the error of [CheckKey].
-func New(key []byte) (*Verifier, error) {
-	if len(key) > 0 {
-		if err := CheckKey(key); err != nil {
-			return nil, err
-		}
-	}
-	return &Verifier{
-		key: bytes.Clone(key),
-		parser: jwt.NewParser(
-			jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
-			jwt.WithoutClaimsValidation(), // read does that, after the signature, with reasons of its own
-		),
-	}, nil
+// New returns a verifier of tokens that are signed with one of the keys, each of which [CheckKey] accepts. Topics that the
+// public patterns cover need no token. Without a key it
+// refuses every topic that is not public.
+func New(keys *secret.List, public []string) *Verifier {
+	return &Verifier{keys, event.Public(public), jwt.NewParser(
+		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired(), jwt.WithLeeway(leeway))}
 }
 
 // CheckKey says what is wrong with a SUBSCRIBE_KEY, without repeating it. White space at its ends is
@@ -62,39 +54,45 @@ func CheckKey(key []byte) error {
 	return nil
 }
 
+// Grant is what a request may do.
+type Grant struct {
+	Until    time.Time       // when its stream must end; zero for no end
+	Subject  string          // the token's sub, for the log
+	Accepted context.Context // its stream must end with it, because the key of its token was removed; nil without a token
+
+	topics []string
+}
+
 // Check decides whether the request may subscribe to all of the topics, which are valid names and
-// patterns. Every error is an [*Error].
+// patterns. Every error is an [*Error]. If all topics are public, no token is looked at, and the grant is the zero value.
 //
-// A subscription with a private topic must end at the time that Check returns, which is the token's exp.
-// A token is accepted for 30 s more, as clocks differ: a subscription that begins within them may last
-// until they are over. A client that keeps coming back with its old token is thus let in once more and
-// then gets 401; it neither loops nor outlives exp by more than 30 s. The time is zero, for no end, when
-// all topics are public: then no token is looked at.
-func (v *Verifier) Check(r *http.Request, topics []string) (until time.Time, err error) {
+// A subscription to other topics must end at the token's exp. A token is accepted for 30 s more, as clocks differ: a
+// subscription that begins within them may last until they are over. A client that keeps coming back with its old token
+// is thus let in once more and then gets 401; it neither loops nor outlives exp by more than 30 s.
+func (v *Verifier) Check(r *http.Request, topics []string) (g Grant, err error) {
 	if err := checkQuery(r); err != nil {
-		return time.Time{}, err
+		return Grant{}, err
 	}
-	var g grant
 	for _, topic := range topics {
-		if !event.IsPrivate(topic) {
+		if v.public.Covers(topic) {
 			continue
 		}
-		if len(v.key) == 0 {
-			return time.Time{}, &Error{
+		if len(v.keys.All()) == 0 {
+			return Grant{}, &Error{
 				Status:  http.StatusForbidden,
 				Message: "The topic " + plain(topic) + " is private, and private topics are off. To turn them on, start the server with SUBSCRIBE_KEY set to a secret of at least 32 bytes.",
 			}
 		}
-		if g.until.IsZero() {
+		if g.Accepted == nil {
 			if g, err = v.verify(r, topic); err != nil {
-				return time.Time{}, err
+				return Grant{}, err
 			}
 		}
 		if !g.covers(topic) {
-			return time.Time{}, refuse(http.StatusForbidden, "insufficient_scope", "The token does not list the topic "+topic+".")
+			return Grant{}, refuse(http.StatusForbidden, "insufficient_scope", "The token does not list the topic "+topic+".")
 		}
 	}
-	return g.until, nil
+	return g, nil
 }
 
 // checkQuery refuses a token in the address, which ends up in logs, in histories and in referrers.
@@ -109,13 +107,7 @@ func checkQuery(r *http.Request) error {
 	return nil
 }
 
-// grant is what a valid token allows.
-type grant struct {
-	topics []string
-	until  time.Time
-}
-
-func (g grant) covers(topic string) bool {
+func (g Grant) covers(topic string) bool {
 	for _, pattern := range g.topics {
 		if event.Pattern(pattern).Covers(event.Pattern(topic)) {
 			return true
@@ -125,30 +117,37 @@ func (g grant) covers(topic string) bool {
 }
 
 // verify returns what the request's token allows. The topic is the one that needs it.
-func (v *Verifier) verify(r *http.Request, topic string) (grant, error) {
+func (v *Verifier) verify(r *http.Request, topic string) (Grant, error) {
 	text, err := find(r)
 	switch {
 	case err != nil:
-		return grant{}, err
+		return Grant{}, err
 	case text == "":
-		return grant{}, refuse(http.StatusUnauthorized, "", "The topic "+topic+" needs a token. Send it in a header, Authorization: Bearer TOKEN, or in the cookie access_token.")
+		return Grant{}, refuse(http.StatusUnauthorized, "", "The topic "+topic+" needs a token. Send it in a header, Authorization: Bearer TOKEN, or in the cookie access_token.")
 	case len(text) > maxBytes:
-		return grant{}, invalid("The token is larger than %d bytes.", maxBytes)
+		return Grant{}, invalid("The token is larger than %d bytes.", maxBytes)
 	}
-
-	var unread payload
-	signed, err := v.parser.ParseWithClaims(text, &unread, func(*jwt.Token) (any, error) { return v.key, nil })
+	var claims jwt.MapClaims
+	var signed *jwt.Token
+	var g Grant
+	for _, key := range v.keys.All() {
+		claims, g.Accepted = jwt.MapClaims{}, key.Accepted
+		signed, err = v.parser.ParseWithClaims(text, claims, func(*jwt.Token) (any, error) { return key.Value, nil })
+		if !errors.Is(err, jwt.ErrTokenSignatureInvalid) {
+			break
+		}
+	}
 	switch {
 	case errors.Is(err, jwt.ErrTokenMalformed):
-		return grant{}, invalid("The token is not a JWT: that has three parts, separated by dots, with JSON in the first two.")
+		return Grant{}, invalid("The token is not a JWT: that has three parts, separated by dots, with JSON in the first and a JSON object in the second.")
 	case err != nil && signed.Method != jwt.SigningMethodHS256:
-		return grant{}, invalid("The token is not signed with HS256, the only algorithm that is accepted.")
-	case err != nil:
-		return grant{}, invalid("The token is not signed with this server's SUBSCRIBE_KEY.")
+		return Grant{}, invalid("The token is not signed with HS256, the only algorithm that is accepted.")
+	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		return Grant{}, invalid("The token is not signed with this server's SUBSCRIBE_KEY.")
 	case signed.Header["crit"] != nil: // RFC 7515: the issuer wants it refused unless it is understood
-		return grant{}, invalid("The token has a header crit, which is not supported.")
+		return Grant{}, invalid("The token has a header crit, which is not supported.")
 	}
-	return read(unread.json, time.Now())
+	return g, g.read(claims, err, time.Now())
 }
 
 // find returns the request's token, or the empty string if it has none. Several tokens are an error: otherwise the
@@ -174,71 +173,57 @@ func find(r *http.Request) (string, error) {
 	return "", nil
 }
 
-// payload keeps a token's claims as they came. They are not read before the signature is verified.
-type payload struct {
-	jwt.Claims
-	json []byte
-}
-
-func (p *payload) UnmarshalJSON(data []byte) error {
-	p.json = bytes.Clone(data)
+// read takes what the claims of a token with the right signature allow, unless they are invalid because of a problem that
+// the parser has found.
+func (g *Grant) read(claims jwt.MapClaims, problem error, now time.Time) error {
+	expires, hasExpiry := seconds(claims["exp"])
+	begins, hasBegin := seconds(claims["nbf"])
+	_, isGiven := claims["nbf"]
+	switch {
+	case claims["exp"] == nil:
+		return invalid("The token has no exp, the time at which it expires in seconds since 1970.")
+	case !hasExpiry:
+		return invalid("The token has an exp that is not a number of seconds since 1970. Are they milliseconds, or is it text?")
+	case isGiven && !hasBegin:
+		return invalid("The token has an nbf that is not a number of seconds since 1970. Are they milliseconds, or is it text?")
+	case errors.Is(problem, jwt.ErrTokenExpired), errors.Is(problem, jwt.ErrTokenRequiredClaimMissing): // to the parser, 0 is none
+		return invalid("The token expired at %s. The server's clock says %s.", utc(expires), utc(now))
+	case errors.Is(problem, jwt.ErrTokenNotValidYet):
+		return invalid("The token is not valid before %s. The server's clock says %s.", utc(begins), utc(now))
+	case problem != nil:
+		return invalid("The token has claims that cannot be used.")
+	}
+	if g.Until = expires; !now.Before(expires) {
+		g.Until = expires.Add(leeway)
+	}
+	g.Subject, _ = claims["sub"].(string)
+	const noList = "The token has topics that are not a list of strings."
+	list, isList := claims["topics"].([]any)
+	switch {
+	case claims["topics"] == nil:
+		return invalid("The token has no topics, the list of what it opens.")
+	case !isList:
+		return invalid(noList)
+	case len(list) > maxTopics:
+		return invalid("The token lists more than %d topics. A prefix such as private/orders/* covers many.", maxTopics)
+	}
+	for i, entry := range list {
+		pattern, isText := entry.(string)
+		switch {
+		case !isText:
+			return invalid(noList)
+		case event.CheckPattern(pattern) != nil:
+			return invalid("Entry %d of the token's topics is not the name of a topic: %s.", i+1, nameRule)
+		}
+		g.topics = append(g.topics, pattern)
+	}
 	return nil
 }
 
-// read returns what the claims of a token with the right signature allow.
-func read(data []byte, now time.Time) (grant, error) {
-	var claims map[string]json.RawMessage
-	if err := json.Unmarshal(data, &claims); err != nil {
-		return grant{}, invalid("The token has claims that are not a JSON object.")
-	}
-	for name, value := range claims {
-		if string(value) == "null" {
-			delete(claims, name)
-		}
-	}
-
-	expires, ok := seconds(claims["exp"])
-	switch {
-	case claims["exp"] == nil:
-		return grant{}, invalid("The token has no exp, the time at which it expires in seconds since 1970.")
-	case !ok:
-		return grant{}, invalid("The token has an exp that is not a number of seconds since 1970. Are they milliseconds, or is it text?")
-	case !now.Before(expires.Add(leeway)):
-		return grant{}, invalid("The token expired at %s. The server's clock says %s.", utc(expires), utc(now))
-	}
-	begins, ok := seconds(claims["nbf"])
-	switch {
-	case claims["nbf"] == nil:
-	case !ok:
-		return grant{}, invalid("The token has an nbf that is not a number of seconds since 1970. Are they milliseconds, or is it text?")
-	case now.Before(begins.Add(-leeway)):
-		return grant{}, invalid("The token is not valid before %s. The server's clock says %s.", utc(begins), utc(now))
-	}
-
-	g := grant{until: expires}
-	if !now.Before(expires) {
-		g.until = expires.Add(leeway)
-	}
-	switch {
-	case claims["topics"] == nil:
-		return grant{}, invalid("The token has no topics, the list of what it opens.")
-	case json.Unmarshal(claims["topics"], &g.topics) != nil:
-		return grant{}, invalid("The token has topics that are not a list of strings.")
-	case len(g.topics) > maxTopics:
-		return grant{}, invalid("The token lists more than %d topics. A prefix such as private/orders/* covers many.", maxTopics)
-	}
-	for i, pattern := range g.topics {
-		if event.CheckPattern(pattern) != nil {
-			return grant{}, invalid("Entry %d of the token's topics is not the name of a topic: %s.", i+1, nameRule)
-		}
-	}
-	return g, nil
-}
-
 // seconds returns the time of a claim, unless that is not a number or beyond the year 9999.
-func seconds(claim json.RawMessage) (time.Time, bool) {
-	var since1970 float64
-	if json.Unmarshal(claim, &since1970) != nil || since1970 < 0 || since1970 > 253402300799 {
+func seconds(claim any) (time.Time, bool) {
+	since1970, ok := claim.(float64)
+	if !ok || since1970 < 0 || since1970 > 253402300799 {
 		return time.Time{}, false
 	}
 	return time.UnixMilli(int64(since1970 * 1000)), true

@@ -3,9 +3,9 @@ export interface SharedEventSourceInit extends EventSourceInit {
   renew?: () => boolean | Promise<boolean>;
   shareKey?: string; signal?: AbortSignal; fetch?: typeof fetch;
 }
-export type SharedMessageEvent<T = any> = MessageEvent<T> & { readonly topic?: string; readonly time?: Date };
+export type SharedMessageEvent<T = any> = MessageEvent<T> & { readonly topic?: string; readonly time?: Date; readonly name?: string };
 export type SharedErrorEvent = Event & { readonly status?: number; readonly message?: string; readonly cause?: unknown };
-interface EventMap { open: Event; message: SharedMessageEvent; error: SharedErrorEvent; gap: SharedMessageEvent; statechange: Event }
+interface EventMap { open: Event; message: SharedMessageEvent; error: SharedErrorEvent; gap: SharedMessageEvent; '*': SharedMessageEvent; statechange: Event }
 export interface SharedEventSource extends EventSource {
   readonly live: boolean; readonly lostAt: number | undefined; readonly lastEventId: string;
   onmessage: ((event: SharedMessageEvent) => any) | null; ongap: ((event: SharedMessageEvent) => any) | null;

@@ -76,9 +76,11 @@ export class SharedEventSource extends EventTarget {
       lastId,
       open: this.#stream.open,
       onevent: ({ isPosition, type, data, lastEventId, origin, topic, time }) => {
-        if (isPosition || this.readyState === CLOSED) return;
-        const event = new MessageEvent(type, { data, lastEventId, origin });
-        this.dispatchEvent(Object.assign(event, { topic, time: time && new Date(time) }));
+        if (isPosition) return;
+        for (const kind of type === 'message' || type === 'gap' ? [type] : [type, '*']) { // '*' for pages that do not know the names
+          const event = new MessageEvent(kind, { data, lastEventId, origin });
+          if (this.readyState !== CLOSED) this.dispatchEvent(Object.assign(event, { topic, time: time && new Date(time), name: type }));
+        }
       },
       onjoin: () => this.#tell(),
       onend: (lost) => this.#change({ ...lost, readyState: CLOSED, failures: 1 }),

@@ -198,7 +198,7 @@ func TestMessageReachesEveryReplicaWithOneID(t *testing.T) {
 	n := natsserver.Start(t)
 	a, b := join(t, n.ClientURL()).ready(t), join(t, n.ClientURL()).ready(t)
 	one, two := a.client(t, ""), b.client(t, "")
-	_, first, err := a.Publish(t.Context(), event.Message{Name: "deploy.done", Data: json.RawMessage(`{"n": 1}`)})
+	_, first, err := a.Publish(t.Context(), event.Message{Name: "deploy.done", Data: json.RawMessage(`{"n":1}`)})
 	if err != nil {
 		t.Fatal(err)
 	}

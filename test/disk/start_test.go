@@ -22,7 +22,10 @@ import (
 	"gin-sse/test/internal/app"
 )
 
-var kills = flag.Int("kills", 2, "how often the tests of DATA_DIR kill the server")
+var (
+	kills   = flag.Int("kills", 2, "how often the tests of DATA_DIR kill the server")
+	fullFor = flag.Duration("full", 3*time.Second, "for how long the disk stays full under load")
+)
 
 // startKeeping starts a server that keeps its messages in a directory.
 func startKeeping(t *testing.T, dir string, env ...string) *app.Server {
@@ -86,8 +89,8 @@ func TestStartWithADataDirThatCannotBeUsedSaysWhyInOneLineAndChangesNothing(t *t
 		want    string
 	}{
 		"a file":         {"x", "gin-sse.db", "cannot be made: mkdir "},
-		"another file":   {strings.Repeat("another program's\n", 1000), "", "is damaged, or another program's: its beginning is none that gin-sse writes; put a copy"},
-		"an empty file":  {"", "", "is damaged, or another program's: it is not whole; put a copy"},
+		"another file":   {strings.Repeat("another program's\n", 1000), "", "is damaged, or another program's: its beginning is none that gin-sse writes; put a backup"},
+		"an empty file":  {"", "", "is damaged, or another program's: it is not whole; put a backup"},
 		"another server": {"", "used", "is in use by another gin-sse: stop that one"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -247,7 +247,36 @@ func TestABuildsLogSaysHowItEnded(t *testing.T) {
 
 	b.Offline.Store(true)
 	p = x.page(b, "no+such+name")
-	wantsState(p, "The address needs the number of a build")
+	wantsState(p, `"builds/no+such+name" is no topic`)
+}
+
+func TestTheListHasEachBuildOnceAndSaysHowItEnded(t *testing.T) {
+	t.Parallel()
+	browser.Each(t, func(t *testing.T, b *browser.Browser) {
+		x := startBuildLogs(t)
+		list := x.page(b, "")
+		list.Until(buildState + " === 'There is none yet' && document.title === 'Builds'")
+		for number, script := range []string{"cat", "cat; exit 3"} {
+			build := x.run(fmt.Sprint(number), script)
+			build.write("a line", "another")
+			build.end()
+		}
+		running := x.run("2", "cat")
+		running.write("a line")
+		const builds = "[...document.querySelectorAll('li')].map((row) => `${row.children[0].textContent}: ${row.children[1].value}`.replace(/ after .*/, '')).join()"
+		want := builds + " === '2: Running,1: Failed with exit code 3,0: Succeeded' && " + buildState + " === ''"
+		list.Until(want)
+		late := b.Private().Open(x.push.URL + "/builds/")
+		late.Until(want)
+		if marks := browser.Evaluate[int](list, "new Set([...document.querySelectorAll('li output')].map((state) => getComputedStyle(state, '::before').content)).size"); marks != 3 {
+			t.Errorf("the three states have %d marks", marks)
+		}
+		late.Run("document.querySelector('li a').click()")
+		wantsState(late, "Running")
+		wantsLog(late, "$ sh -c cat", "a line")
+		running.end()
+		wantsState(late, "Succeeded")
+	})
 }
 
 func TestABuildsLogShowsColoursAndDropsOtherSequencesAndIsNeverMarkup(t *testing.T) {
@@ -543,7 +572,9 @@ func TestABuildsLogFitsEveryScreenAndSchemeAndPassesAxe(t *testing.T) {
 	build.end()
 	wantsState(p, "Failed with exit code 2 after ")
 	p.Resize(320, 400)
-	p.Run("scrollTo(0, 0)")
-	p.Until("!document.querySelector('button').hidden")
+	p.Until("(scrollTo(0, 0), !document.querySelector('button').hidden)") // the page may still follow the new size
 	p.Check("build-log-failed", axe)
+	list := x.page(b, "")
+	list.Until("document.querySelectorAll('li').length === 2")
+	list.Check("build-log-list", axe)
 }

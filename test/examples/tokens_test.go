@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"gin-sse/internal/secret"
 	"gin-sse/internal/testwait"
 	"gin-sse/internal/token"
 	"gin-sse/test/internal/child"
@@ -50,17 +51,14 @@ func TestTheExamplesOfTheDocumentationIssueTokensThatAreAccepted(t *testing.T) {
 			}
 			out := output(t, append(test.command(t, dir), file)...)
 
-			verifier, err := token.New(tokenKey)
-			if err != nil {
-				t.Fatal(err)
-			}
+			verifier := token.New(secret.Of(string(tokenKey)), []string{"*"})
 			request := httptest.NewRequest(http.MethodGet, "/sse", nil)
 			request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(out))
-			until, err := verifier.Check(request, []string{"private/orders/alice"})
+			grant, err := verifier.Check(request, []string{"private/orders/alice"})
 			if err != nil {
 				t.Fatalf("it printed %q: %v", out, err)
 			}
-			if lasts := time.Until(until); lasts > time.Hour || lasts < 55*time.Minute {
+			if lasts := time.Until(grant.Until); lasts > time.Hour || lasts < 55*time.Minute {
 				t.Errorf("the token is valid for %v, want an hour", lasts)
 			}
 			if _, err := verifier.Check(request, []string{"private/orders/bob"}); err == nil {

@@ -15,56 +15,6 @@ import (
 	"gin-sse/test/internal/app"
 )
 
-// BenchmarkMemoryAndDisk publishes with 1, 16 and 64 publishers, each of which waits for its answer, to a server that keeps
-// messages in memory and to one that keeps them on disk, in turn. One client must get all messages, each publisher's in
-// order. One iteration is one message:
-//
-//	go test -run '^$' -bench MemoryAndDisk -benchtime 5000x ./figures
-//
-//	messages/s       that are acknowledged
-//	p50-ms, p99-ms   from before the POST until the client has the message
-func BenchmarkMemoryAndDisk(b *testing.B) {
-	for _, publishers := range []int{1, 16, 64} {
-		for _, where := range []string{"memory", "disk"} {
-			b.Run(fmt.Sprintf("publishers=%d/%s", publishers, where), func(b *testing.B) {
-				env := []string{"HOST=127.0.0.1", "TICK_INTERVAL=0", "PUBLISH_TOKEN=" + app.Token}
-				if where == "disk" {
-					env = append(env, "DATA_DIR="+filepath.Join(b.TempDir(), "data"))
-				}
-				server := app.Start(b, env...)
-				audience := newAudience(b, server, 1, publishers, b.N)
-				defer audience.close()
-				client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: publishers}}
-				defer client.CloseIdleConnections()
-
-				b.ResetTimer()
-				var publishing sync.WaitGroup
-				for p := range publishers {
-					publishing.Go(func() {
-						for n := range share(b.N, publishers, p) {
-							body := fmt.Appendf(nil, "[%d,%d,%d]", p, n, time.Since(audience.epoch).Nanoseconds())
-							if err := publishTo(client, server.URL, body); err != nil {
-								b.Error(err)
-								return
-							}
-						}
-					})
-				}
-				publishing.Wait()
-				took := b.Elapsed()
-				if b.Failed() {
-					return
-				}
-				audience.wait(b)
-				b.ReportMetric(0, "ns/op")
-				b.ReportMetric(float64(b.N)/took.Seconds(), "messages/s")
-				b.ReportMetric(audience.latency(50), "p50-ms")
-				b.ReportMetric(audience.latency(99), "p99-ms")
-			})
-		}
-	}
-}
-
 // BenchmarkDiskAfterAPause measures the time from a POST to receipt, one message at a time, with a pause before each:
 // messages in quick succession are gathered for up to 40 ms. -benchtime 200x.
 func BenchmarkDiskAfterAPause(b *testing.B) {

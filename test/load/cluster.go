@@ -103,7 +103,8 @@ func (c *cluster) start(ctx context.Context, s settings) error {
 				"PUBLISH_TOKEN=" + secret, "NATS_REPLICAS=3", "NATS_URL=" + strings.Join(c.urls, ","),
 				fmt.Sprint("MAX_CLIENTS=", places), // when a replica is gone, the others may not have room for all
 			}
-			cmd.Stderr = &logLines{log: c.log, name: name, wanted: func([]byte) bool { return true }}
+			cmd.Stdout = &logLines{log: c.log, name: name, wanted: func(line []byte) bool { return !bytes.Contains(line, []byte(" level=INFO ")) }}
+			cmd.Stderr = cmd.Stdout
 			return cmd
 		})
 		p.address = fmt.Sprint("127.0.0.1:", ports[2*servers+i])

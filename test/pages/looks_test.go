@@ -14,8 +14,7 @@ import (
 	"gin-sse/test/internal/browser"
 )
 
-// With SCREENSHOTS in the environment, the path of a folder, what this test sees is written there. The
-// README shows message-1000-light.png, as docs/screenshot.png.
+// With SCREENSHOTS in the environment, the path of a folder, what this test sees is written there.
 func TestPageFitsEveryScreenAndSchemeAndPassesAxe(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -34,6 +33,9 @@ func TestPageFitsEveryScreenAndSchemeAndPassesAxe(t *testing.T) {
 	for second := 20; second < 25; second++ {
 		tick(second)
 	}
+	page.Resize(1000, 560)
+	page.Do(browser.Prefer("light"))
+	page.Picture("first-run") // docs/screenshot.png
 	page.Check("ticks", axe)
 	s.send(`{"message":"Deploy started"}`, `{"message":"The backup of db-1 is complete"}`, `{"message":"Deploy finished"}`)
 	tick(25)
@@ -93,7 +95,7 @@ func TestPageStaysSmallHoweverMuchComesIn(t *testing.T) {
 	if after > before+120_000 { // 30 bytes for each message
 		t.Errorf("the script's heap grew from %.0f to %.0f bytes", before, after)
 	}
-	if got := len(browser.Evaluate[[]string](page, messageTexts)); got != 100 {
-		t.Errorf("the page keeps %d lines, want 100", got)
+	if got := len(browser.Evaluate[[]string](page, messageTexts)); got != 500 {
+		t.Errorf("the page keeps %d lines, want 500", got)
 	}
 }

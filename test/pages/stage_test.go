@@ -35,6 +35,7 @@ type stage struct {
 	opened   int           // streams ever
 	finite   int           // requests that were answered with what is kept, and the end
 	died     int           // streams up to this one are dead: nothing comes any more, not even an end
+	loading  bool          // the second position does not come yet
 
 	native     bool   // app.js is without its first line
 	allowed    string // the origin of another site that may use this one
@@ -112,10 +113,13 @@ func (s *stage) change(f func()) {
 func (s *stage) cut() { s.change(func() { s.epoch++ }) }
 
 // send sends a message to all streams. The data is JSON.
-func (s *stage) send(data ...string) {
+func (s *stage) send(data ...string) { s.sendAs("", data...) }
+
+// sendAs sends messages with more fields.
+func (s *stage) sendAs(fields string, data ...string) {
 	s.change(func() {
 		for _, data := range data {
-			s.messages = append(s.messages, fmt.Sprintf("id:e-%d\ndata:%s\n\n", len(s.messages)+1, data))
+			s.messages = append(s.messages, fmt.Sprintf("id:e-%d\n%sdata:%s\n\n", len(s.messages)+1, fields, data))
 		}
 	})
 }
@@ -169,9 +173,13 @@ func (s *stage) stream(w http.ResponseWriter, r *http.Request) {
 		head += fmt.Sprintf("id:e-%d\nevent:gap\ndata:{}\n\n", s.lost)
 		sent = s.lost
 	}
+	loading := false
 	if sent < len(s.messages) {
-		head += strings.Join(s.messages[sent:], "") + position(len(s.messages), true)
+		head += strings.Join(s.messages[sent:], "")
 		sent = len(s.messages)
+		if loading = s.loading; !loading {
+			head += position(sent, true)
+		}
 	}
 	s.mu.Unlock()
 	if status != 0 {
@@ -202,6 +210,10 @@ func (s *stage) stream(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		dead := number <= s.died
 		frames := head + strings.Join(s.messages[sent:], "")
+		if loading && !s.loading {
+			frames += position(len(s.messages), true)
+			loading = false
+		}
 		if ticks < s.ticks {
 			frames += s.tick
 		}

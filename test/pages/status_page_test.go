@@ -16,6 +16,12 @@ func TestStatusPageFollowsTheServerAlsoAfterARestart(t *testing.T) {
 	page := b.Open(a.URL + "/status")
 	page.Until(state("live"))
 	page.Until(figure("subscribers", "0"))
+	client := a.Raw("GET /sse?topic=silent HTTP/1.1\r\nHost: localhost\r\n\r\n") // nothing is sent to it any more
+	page.Until(figure("subscribers", "1"))
+	if err := client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	page.Until(figure("subscribers", "0"))
 	a.Get("/sse")
 	page.Until(figure("subscribers", "1"))
 	page.Until(figure("rate", "1")) // the clock
@@ -40,7 +46,7 @@ func TestStatusPageLetsGoOfItsStreamWhileNobodySeesIt(t *testing.T) {
 			document.dispatchEvent(new Event('visibilitychange'))`, hidden))
 	}
 	look(true)
-	a.Out.Wait(t, `GET      "/status/sse"`) // the log has a stream when it is over
+	a.Out.Wait(t, `method=GET path=/status/sse `) // the log has a stream when it is over
 	look(false)
 	a.Get("/sse")
 	page.Until(figure("subscribers", "1"))
@@ -48,7 +54,7 @@ func TestStatusPageLetsGoOfItsStreamWhileNobodySeesIt(t *testing.T) {
 
 func TestStatusAndErrorsFitEveryScreenAndSchemeAndPassAxe(t *testing.T) {
 	t.Parallel()
-	a := app.Start(t, "TICK_INTERVAL=50ms")
+	a := app.Start(t, "TICK_INTERVAL=50ms", "DATA_DIR="+t.TempDir()) // with a figure for the disk
 	axe := browser.Axe(t)
 	b := browser.Chromium(t)
 	b.Offline.Store(true) // the answer 404 is written to the console
@@ -60,12 +66,23 @@ func TestStatusAndErrorsFitEveryScreenAndSchemeAndPassAxe(t *testing.T) {
 	page.Until("document.getElementById('chart').getBBox().width > 2")
 	missing := b.Open(a.URL + "/nope")
 
-	page.Run("document.getElementById('subscribers').textContent = '2,800,000'") // a second later it is right again
+	for _, width := range []int{1280, 820, 700, 375, 320} {
+		page.Resize(width, 800)
+		page.Run("document.getElementById('subscribers').textContent = '2,800,000'; document.getElementById('delivered').textContent = '12,345,678,901'") // a second later they are right again
+		wrong := browser.Evaluate[[]string](page, `[...document.querySelectorAll('.figures')].flatMap((list) => {
+			const rows = Object.groupBy(list.children, (card) => card.offsetTop + card.offsetHeight);
+			const uneven = new Set(Object.values(rows).map((row) => row.length)).size > 1 ? ['a figure that stands alone'] : [];
+			return uneven.concat([...list.querySelectorAll('dd')].filter((value) => value.scrollWidth > value.clientWidth || value.offsetHeight > 2 * parseFloat(getComputedStyle(value).fontSize)).map(({ textContent }) => textContent));
+		})`)
+		if len(wrong) > 0 {
+			t.Errorf("at %d pixels there are %q", width, wrong)
+		}
+	}
 	page.Check("status", axe)
 	missing.Check("error", axe)
 
 	for _, link := range []*browser.Tab{page, missing} {
-		link.Run("document.querySelector(\"a[href='/']\").click()")
+		link.Run("document.querySelector('nav a, .error a').click()")
 		link.Until("location.pathname === '/' && document.getElementById('sse-data').childElementCount > 0")
 	}
 }

@@ -23,7 +23,7 @@ func TestVanishedClientIsLetGo(t *testing.T) {
 			testsse.ReadFirst(t, conn)
 			vanish(t, conn)
 			begin := time.Now()
-			a.Out.WaitFor(t, `"/sse"`, 1, 2*time.Minute)
+			a.Out.WaitFor(t, `path=/sse `, 1, 2*time.Minute)
 			t.Logf("let go after %v", time.Since(begin))
 		})
 	}

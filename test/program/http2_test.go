@@ -30,8 +30,8 @@ func TestUnreadStreamIsCutOffAndItsNeighboursOnTheConnectionGoOn(t *testing.T) {
 		ended <- err
 	}()
 
-	line := a.Out.Wait(t, `"/sse"`) // the handler has returned
-	if !regexp.MustCompile(`\| 200 \| +1\d\.\d+s \|`).MatchString(line) {
+	line := a.Out.Wait(t, `path=/sse `) // the handler has returned
+	if !regexp.MustCompile(` status=200 seconds=1\d\.\d+ client=127\.0\.0\.1 ended=slow `).MatchString(line) {
 		t.Errorf("unexpected log line %q", line)
 	}
 	if _, err := io.ReadAll(unread); err == nil || errors.Is(err, context.Canceled) {
@@ -78,7 +78,7 @@ func TestConnectionThatTakesNothingIsCutOffWithAllItsStreams(t *testing.T) {
 		app.Open(t, transport, http.MethodGet, a.URL+"/sse")
 	}
 	stalled.Store(true)
-	a.Out.WaitFor(t, `"/sse"`, streams, testwait.Limit)
+	a.Out.WaitFor(t, `path=/sse `, streams, testwait.Limit)
 }
 
 // stallingConn takes nothing from the network while it is stalled.

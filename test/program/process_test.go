@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -47,12 +48,13 @@ func TestTheTokenThatTheCommandPrintsOpensItsTopicAlone(t *testing.T) {
 	}
 }
 
-func TestCleanStartSaysOnlyWhereItRuns(t *testing.T) {
+func TestCleanStartSaysInOneLineWhereItRunsAndWithWhat(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"debug", "release"} {
 		a := app.Start(t, "GIN_MODE="+mode)
-		if want := "Server running on http://localhost:" + a.Port + "\n"; a.Out.String() != want {
-			t.Errorf("GIN_MODE=%s: it said %q, want %q", mode, a.Out.String(), want)
+		want := regexp.MustCompile(`^time=\S+ level=INFO msg="Server running on http://localhost:` + a.Port + `" version=\S+ max_clients=\d+ history=1000 history_bytes=67108864 max_event_bytes=65000 log=memory` + "\n$")
+		if !want.MatchString(a.Out.String()) {
+			t.Errorf("GIN_MODE=%s: it said %q, want %s", mode, a.Out.String(), want)
 		}
 	}
 }

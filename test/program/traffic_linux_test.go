@@ -154,7 +154,7 @@ func (s *traffic) run(lasts time.Duration) {
 	for _, r := range s.stayers {
 		r.check(workers)
 	}
-	expected := regexp.MustCompile(`^Server running on |^\[GIN\] [^|]*\| (2..|4..) \||http: TLS handshake error from |http2: server: error reading preface from `)
+	expected := regexp.MustCompile(` msg="Server running on | msg=(request|stream) .* status=(2..|4..) | msg="told to stop"|msg="stopped; all |http: TLS handshake error from |http2: server: error reading preface from `)
 	for line := range strings.Lines(s.app.Out.String()) {
 		if !expected.MatchString(line) {
 			s.t.Errorf("unexpected in the log: %s", line)

@@ -55,7 +55,7 @@ func TestServerBehindAProxyNoticesClientsThatLeaveAndEndsItsStreams(t *testing.T
 			leaving := app.Open(t, new(http.Transport), http.MethodGet, url).Body
 			testsse.ReadUntil(t, leaving, "Server Time: ")
 			leaving.Close()
-			a.Out.Wait(t, `GET      "/sse"`)
+			a.Out.Wait(t, `method=GET path=/sse `)
 
 			staying := app.Open(t, new(http.Transport), http.MethodGet, url).Body
 			testsse.ReadUntil(t, staying, "Server Time: ")

@@ -325,11 +325,12 @@ func TestRollingRestartBehindTheLoadBalancerDropsNothing(t *testing.T) {
 
 func TestNATSOfTheCompositionHasAUsableConfiguration(t *testing.T) {
 	t.Setenv("HOSTNAME", "nats1")
+	t.Setenv("NATS_PASSWORD", `"1e57a"`) // as compose.yaml has it
 	options, err := server.ProcessConfigFile("../../docs/nats.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if options.ServerName != "nats1" || !options.JetStream || !options.SyncAlways || options.StoreDir != "/data" || len(options.Routes) != 3 || options.HTTPPort != 8222 {
+	if options.ServerName != "nats1" || !options.JetStream || !options.SyncAlways || options.StoreDir != "/data" || len(options.Routes) != 3 || options.HTTPPort != 8222 || options.Username != "gin-sse" || options.Password != "1e57a" {
 		t.Errorf("it is understood as %+v", options)
 	}
 }

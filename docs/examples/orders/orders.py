@@ -1,5 +1,5 @@
 """A shop whose customers watch their orders. README.md says how it works."""
-import base64, hashlib, hmac, json, os, pathlib, secrets, threading, time, urllib.parse, urllib.request
+import base64, hashlib, hmac, json, os, pathlib, re, secrets, threading, time, urllib.parse, urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SITE = os.environ.get("SITE", "http://localhost:8000")  # where browsers find this shop
@@ -7,8 +7,11 @@ PUSH = os.environ.get("PUSH", "http://localhost:3000")  # where they find gin-ss
 PUBLISH_TOKEN, SUBSCRIBE_KEY = os.environ["PUBLISH_TOKEN"].encode(), os.environ["SUBSCRIBE_KEY"].encode()
 LIFETIME = int(os.environ.get("TOKEN_LIFETIME", 60))  # seconds; so short only to show the renewal
 COOKIE = "HttpOnly; SameSite=Strict" + ("; Secure" if SITE.startswith("https:") else "")
-POLICY = f"default-src 'self'; script-src 'self' {PUSH}; connect-src 'self' {PUSH}; img-src data:; frame-ancestors 'none'; base-uri 'none'"
-FILES = {"/": ("index.html", "text/html"), "/page.js": ("page.js", "text/javascript"), "/style.css": ("style.css", "text/css")}
+POLICY = f"default-src 'self'; connect-src 'self' {PUSH}; img-src data:; frame-ancestors 'none'; base-uri 'none'"
+HERE = pathlib.Path(__file__).parent
+FILES = {"/": HERE / "index.html", "/page.js": HERE / "page.js", "/style.css": HERE / "style.css"}
+FILES |= {f"/lib/{file.name}": file for file in (HERE / "../../../public/lib").glob("*.js")}  # of the push server; take them along
+TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css"}
 
 # A real shop has all this in its database.
 derive = lambda password, salt: hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 600_000)
@@ -35,10 +38,11 @@ def access(name):  # the cookie with a JWT that opens this customer's topic and 
 class Shop(BaseHTTPRequestHandler):
     timeout = 10  # seconds for a client to send its request
     def do_GET(self):
-        file, kind = FILES.get(self.path, ("", ""))
+        file = FILES.get(self.path)
         _, name = self.session()
-        if file:
-            self.answer(200, ("Content-Type", kind), body=pathlib.Path(__file__).with_name(file).read_bytes())
+        if file:  # the page has one of the two forms
+            other = rb'<form id="sign-in".*?</form>' if name else rb'<form id="sign-out".*?</form>'
+            self.answer(200, ("Content-Type", TYPES[file.suffix]), body=re.sub(other, b"", file.read_bytes(), flags=re.DOTALL))
         elif self.path == "/orders" and name:
             latest = LATEST.get(name, "earliest")  # before the orders: an event may then come twice, but none is missed
             orders = [order for order in ORDERS.values() if order["customer"] == name]
@@ -62,13 +66,13 @@ class Shop(BaseHTTPRequestHandler):
         elif self.path == "/sign-in":  # an unknown name takes as long as a wrong password
             salt, password = USERS.get(form.get("name"), (b"", b""))
             if not hmac.compare_digest(derive(form.get("password", ""), salt), password):
-                return self.answer(303, ("Location", "/#wrong"))
+                return self.answer(403)
             session = secrets.token_urlsafe()
             SESSIONS[session] = form["name"], time.time() + 8 * 3600
-            self.answer(303, ("Location", "/"), ("Set-Cookie", f"shop={session}; Path=/; {COOKIE}"), access(form["name"]))
+            self.answer(204, ("Set-Cookie", f"shop={session}; Path=/; {COOKIE}"), access(form["name"]))
         elif self.path == "/sign-out":
             SESSIONS.pop(session, None)
-            self.answer(303, ("Location", "/"), *[("Set-Cookie", f"{gone}; Max-Age=0; {COOKIE}") for gone in ("shop=; Path=/", "access_token=; Path=/sse")])
+            self.answer(204, *[("Set-Cookie", f"{gone}; Max-Age=0; {COOKIE}") for gone in ("shop=; Path=/", "access_token=; Path=/sse")])
         else:
             self.answer(*[204, access(name)] if self.path == "/renew" and name else [401])
 

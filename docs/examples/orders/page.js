@@ -1,22 +1,44 @@
+import { SharedEventSource } from '/lib/shared-event-source.js';
 const find = (selector) => document.querySelector(selector);
-const ask = () => fetch('/orders').then((answer) => answer.json()).catch(() => ({})); // empty unless a customer is signed in
-const { name, orders, stream } = await ask();
-find(name ? '#sign-out' : '#sign-in').hidden = false;
+const reload = () => location.reload(); // the shop knows who is signed in
 const tabs = new BroadcastChannel('customer'); // signing in or out in one tab does so in all of them
-tabs.onmessage = ({ data }) => { if (data !== name) location.reload(); };
-tabs.postMessage(name);
+tabs.onmessage = reload;
+onpageshow = ({ persisted }) => persisted && reload();
+const say = (text) => { [find('#connection').textContent, find('#connection').className] = [text, text]; };
+
+document.querySelectorAll('form').forEach((form) => (form.onsubmit = async (event) => {
+  event.preventDefault();
+  const { ok, status } = await fetch(form.action, { method: 'POST', body: new URLSearchParams(new FormData(form)) }).catch(() => ({}));
+  if (ok) return [tabs.postMessage(''), reload()];
+  find('#wrong').textContent = status === 403 ? 'Wrong name or password' : `The shop does not answer (${status ?? 'no network'}). Try again.`;
+  find('#wrong').focus(); // at which screen readers read it
+}));
+
+async function ask(path, method) { // until the shop answers. Only 401 means that nobody is signed in
+  for (;; await new Promise((resolve) => setTimeout(resolve, 2_000))) {
+    const answer = await fetch(path, { method }).catch(() => ({}));
+    if (answer.ok) return answer;
+    if (answer.status === 401) return reload();
+    say(`The shop does not answer (${answer.status ?? 'no network'})`);
+  }
+}
+async function showOrders() {
+  const { name, orders, stream } = await (await ask('/orders')).json();
+  find('h1').textContent = `Orders of ${name}`;
+  orders.forEach(show);
+  return stream;
+}
 function show({ number, goods, status }) {
   const row = document.getElementById(number) ?? find('ul').appendChild(Object.assign(document.createElement('li'), { id: number }));
   row.textContent = `${goods} (${number}): ${status}`; // never innerHTML: an order is not markup
 }
 
-if (name) {
-  orders.forEach(show);
-  [find('h1').textContent, find('#connection').textContent] = [`Orders of ${name}`, 'Connecting'];
-  import(new URL('/lib/shared-event-source.js', stream)).then(({ SharedEventSource }) => {
-    const source = new SharedEventSource(stream, { withCredentials: true, renew: async () => (await fetch('/renew', { method: 'POST' })).ok });
-    source.onmessage = ({ data }) => show(JSON.parse(data));
-    source.onstatechange = () => { find('#connection').textContent = ['Connecting', 'Live', 'Ended: reload the page'][source.readyState]; };
-    source.ongap = async () => (await ask()).orders?.forEach(show); // events are missing, so ask the shop
-  }, () => setTimeout(() => location.reload(), 5_000)); // until the push server is there
+if (find('#sign-out')) {
+  say('Connecting');
+  const source = new SharedEventSource(await showOrders(), { withCredentials: true, renew: () => ask('/renew', 'POST').then(tell) });
+  const tell = () => { say(source.live ? 'Live' : 'Connecting'); return true; }; // there is a new cookie
+  source.onmessage = ({ data }) => show(JSON.parse(data));
+  source.ongap = () => showOrders().then(tell); // events are missing, so ask the shop
+  source.onstatechange = tell;
+  source.onerror = ({ status }) => say(source.readyState === source.CLOSED ? 'Ended: reload the page' : `Connection lost (${status ?? 'no answer'})`);
 }

@@ -129,6 +129,7 @@ func begin(t testing.TB, cmd *exec.Cmd) *Server {
 // serves takes the address from that line of the output.
 func (a *Server) serves(line string) {
 	_, a.URL, _ = strings.Cut(line, running)
+	a.URL, _, _ = strings.Cut(a.URL, `"`)
 	a.Port = a.URL[strings.LastIndex(a.URL, ":")+1:]
 }
 

@@ -68,7 +68,7 @@ func Each(t *testing.T, test func(t *testing.T, b *Browser)) {
 }
 
 // Use is the browser for one test.
-func (e *engine) Use(t *testing.T) *Browser {
+func (e *engine) Use(t testing.TB) *Browser {
 	t.Helper()
 	e.once.Do(func() { e.running, e.err = e.start(t) })
 	var absent notInstalled
@@ -83,14 +83,14 @@ func (e *engine) Use(t *testing.T) *Browser {
 
 // Chromium is for a test that needs what only Chromium can do. Anything that a page writes to the console
 // as an error or a warning, throws, or violates of its Content-Security-Policy, fails the test.
-func Chromium(t *testing.T) *Browser {
+func Chromium(t testing.TB) *Browser {
 	t.Helper()
 	return Engines[0].Use(t)
 }
 
 // Browser is what one test does with a driver.
 type Browser struct {
-	t       *testing.T
+	t       testing.TB
 	Name    string
 	driver  driver
 	Offline atomic.Bool // the server may be out of reach, which the browser writes to the console
@@ -98,7 +98,7 @@ type Browser struct {
 
 // Tab is one page in a browser. Its methods may be used from one goroutine at a time.
 type Tab struct {
-	T      *testing.T
+	T      testing.TB
 	window window
 	closed bool
 }

@@ -18,7 +18,7 @@ import (
 // Check fails the test if the page does not fit a screen or is not accessible there.
 func (p *Tab) Check(name, axe string) {
 	p.T.Helper()
-	for _, screen := range [][2]int{{1000, 640}, {375, 667}, {320, 560}} {
+	for _, screen := range [][2]int{{1280, 800}, {820, 1000}, {375, 667}, {320, 560}} {
 		for _, scheme := range []string{"light", "dark"} {
 			name := fmt.Sprintf("%s-%d-%s", name, screen[0], scheme)
 			p.Resize(screen[0], screen[1])

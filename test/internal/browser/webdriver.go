@@ -182,6 +182,7 @@ func startFirefox(testing.TB) (driver, error) {
 	}
 	preferences := `user_pref("marionette.port", 0);
 user_pref("network.dns.localDomains", "gin-sse.test");
+user_pref("dom.min_background_timeout_value", 4);
 user_pref("network.captive-portal-service.enabled", false);
 user_pref("network.connectivity-service.enabled", false);
 `

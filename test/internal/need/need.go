@@ -10,7 +10,7 @@ import (
 )
 
 // Missing ends a test that needs something which is not there.
-func Missing(t *testing.T, what, get string) {
+func Missing(t testing.TB, what, get string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("this test needs %s: %s", what, get)
@@ -19,7 +19,7 @@ func Missing(t *testing.T, what, get string) {
 }
 
 // Program ends a test if the first word of a command is a program that is not installed.
-func Program(t *testing.T, command string) {
+func Program(t testing.TB, command string) {
 	t.Helper()
 	program, _, _ := strings.Cut(command, " ")
 	if _, err := exec.LookPath(program); err != nil {

@@ -77,6 +77,26 @@ var Caddy = Proxy{
 	args:   []string{"run", "--adapter", "caddyfile", "--config"},
 }
 
+// NginxReplicas and HAProxyReplicas are for the servers at those addresses.
+func NginxReplicas(addresses ...string) Proxy {
+	p := Nginx
+	p.Config = "nginx-replicas.conf"
+	for i, address := range addresses {
+		p.Swap = append(p.Swap, [2]string{fmt.Sprintf("server replica%d:3000 ", i+1), "server " + address + " "})
+	}
+	return p
+}
+
+func HAProxyReplicas(addresses ...string) Proxy {
+	p := HAProxy
+	p.Config, p.Listen = "haproxy-replicas.cfg", []string{"bind :3000\n", "bind %s\n"}
+	p.Swap = [][2]string{{" resolvers docker init-addr none\n", "\n"}} // Docker's own name server
+	for i, address := range addresses {
+		p.Swap = append(p.Swap, [2]string{fmt.Sprintf(" app%d:3000\n", i+1), " " + address + "\n"})
+	}
+	return p
+}
+
 func speakHTTP2(p Proxy, server string) Proxy {
 	p.server = server
 	return p
@@ -94,35 +114,8 @@ func (p Proxy) String() string {
 // the test.
 func (p Proxy) Start(t *testing.T, server string) string {
 	t.Helper()
-	path, err := exec.LookPath(p.Name)
-	if err != nil {
-		path, err = exec.LookPath("/usr/sbin/" + p.Name) // which is not in every user's PATH
-	}
-	if err != nil {
-		need.Missing(t, p.Name, "install it (apt-get install "+p.Name+")")
-	}
-	shown, err := os.ReadFile(filepath.Join("..", "..", "docs", p.Config))
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	address := fmt.Sprint("127.0.0.1:", testport.Free(t))
-	config := string(shown)
-	parts := append(slices.Clone(p.Swap), [2]string{p.Listen[0], fmt.Sprintf(p.Listen[1], address)})
-	if server != "" {
-		parts = append(parts, [2]string{"localhost:3000", fmt.Sprintf(p.server, server)})
-	}
-	for _, part := range parts {
-		if n := strings.Count(config, part[0]); n != 1 {
-			t.Fatalf("%s has %q %d times, want 1", p.Config, part[0], n)
-		}
-		config = strings.Replace(config, part[0], part[1], 1)
-	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, p.Config), fmt.Appendf(nil, p.around, config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-
+	path := p.program(t)
+	dir, address := p.write(t, server)
 	out := new(testlog.Log)
 	cmd := child.Command(t.Context(), path, append(p.args[:len(p.args):len(p.args)], p.Config)...)
 	cmd.Dir, cmd.Env = dir, []string{"HOME=" + dir}
@@ -141,6 +134,58 @@ func (p Proxy) Start(t *testing.T, server string) string {
 		t.Fatalf("%s did not start: %s", p.Name, out.String())
 	}
 	return "http://" + address + "/sse"
+}
+
+// Check fails the test unless the proxy accepts the file, with the arguments that only check it.
+func (p Proxy) Check(t *testing.T, args ...string) {
+	t.Helper()
+	path := p.program(t)
+	dir, _ := p.write(t, "")
+	cmd := child.Command(t.Context(), path, append(args, p.Config)...)
+	cmd.Dir, cmd.Env = dir, []string{"HOME=" + dir}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s: %v\n%s", cmd, err, out)
+	}
+}
+
+// program returns the path of the proxy.
+func (p Proxy) program(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath(p.Name)
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/" + p.Name) // which is not in every user's PATH
+	}
+	if err != nil {
+		need.Missing(t, p.Name, "install it (apt-get install "+p.Name+")")
+	}
+	return path
+}
+
+// write writes the file that docs shows to a directory, for a free address.
+func (p Proxy) write(t *testing.T, server string) (dir, address string) {
+	t.Helper()
+	shown, err := os.ReadFile(filepath.Join("..", "..", "docs", p.Config))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	address = fmt.Sprint("127.0.0.1:", testport.Free(t))
+	config := string(shown)
+	parts := append(slices.Clone(p.Swap), [2]string{p.Listen[0], fmt.Sprintf(p.Listen[1], address)})
+	if server != "" {
+		parts = append(parts, [2]string{"localhost:3000", fmt.Sprintf(p.server, server)})
+	}
+	for _, part := range parts {
+		if n := strings.Count(config, part[0]); n != 1 {
+			t.Fatalf("%s has %q %d times, want 1", p.Config, part[0], n)
+		}
+		config = strings.Replace(config, part[0], part[1], 1)
+	}
+	dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, p.Config), fmt.Appendf(nil, p.around, config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir, address
 }
 
 // accepts waits until the address takes connections, or else the process there has exited.

@@ -1,25 +1,30 @@
-// Command baseline is the tutorial's stream written by hand on net/http, for the benchmarks to
-// compare with: no framework, no hub, no middleware, no deadlines, and only what the stream and the
-// page need.
+// Command baseline is the tutorial's stream, and publishing, written by hand on net/http, for the benchmarks to compare
+// with: no framework, no hub, no middleware, no deadlines, and only what the stream, a publisher and the page need.
 package main
 
 import (
+	"crypto/subtle"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // broadcast wakes all clients at once: each tick closes the channel that they wait for.
 type broadcast struct {
+	number  atomic.Uint64 // of the latest message that was published
 	mu      sync.Mutex
 	message []byte
 	next    chan struct{}
 }
+
+const token = "s3cret" // that publishers send
 
 func (b *broadcast) run() {
 	for now := range time.Tick(time.Second) {
@@ -62,10 +67,27 @@ func (b *broadcast) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// publish answers with an id if the body is JSON and its sender has the token. It keeps nothing.
+func (b *broadcast) publish(w http.ResponseWriter, r *http.Request) {
+	if subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte("Bearer "+token)) != 1 {
+		http.Error(w, "publishing needs a token", http.StatusUnauthorized)
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 65000))
+	if err != nil || !json.Valid(body) {
+		http.Error(w, "the body is not JSON", http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(http.StatusAccepted)
+	fmt.Fprintf(w, `{"id":"baseline-%d"}`, b.number.Add(1))
+}
+
 func main() {
 	b := &broadcast{next: make(chan struct{})}
 	go b.run()
 	http.HandleFunc("GET /sse", b.stream)
+	http.HandleFunc("POST /sse", b.publish)
 	http.Handle("GET /", http.FileServer(http.Dir("public")))
 	port, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

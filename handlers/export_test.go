@@ -1,0 +1,14 @@
+package handlers
+
+import (
+	"github.com/gin-gonic/gin"
+
+	"gin-sse/internal/event"
+	"gin-sse/internal/hub"
+)
+
+// PublishTo is Publish with a log of the test's own.
+func PublishTo(log event.Log, max int64) gin.HandlerFunc { return Publish(&Events{log: log, max: max}) }
+
+// Hub is what the events go through.
+func (e *Events) Hub() *hub.Hub { return e.hub }

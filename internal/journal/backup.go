@@ -1,0 +1,157 @@
+package journal
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// stall is how long the other end of a copy may do nothing. While a copy is made, the file grows: pages that the copy
+// needs cannot be used again.
+const stall = 10 * time.Second
+
+// socket returns the path at which a server makes copies of its file: first the number of bytes, then these. It leads
+// through the open directory where the system allows that, because the path of a socket must be short.
+func socket(dir *os.File) string {
+	short := fmt.Sprintf("/proc/self/fd/%d", dir.Fd())
+	if _, err := os.Stat(short); err != nil {
+		short = dir.Name()
+	}
+	return filepath.Join(short, "gin-sse.sock")
+}
+
+// OfferCopies makes copies for those that ask for one with Backup, one after the other, until Close. Where there can be no
+// socket, the server does without.
+func (j *Journal) OfferCopies() {
+	path := socket(j.dir)
+	_ = os.Remove(path) // of a server that was killed; this one has the directory's lock
+	own := func(_, _ string, c syscall.RawConn) error {
+		return c.Control(restrict) // only this user, from the first moment
+	}
+	listener, err := (&net.ListenConfig{Control: own}).Listen(j.stopping, "unix", path)
+	if err == nil {
+		err = os.Chmod(path, 0o600) // where the line above has no effect
+	}
+	if err != nil {
+		j.log("there is no socket in DATA_DIR, so gin-sse backup cannot be used: %v", cause(err))
+		return
+	}
+	context.AfterFunc(j.stopping, func() { _ = listener.Close() })
+	j.running.Go(func() {
+		for j.stopping.Err() == nil {
+			conn, err := listener.Accept()
+			if err == nil {
+				err = j.copyTo(conn)
+			}
+			if err != nil && j.stopping.Err() == nil {
+				j.log("a backup has failed: %v", err)
+			}
+		}
+	})
+}
+
+// copyTo sends a copy of the file, which is consistent while the server goes on.
+func (j *Journal) copyTo(conn net.Conn) error {
+	defer conn.Close()
+	defer context.AfterFunc(j.stopping, func() { _ = conn.Close() })()
+	reader := make(chan *bolt.Tx, 1)
+	select {
+	case j.copies <- reader:
+	case <-j.stopping.Done():
+		return nil
+	}
+	tx := <-reader
+	if tx == nil {
+		return errors.New("the file cannot be read")
+	}
+	defer tx.Rollback()
+	w := patient{conn}
+	if err := binary.Write(w, binary.BigEndian, tx.Size()); err != nil {
+		return err
+	}
+	_, err := tx.WriteTo(w)
+	return err
+}
+
+// read begins a transaction that reads, or returns nil.
+func (j *Journal) read() (tx *bolt.Tx) {
+	_ = j.guard(func() (err error) {
+		if j.db != nil && !j.broken {
+			tx, err = j.db.Begin(false)
+		}
+		return err
+	})
+	return tx
+}
+
+// patient is a connection whose other end may not do nothing for too long.
+type patient struct{ net.Conn }
+
+func (p patient) Write(b []byte) (int, error) {
+	if err := p.SetDeadline(time.Now().Add(stall)); err != nil {
+		return 0, err
+	}
+	return p.Conn.Write(b)
+}
+
+func (p patient) Read(b []byte) (int, error) {
+	if err := p.SetDeadline(time.Now().Add(stall)); err != nil {
+		return 0, err
+	}
+	return p.Conn.Read(b)
+}
+
+// Backup asks the server that keeps its messages in a directory for a copy, and puts it at a path. The file there is
+// replaced only by a whole copy. The error is one line that says what to do.
+func Backup(dir, path string) (err error) {
+	if dir == "" {
+		return errors.New("DATA_DIR is not set: a backup is a copy of the messages that the server keeps there")
+	}
+	there, errThere := os.Stat(path)
+	used, errUsed := os.Stat(file(dir))
+	if errThere == nil && errUsed == nil && os.SameFile(there, used) {
+		return fmt.Errorf("%s is the file that the server uses: choose another one", path)
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("DATA_DIR=%q cannot be read: %w", dir, cause(err))
+	}
+	defer d.Close()
+	conn, err := net.Dial("unix", socket(d))
+	if err != nil {
+		return fmt.Errorf("no server answers in DATA_DIR=%q: %w; if none is running, copy %s itself", dir, cause(err), file(dir))
+	}
+	defer conn.Close()
+	copied, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("%s cannot be written: %w", path, cause(err))
+	}
+	defer func() {
+		if copied.Close(); err != nil {
+			_ = os.Remove(copied.Name())
+		}
+	}()
+	var size int64
+	if err := binary.Read(patient{conn}, binary.BigEndian, &size); err != nil {
+		return fmt.Errorf("the server has made no backup: %w; its log says why", err)
+	}
+	if _, err := io.CopyN(copied, patient{conn}, size); err != nil {
+		return fmt.Errorf("the backup is not whole: %w", cause(err))
+	}
+	if err := inspect(copied.Name()); err != nil {
+		return fmt.Errorf("the backup cannot be used: %w", cause(err))
+	}
+	if err := errors.Join(copied.Sync(), os.Rename(copied.Name(), path)); err != nil {
+		return fmt.Errorf("%s cannot be written: %w", path, cause(err))
+	}
+	return nil
+}
