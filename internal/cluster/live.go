@@ -100,7 +100,10 @@ func (s *session) listen(ctx context.Context) error {
 
 // hand gives a message that came to the hub.
 func (s *session) hand(ctx context.Context, m received) error {
-	if !s.confirm(ctx, m) {
+	switch may, err := s.confirm(ctx, m); {
+	case err != nil:
+		return err
+	case !may:
 		s.tally(badMessage, m.Subject, "a message has a number that NATS has not given yet")
 		return nil
 	}
@@ -171,23 +174,29 @@ func (s *session) suspect(topic string, m received) (last uint64) {
 
 // confirm reports whether a message may be handed over. NATS is asked for the number of its last message if this one
 // comes after a pause, or is far ahead: only NATS decides what is newest. That also shows in time whether the leader has
-// changed, after which messages may be missing.
-func (s *session) confirm(ctx context.Context, m received) bool {
-	last := s.sight.Load()
+// changed, after which messages may be missing. A message that is far ahead may be genuine, so without an answer there
+// is an error.
+func (s *session) confirm(ctx context.Context, m received) (bool, error) {
+	last, patience := s.sight.Load(), confirmWait
 	ahead := m.number > last.State.LastSeq+maxAhead
-	switch since := time.Since(last.at); {
-	case since < lookEvery && !ahead:
-		return true
-	case since < lookEvery/10:
-		return false // it was asked a moment ago
+	switch {
+	case ahead && time.Since(last.asOf) < lookEvery/10:
+		return false, nil
+	case ahead:
+		patience = answerWait
+	case time.Since(last.asked) < lookEvery:
+		return true, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, confirmWait)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := s.look(ctx); err != nil {
-		return !ahead
+		if ahead {
+			return false, err
+		}
+		return true, nil
 	}
 	now := s.sight.Load().StreamInfo
-	return m.number <= now.State.LastSeq || leader(now) != leader(last.StreamInfo)
+	return m.number <= now.State.LastSeq || leader(now) != leader(last.StreamInfo), nil
 }
 
 // message returns the message as the hub takes it. Any program may have put it into the stream, even on a subject that
