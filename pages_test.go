@@ -66,7 +66,7 @@ func TestPagesHaveRelativeAddressesAlone(t *testing.T) {
 	for _, path := range []string{"/", "/status", "/nope", "/nope/", "/a/b%2Fc/nope?d=/e/"} {
 		_, body := s.ask(http.MethodGet, path, http.Header{"Accept": {"text/html"}}, "")
 		found := address.FindAllStringSubmatch(body, -1)
-		if len(found) < 4 {
+		if len(found) < 4 && path != "/" { // which may be a page of the user's own
 			t.Fatalf("%s has the addresses %q", path, found)
 		}
 		page, err := url.Parse("http://example.com" + path)
@@ -76,7 +76,7 @@ func TestPagesHaveRelativeAddressesAlone(t *testing.T) {
 		for _, match := range found {
 			to, err := page.Parse(match[1])
 			if err != nil || strings.HasPrefix(match[1], "/") {
-				t.Fatalf("%s has the address %q: %v", path, match[1], err)
+				t.Fatalf("%s has the address %q, which does not hold below the path of a proxy: write it without the slash before it; %v", path, match[1], err)
 			}
 			if linked, _ := s.ask(http.MethodGet, to.Path, nil, ""); linked.StatusCode != http.StatusOK {
 				t.Errorf("%s has the address %q, which is %s, and that is answered with %d", path, match[1], to.Path, linked.StatusCode)

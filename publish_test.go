@@ -82,8 +82,8 @@ func TestWhatCannotBePublishedIsRefusedWithAReason(t *testing.T) {
 		{on, "/sse", with("Authorization", ""), `{}`, 401, "Publishing needs the server's PUBLISH_TOKEN, in a header: Authorization: Bearer TOKEN."},
 		{on, "/sse", with("Authorization", "Bearer"), `{}`, 401, "Publishing needs"},
 		{on, "/sse", with("Authorization", "Bearer "), `{}`, 401, "Publishing needs"},
-		{on, "/sse", with("Authorization", "Bearer "+secret+"x"), `{}`, 401, "Publishing needs"},
-		{on, "/sse", with("Authorization", "Bearer "+secret[1:]), `{}`, 401, "Publishing needs"},
+		{on, "/sse", with("Authorization", "Bearer "+secret+"x"), `{}`, 401, "The token in the header Authorization is not the server's PUBLISH_TOKEN."},
+		{on, "/sse", with("Authorization", "Bearer "+secret[1:]), `{}`, 401, "The token in the header Authorization is not"},
 		{on, "/sse", with("Authorization", "Basic "+secret), `{}`, 401, "Publishing needs"},
 		{on, "/sse", with("Authorization", secret), `{}`, 401, "Publishing needs"},
 		{on, "/sse?token=" + secret, with("Authorization", ""), `{}`, 401, "Publishing needs"},
@@ -149,13 +149,13 @@ func TestKeyThatWasUsedHasTheSameAnswerAndSendsNothing(t *testing.T) {
 	s := start(t)
 	header := authorized("application/json")
 	header.Set("Idempotency-Key", "8e03978e-40d5-43e8-bc93-6894a57f9324")
-	_, first := s.publish("/sse", header, `1`)
-	response, again := s.publish("/sse", header, `1`)
+	_, first := s.publish("/sse", header, `{"x": 1}`)
+	response, again := s.publish("/sse", header, ` {"x":1}`)
 	if response.StatusCode != http.StatusAccepted || again["id"] != first["id"] || first["id"] == "" {
 		t.Errorf("status %d and id %q, after %q", response.StatusCode, again["id"], first["id"])
 	}
 	header.Set("Idempotency-Key", strings.Repeat("~", 255))
-	if _, other := s.publish("/sse", header, `1`); other["id"] == first["id"] || other["id"] == "" {
+	if _, other := s.publish("/sse", header, `{"x":1}`); other["id"] == first["id"] || other["id"] == "" {
 		t.Errorf("another key has id %q", other["id"])
 	}
 	if kept := s.events.Stats().Kept; kept != 2 {

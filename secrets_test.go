@@ -18,6 +18,7 @@ import (
 
 	"gin-sse/internal/testcert"
 	"gin-sse/internal/testsse"
+	"gin-sse/internal/testwait"
 )
 
 // secretFile makes a file with secrets, and returns its path and what replaces them.
@@ -47,7 +48,8 @@ func signed(t *testing.T, key string) http.Header {
 
 const otherKey = "fedcba9876543210fedcba9876543210"
 
-// rotated is a client that follows private/a through streams that end, until it has a message that says "end".
+// rotated is a client that follows private/a through streams that end, until it has a message that says "end". Like a
+// browser it also comes back after a stream that was cut off, as on a busy machine it may read too slowly.
 type rotated struct {
 	got     []string
 	refused int // most often in a row
@@ -55,8 +57,11 @@ type rotated struct {
 }
 
 func (r *rotated) follow(ctx context.Context, s *site, header *atomic.Pointer[http.Header]) error {
+	ctx, cancel := context.WithTimeout(ctx, testwait.Limit)
+	defer cancel()
 	last, refused := "earliest", 0
-	for {
+	var problem error
+	for ; ctx.Err() == nil; <-time.After(10 * time.Millisecond) { // a browser waits longer before it comes back
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/sse?topic=private/a", nil)
 		if err != nil {
 			return err
@@ -65,21 +70,23 @@ func (r *rotated) follow(ctx context.Context, s *site, header *atomic.Pointer[ht
 		request.Header.Set("Last-Event-ID", last)
 		response, err := s.client.Do(request)
 		if err != nil {
-			return err
+			problem = err
+			continue
 		}
 		if response.StatusCode != http.StatusOK {
 			response.Body.Close()
-			if refused++; response.StatusCode != http.StatusUnauthorized || refused > 100 {
-				return fmt.Errorf("answered with %s", response.Status)
+			problem = fmt.Errorf("answered with %s", response.Status)
+			if response.StatusCode == http.StatusUnauthorized {
+				refused++
+				r.refused = max(r.refused, refused)
 			}
-			r.refused = max(r.refused, refused)
 			continue
 		}
 		refused, r.streams = 0, r.streams+1
 		for e, err := range sse.Read(response.Body, nil) {
 			if err != nil {
-				response.Body.Close()
-				return fmt.Errorf("the stream was cut off: %w", err)
+				problem = err
+				break
 			}
 			if last = e.LastEventID; testsse.IsPosition(e) {
 				continue
@@ -91,6 +98,7 @@ func (r *rotated) follow(ctx context.Context, s *site, header *atomic.Pointer[ht
 		}
 		response.Body.Close()
 	}
+	return fmt.Errorf("%w after %w", ctx.Err(), problem)
 }
 
 func TestTheKeyIsRotatedUnderLoadAndNothingIsLost(t *testing.T) {
@@ -98,12 +106,15 @@ func TestTheKeyIsRotatedUnderLoadAndNothingIsLost(t *testing.T) {
 	for _, p := range []protocol{http1, http2} {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
+			clients := 200
+			if p.name == http2.name {
+				clients = 50 // which share a connection
+			}
 			path, replace := secretFile(t, subscribeKey)
 			s := p.start(t, nil, "SUBSCRIBE_KEY_FILE="+path, "HISTORY=1000000")
 			before, after := signed(t, subscribeKey), signed(t, otherKey)
 			var current atomic.Pointer[http.Header]
 			current.Store(&before)
-			const clients = 200
 			all := make([]rotated, clients)
 			var following sync.WaitGroup
 			t.Cleanup(following.Wait) // also after a failure

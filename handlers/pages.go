@@ -190,12 +190,12 @@ type page struct {
 func (p page) Render(w http.ResponseWriter) error {
 	text, err := p.pages.execute(p.name, p.data)
 	if err != nil {
-		err = &pageError{err, p.pages.reason(err)}
+		failed := &pageError{err, p.pages.reason(err)}
 		data, ok := p.data.(gin.H)
 		if !ok || p.name != errorPage {
-			return err
+			return failed
 		}
-		text = plain(data, p.pages.reason(err))
+		text, err = plain(data, failed.reason), failed
 	}
 	p.WriteContentType(w)
 	_, failed := w.Write(text)

@@ -95,7 +95,7 @@ func TestAMistakeInATemplateBreaksThatPageAloneAndIsShownWithItsFileAndLine(t *t
 					t.Errorf("the page beside it is %q with status %d, and the log has %q", body, status, logged)
 				}
 				status, body, logged = show(t, p, "error.html", nil)
-				if status != http.StatusNotFound || !strings.Contains(body, "<h1>Not Found</h1>") || !strings.Contains(body, "There is nothing at this address.") {
+				if status != http.StatusNotFound || !strings.Contains(body, "<h1>Not Found</h1>") || !strings.Contains(body, "There is nothing at this address.") || !strings.Contains(body, `<a href="./">`) {
 					t.Errorf("the error is shown as %q with status %d", body, status)
 				}
 			} else if status != http.StatusInternalServerError || !strings.Contains(body, "<h1>Internal Server Error</h1>") {

@@ -80,7 +80,7 @@ export function createLines(sseData) {
       headline.classList.toggle('long', text.length > short);
       sseData.classList.add('has-message');
       published.replaceChildren('Latest message · ', time(message.at), message.label ? ` · ${message.label}` : '');
-      if (message === waiting.at(-1) && text.length <= long) rows.at(-1).classList.add('above'); // hides this one, so that the text is not shown twice
+      if (message === waiting.at(-1) && text.length <= long && !message.label) rows.at(-1).classList.add('above'); // hides this one, so that the text is not shown twice
     }
     if (announces) announce(waiting.at(-1).gap ?? headline.textContent, waiting.length + skipped);
     lines = lines.concat(waiting).slice(-keptLines);

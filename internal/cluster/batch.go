@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,15 +29,17 @@ const (
 	perMessage = 1 << 10 // bytes that the headers of a message may take, with room to spare
 )
 
-// allowBatches makes the stream take batches, if NATS can do that. If it cannot, or must not, messages are published
-// one at a time. NATS does not answer a replica that must not, nor for a moment after a cluster has made the stream. So
-// allowBatches is called again after a while, and gives up when a second attempt gets no answer.
-func (r *Replica) allowBatches(ctx context.Context, stream jetstream.Stream) jetstream.Stream {
+// allowMore makes the stream take batches, if NATS can do that, and messages that NATS drops after a while. If it cannot, or
+// must not, messages are published one at a time, and keys are forgotten with their messages. NATS does not answer a replica
+// that must not, nor for a moment after a cluster has made the stream. So allowMore is called again after a while, and gives
+// up when a second attempt gets no answer.
+func (r *Replica) allowMore(ctx context.Context, stream jetstream.Stream) jetstream.Stream {
 	config := stream.CachedInfo().Config
-	if !config.AllowAtomicPublish && level(stream) >= batchLevel && r.refusals < 2 {
+	lacks := !config.AllowMsgTTL || !config.AllowAtomicPublish && level(stream) >= batchLevel
+	if lacks && r.refusals < 2 {
 		ctx, cancel := context.WithTimeout(ctx, answerWait)
 		defer cancel()
-		config.AllowAtomicPublish = true
+		config.AllowMsgTTL, config.AllowAtomicPublish = true, config.AllowAtomicPublish || level(stream) >= batchLevel
 		updated, err := r.js.UpdateStream(ctx, config)
 		switch {
 		case err == nil:
@@ -46,37 +49,27 @@ func (r *Replica) allowBatches(ctx context.Context, stream jetstream.Stream) jet
 			r.refusals = 1
 		default:
 			r.refusals = 2
-			r.cfg.Log("NATS: the stream %q takes no batches, so an upload of many lines is slow: %s", r.cfg.Stream, cause(err))
+			r.cfg.Log("NATS: the stream %q takes no batches or no messages with a TTL, so uploads of many lines are slow, or a restart of NATS forgets the keys of messages that are gone: %s", r.cfg.Stream, cause(err))
 		}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.batches = stream.CachedInfo().Config.AllowAtomicPublish
+	r.batches.Store(stream.CachedInfo().Config.AllowAtomicPublish)
+	r.receipts.Store(stream.CachedInfo().Config.AllowMsgTTL)
 	return stream
 }
 
-// batchable returns how many of the messages, from the first on, can be one batch. It ends before a message whose
-// topic has ended or that NATS would find too large, and after one that ends its topic.
-func (r *Replica) batchable(ctx context.Context, messages []outgoing) (n int) {
-	r.mu.Lock()
-	batches := r.batches
-	r.mu.Unlock()
-	if !batches || len(messages) == 1 {
+// batchable returns how many of the messages, from the first on, can be one batch: those of one topic, and with one receipt.
+// It ends before a message that NATS would find too large, and after one that ends the topic.
+func (r *Replica) batchable(messages []outgoing) (n int) {
+	if len(messages) == 1 || !r.batches.Load() {
 		return 0
 	}
-	room := int(r.nc.MaxPayload())
+	room, first := int(r.nc.MaxPayload()), &messages[0]
 	for n < min(len(messages), maxBatch) {
 		o := &messages[n]
-		if o.tried || o.alone || len(o.Data)+perMessage > room {
+		if o.tried || o.Replace || o.Topic != first.Topic || o.receipt != first.receipt || len(o.Msg.Data)+perMessage > room {
 			return n
 		}
-		if n == 0 || messages[n-1].topic != o.topic {
-			if ended, err := r.ended(ctx, o.topic); ended || err != nil {
-				return n
-			}
-		}
-		n++
-		if o.end {
+		if n++; o.End {
 			return n
 		}
 	}
@@ -84,18 +77,23 @@ func (r *Replica) batchable(ctx context.Context, messages []outgoing) (n int) {
 }
 
 // storeBatch makes one attempt to store the messages together.
-func (r *Replica) storeBatch(ctx context.Context, messages []outgoing) (id string, err error) {
+func (r *Replica) storeBatch(ctx context.Context, messages []outgoing, receipts bool) (number uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
+	all := make([]*nats.Msg, 0, len(messages)+1)
+	for _, o := range messages {
+		all = append(all, &nats.Msg{Subject: o.Subject, Data: o.Msg.Data, Header: maps.Clone(o.Header)})
+	}
+	if receipts {
+		all = append(all, r.receiptFor(&messages[len(messages)-1], 0))
+	}
 	batch := nuid.Next()
+	_, _, known := r.truth.now()
 	var reply *nats.Msg
-	for i, o := range messages {
-		m := &nats.Msg{Subject: o.Subject, Data: o.Data, Header: maps.Clone(o.Header)}
-		m.Header.Set(jetstream.MsgIDHeader, o.once)
-		m.Header.Set(jetstream.ExpectedStreamHeader, r.cfg.Stream)
+	for i, m := range all {
 		m.Header.Set(batchID, batch)
 		m.Header.Set(batchSequence, strconv.Itoa(i+1))
-		if i < len(messages)-1 {
+		if i < len(all)-1 {
 			err = r.nc.PublishMsg(m)
 		} else {
 			m.Header.Set(batchCommit, "1")
@@ -105,7 +103,7 @@ func (r *Replica) storeBatch(ctx context.Context, messages []outgoing) (id strin
 			reply, err = r.nc.RequestMsgWithContext(ctx, m)
 		}
 		if err != nil {
-			return "", fmt.Errorf("publish a batch: %w", err)
+			return 0, fmt.Errorf("publish a batch: %w", err)
 		}
 	}
 	var answer struct {
@@ -116,19 +114,24 @@ func (r *Replica) storeBatch(ctx context.Context, messages []outgoing) (id strin
 	err = json.Unmarshal(reply.Data, &answer)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("publish a batch: %w", err)
+		return 0, fmt.Errorf("publish a batch: %w", err)
 	case answer.Error != nil:
 		for i := range messages {
 			messages[i].tried = false
 		}
 		if answer.Error.ErrorCode == batchesOff {
-			r.mu.Lock()
-			r.batches = false
-			r.mu.Unlock()
+			r.batches.Store(false)
 		}
-		return "", answer.Error
-	case answer.Count != len(messages):
-		return "", fmt.Errorf("publish a batch: NATS stored %d of %d messages", answer.Count, len(messages))
+		if isRefusal(answer.Error, changed, inFlight) {
+			messages[0].ask = true
+			return 0, errAskFirst
+		}
+		return 0, answer.Error
+	case answer.Count != len(all):
+		return 0, fmt.Errorf("publish a batch: NATS stored %d of %d messages", answer.Count, len(all))
 	}
-	return r.events.ID(answer.Sequence), nil
+	number = answer.Sequence - uint64(len(all)-len(messages)) // without the receipt
+	first, final := &messages[0], &messages[len(messages)-1]
+	err = r.acknowledged(known, number-uint64(len(messages))+1, first, false)
+	return number, cmp.Or(err, r.acknowledged(0, number, final, false))
 }

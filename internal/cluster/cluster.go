@@ -5,29 +5,49 @@
 // A message in the stream is JSON, on the subject of its topic, with the event's name in the header
 // Event, and the header End: true if it ends its topic. Whatever any program publishes in this form reaches
 // every subscriber of the topic. Data that is not JSON is sent as a string.
+//
+// A pattern that a client follows is a feed. NATS sends on each message that it has stored to the replicas that have
+// subscribed to its subject, so a replica never hears of the others. What the stream had before is loaded, up to an end;
+// what comes after the end comes live. Three facts make that complete:
+//
+//   - NATS sends messages on in the order of their numbers, and everything that it sends to a replica comes in the order
+//     in which it was sent. So when the answer to a question has come the same way, so has every message before it. The
+//     question is a message that the leader must refuse: reading never needs anything to be stored. See sync.
+//   - Each message names the one before it on its subject. If that one did not come, the feed is loaded again.
+//   - A leader that is lost may have stored messages that it did not send on. So every feed is loaded again when the
+//     stream has another leader, and when the connection was lost.
+//
+// While a feed is being loaded, the hub holds its subscribers, so that nothing overtakes what is missing. That is the only
+// way in which anything is repaired.
+//
+// NATS can also lose what it had stored: a power cut, or an operator who puts an older copy back. Then it gives the same
+// numbers to other messages, and ids mean the wrong ones. So everything that NATS says is compared with one picture of
+// the stream, the truth: the highest number that this replica has ever given to anybody or learnt from NATS, and what
+// proves which message has it. If they do not agree, a new epoch begins, on all replicas.
 package cluster
 
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 
-	"gin-sse/internal/event"
 	"gin-sse/internal/hub"
 )
 
 const (
 	answerWait = 2 * time.Second        // for one answer from NATS
 	retryWait  = 250 * time.Millisecond // before the next attempt
+	maxSent    = 100_000                // messages that wait for the answer that they are stored
 )
 
 // Headers of a message.
@@ -49,35 +69,31 @@ type Config struct {
 	Log func(format string, args ...any) // gets each line that an operator should know
 }
 
-// Replica is one of the servers that share a stream. Its methods may be called from any number of
-// goroutines.
+// Replica is one of the servers that share a stream. Its methods may be called from any number of goroutines.
 type Replica struct {
 	cfg     Config
 	events  *hub.Hub
 	started time.Time
-	nc      *nats.Conn // both are set by Follow, before problem changes
+	nc      *nats.Conn // both are set by Follow, before the first session
 	js      jetstream.JetStream
 
-	id       string    // names this replica's fences
-	demand   *demand   // what the hub needs
-	created  time.Time // when the stream that is followed was made
-	behind   time.Time // since when the stream ends before the last message that came
-	refusals int       // how often the stream could not be made to take batches
-	own      []*nats.Subscription
+	truth    truth
+	feeds    *feeds
+	late     float64   // when this replica renews the marker, compared with others: 0 to 1
+	waits    time.Time // since when it waits for the stream to be as it should
+	refusals int       // how often the stream could not be made to take batches and receipts
 
-	following sync.Mutex
-	follows   map[event.Pattern]*follow
-	epoch     marker    // the epoch of the stream
-	at        uint64    // the number of the newest message that came
-	handed    uint64    // the hub has messages up to this number
-	stamp     time.Time // when that message was stored, if it is known
+	status
+	refused atomic.Bool   // NATS could not be reached at some time
+	doubts  chan struct{} // has a value when a message was not stored
+
+	published published
+	batches   atomic.Bool // the stream takes batches
+	receipts  atomic.Bool // the stream takes messages that NATS drops after a while
 
 	mu       sync.Mutex
-	problem  string                  // why the stream is not followed, or empty
-	told     map[string]bool         // problems that were logged since all was well
-	lost     context.CancelCauseFunc // ends the session
-	followed uint64                  // the session's connection
-	batches  bool                    // the stream takes batches
+	cancel   context.CancelCauseFunc // ends the session
+	placed   uint64                  // the connection over which the stream was found to be the known one, plus 1; 0 if it is to be found
 	stopping context.Context         // ends when the replica is to stop
 	stop     context.CancelFunc
 }
@@ -101,10 +117,16 @@ func ValidURL(servers string) bool {
 // replica is no longer needed.
 func New(cfg Config, events *hub.Hub) *Replica {
 	r := &Replica{
-		cfg: cfg, events: events, started: time.Now(), id: nuid.Next(), demand: newDemand(), follows: map[event.Pattern]*follow{},
-		told: map[string]bool{}, lost: func(error) {}, problem: "NATS was not reached yet",
+		cfg: cfg, events: events, started: time.Now(), feeds: newFeeds(), late: rand.Float64(),
+		doubts: make(chan struct{}, 1), published: published{topics: map[string]*tail{}}, cancel: func(error) {},
 	}
-	events.OnDemand(r.demand)
+	r.status.log = func(format string, args ...any) {
+		if r.stopping.Err() == nil {
+			cfg.Log(format, args...)
+		}
+	}
+	r.setProblem(following, "NATS was not reached yet")
+	events.OnDemand(r.feeds)
 	r.stopping, r.stop = context.WithCancel(context.Background())
 	return r
 }
@@ -115,14 +137,15 @@ func (r *Replica) connect(ctx context.Context) error {
 	options := []nats.Option{
 		nats.Name("gin-sse"),
 		nats.Timeout(answerWait),
-		nats.SetCustomDialer(dialer{ctx}),
+		nats.SetCustomDialer(dialer{ctx, &r.refused}),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(retryWait),
 		nats.ReconnectJitter(retryWait, retryWait),
-		nats.ReconnectBufSize(-1), // publishing fails at once while there is no connection
+		nats.FlusherTimeout(answerWait), // a link that takes nothing holds nobody up for longer
+		nats.ReconnectBufSize(-1),       // publishing fails at once while there is no connection
 		nats.IgnoreAuthErrorAbort(),
-		nats.PingInterval(5 * time.Second), // notices a machine that has vanished
+		nats.PingInterval(3 * time.Second), // notices within 9 s a server that is frozen or has vanished
 		nats.MaxPingsOutstanding(2),
 		nats.ConnectHandler(r.connected),
 		nats.ReconnectHandler(r.connected),
@@ -132,10 +155,10 @@ func (r *Replica) connect(ctx context.Context) error {
 				r.tell("NATS cannot be reached: " + cause(err))
 			}
 		}),
-		nats.ErrorHandler(func(_ *nats.Conn, live *nats.Subscription, err error) {
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			r.tell("NATS: " + cause(err))
-			if live != nil || strings.Contains(err.Error(), "for Subscription to") { // messages did not come
-				r.interrupt(err)
+			if errors.Is(err, nats.ErrSlowConsumer) || strings.Contains(err.Error(), "for Subscription to") { // messages did not come
+				r.endSession(err)
 			}
 		}),
 	}
@@ -146,7 +169,7 @@ func (r *Replica) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(answerWait), jetstream.WithPublishAsyncMaxPending(maxSent))
 	if err != nil {
 		nc.Close()
 		return err
@@ -157,15 +180,22 @@ func (r *Replica) connect(ctx context.Context) error {
 	return nil
 }
 
-// dialer stops trying when ctx ends.
-type dialer struct{ ctx context.Context }
+// dialer stops trying when ctx ends. It notes whether an attempt failed, also the first one, of which no handler is told.
+type dialer struct {
+	ctx     context.Context
+	refused *atomic.Bool
+}
 
 func (d dialer) Dial(network, address string) (net.Conn, error) {
-	return (&net.Dialer{Timeout: answerWait}).DialContext(d.ctx, network, address)
+	conn, err := (&net.Dialer{Timeout: answerWait}).DialContext(d.ctx, network, address)
+	if err != nil {
+		d.refused.Store(true)
+	}
+	return conn, err
 }
 
 // Covers reports whether the hub has all that the stream keeps of a topic: a client follows it, or did so a moment ago.
-func (r *Replica) Covers(topic string) bool { return r.demand.covers(topic) }
+func (r *Replica) Covers(topic string) bool { return r.feeds.covers(topic) }
 
 // Close ends the connection to NATS. Follow must have returned, if it was called.
 func (r *Replica) Close() {
@@ -175,63 +205,70 @@ func (r *Replica) Close() {
 	}
 }
 
-// Ready returns nil when this replica has all messages that its clients wait for, as far as it knows, and otherwise why
-// it may not.
+// Ready returns nil when this replica has all messages that its clients wait for, as far as it knows, and NATS stores
+// those that are published. Otherwise it returns what does not work.
 func (r *Replica) Ready() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case r.problem != "":
-		return errors.New(r.problem)
-	case !r.nc.IsConnected(), r.connections() != r.followed: // the session ends in a moment
-		return errors.New("the connection to NATS is lost")
+	switch problem := r.problem(); {
+	case problem != "":
+		return errors.New(problem)
+	case !r.isFollowing(): // the session ends in a moment
+		return errDisconnected
 	}
 	return nil
+}
+
+// Connected reports whether there is a connection to NATS.
+func (r *Replica) Connected() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.nc != nil && r.nc.IsConnected()
 }
 
 // connections returns a number that is another one after each time that the connection to NATS was lost. It is so before
 // the first message comes over the new connection. NATS may be another one by then, or have lost messages.
 func (r *Replica) connections() uint64 { return r.nc.Stats().Reconnects }
 
-// interrupt ends the session.
-func (r *Replica) interrupt(why error) {
+// setSession sets how to end the session that begins.
+func (r *Replica) setSession(cancel context.CancelCauseFunc) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lost(why)
+	r.cancel = cancel
 }
 
-// isFollowing reports whether the replica has all messages that its clients wait for, as far as it knows.
+// setPlaced notes that the stream was found to be the known one, unless the session has ended since.
+func (r *Replica) setPlaced(ctx context.Context) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ctx.Err() == nil {
+		r.placed = r.connections() + 1
+	}
+}
+
+// isFollowing reports whether the stream is the known one, so that its numbers may be given as ids.
 func (r *Replica) isFollowing() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.problem == ""
+	return r.placed > 0 && r.nc.IsConnected() && r.placed == r.connections()+1
+}
+
+// endSession ends the session. From then on nothing is published, and no number is given as an id.
+func (r *Replica) endSession(why error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.placed = 0
+	r.cancel(why)
 }
 
 func (r *Replica) connected(nc *nats.Conn) {
-	r.mu.Lock()
-	clear(r.told)
-	r.mu.Unlock()
+	r.forget()
+	r.published.forget() // it may be another NATS
 	r.cfg.Log("NATS: connected to %s", nc.ConnectedUrlRedacted())
 }
 
 func (r *Replica) disconnected(_ *nats.Conn, err error) {
-	r.mu.Lock()
-	r.problem = "the connection to NATS is lost"
-	r.mu.Unlock()
-	r.interrupt(context.Canceled)
+	r.setProblem(following, errDisconnected.Error())
+	r.endSession(errDisconnected)
 	r.tell("NATS: the connection is lost: " + cause(err))
-}
-
-// tell logs a problem. It logs the same problem only once until all is well again, because each retry fails in the
-// same way.
-func (r *Replica) tell(problem string) {
-	r.mu.Lock()
-	told := r.told[problem]
-	r.told[problem] = true
-	r.mu.Unlock()
-	if !told && r.stopping.Err() == nil {
-		r.cfg.Log("%s", problem)
-	}
 }
 
 // cause returns what went wrong, without details that differ each time, such as ports.
@@ -243,5 +280,6 @@ func cause(err error) string {
 	case errors.As(err, &operation):
 		return operation.Err.Error()
 	}
-	return strings.TrimPrefix(err.Error(), "nats: ")
+	text := strings.ReplaceAll(err.Error(), "nats: ", "")
+	return strings.ReplaceAll(text, context.DeadlineExceeded.Error(), "no answer in time")
 }

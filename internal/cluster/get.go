@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// request asks the stream for one of its messages.
+// request asks the stream for some of its messages.
 type request struct {
 	Seq       uint64     `json:"seq,omitempty"`
 	StartTime *time.Time `json:"start_time,omitempty"`
@@ -28,6 +29,8 @@ type request struct {
 const (
 	maxBytes = 1 << 20          // that one answer may have, unless a single message is larger
 	readWait = 10 * time.Second // for an answer, over a slow link or from a busy server
+
+	readAgain = time.Second // before another server is asked
 )
 
 // stored is a message of the stream.
@@ -48,6 +51,10 @@ func (s *stored) header(name string) string {
 	return headers.Get(name)
 }
 
+func (s *stored) place() place {
+	return place{number: s.Sequence, stored: s.Time, key: cmp.Or(s.header(jetstream.MsgIDHeader), noKey)}
+}
+
 // errGone says that the stream does not have the message.
 var errGone = errors.New("no such message")
 
@@ -64,6 +71,7 @@ func (r *Replica) get(ctx context.Context, what request) (*stored, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask for a message: %w", err)
 	}
+	r.answered()
 	var answer struct {
 		Message *stored             `json:"message"`
 		Error   *jetstream.APIError `json:"error"`
@@ -84,7 +92,7 @@ func (r *Replica) get(ctx context.Context, what request) (*stored, error) {
 
 // last reads the last message on a subject from any server that has the stream. It may be behind the leader.
 func (r *Replica) last(ctx context.Context, subject string) (*nats.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, readWait)
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
 	payload, err := json.Marshal(request{LastFor: subject})
 	if err != nil {
@@ -94,50 +102,103 @@ func (r *Replica) last(ctx context.Context, subject string) (*nats.Msg, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("ask for a message: %w", err)
+	case last(m, jetstream.SequenceHeader) != "":
+		return m, nil
 	case m.Header.Get("Status") == "404":
 		return nil, errGone
-	case last(m, jetstream.SequenceHeader) == "":
-		return nil, fmt.Errorf("ask for a message: %s %s", m.Header.Get("Status"), m.Header.Get("Description"))
 	}
-	return m, nil
+	return nil, fmt.Errorf("ask for a message: %s %s", m.Header.Get("Status"), m.Header.Get("Description"))
+}
+
+// batch is what read returns.
+type batch struct {
+	messages []received
+	end      uint64 // number of the last one, also if that is skipped because its headers make no sense
+	pending  uint64 // how many more there are
+	upTo     uint64 // after MultiLast: the server had the stream up to this number
 }
 
 // read reads several messages from any server that has the stream (JetStream's direct get, in batches). It may be behind
-// the leader. pending is how many more there are.
-func (r *Replica) read(ctx context.Context, what request) (messages []received, pending uint64, err error) {
+// the leader. One that is frozen still gets its share of the requests, so read soon asks again.
+func (s *session) read(ctx context.Context, what request) (b batch, err error) {
+	select {
+	case s.reads <- struct{}{}:
+		defer func() { <-s.reads }()
+	case <-ctx.Done():
+		return b, context.Cause(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
+	for patience := readAgain; ; patience *= 2 {
+		if b, err = s.readOnce(ctx, what, patience); !errors.Is(err, errSilent) {
+			return b, err
+		}
+	}
+}
+
+// errSilent says that a server does not answer.
+var errSilent = errors.New("no answer")
+
+func (s *session) readOnce(ctx context.Context, what request, patience time.Duration) (b batch, err error) {
 	payload, err := json.Marshal(what)
 	if err != nil {
-		return nil, 0, fmt.Errorf("encode request: %w", err)
+		return b, fmt.Errorf("encode request: %w", err)
 	}
-	inbox := r.nc.NewRespInbox()
-	replies, err := r.nc.SubscribeSync(inbox)
+	inbox, replies := s.nc.NewInbox(), make(chan *nats.Msg, max(what.Batch, len(what.MultiLast))+1)
+	sub, err := s.nc.ChanSubscribe(inbox, replies)
 	if err != nil {
-		return nil, 0, fmt.Errorf("ask for messages: %w", err)
+		return b, fmt.Errorf("ask for messages: %w", err)
 	}
-	defer replies.Unsubscribe()
-	if err := r.nc.PublishRequest("$JS.API.DIRECT.GET."+r.cfg.Stream, inbox, payload); err != nil {
-		return nil, 0, fmt.Errorf("ask for messages: %w", err)
+	defer sub.Unsubscribe()
+	if err := s.nc.PublishRequest("$JS.API.DIRECT.GET."+s.cfg.Stream, inbox, payload); err != nil {
+		return b, fmt.Errorf("ask for messages: %w", err)
 	}
+	silence := time.NewTimer(patience)
+	defer silence.Stop()
 	for {
-		reply, err := replies.NextMsgWithContext(ctx)
-		if err != nil {
-			return nil, 0, fmt.Errorf("ask for messages: %w", err)
+		var reply *nats.Msg
+		select {
+		case reply = <-replies:
+			silence.Reset(patience)
+		case <-silence.C:
+			return b, errSilent
+		case <-ctx.Done():
+			return b, fmt.Errorf("ask for messages: %w", context.Cause(ctx))
 		}
-		switch status := reply.Header.Get("Status"); {
-		case status == "404":
-			return messages, 0, nil
+		if s.connection != s.connections() {
+			return b, errDisconnected // it may be another NATS by now
+		}
+		status := reply.Header.Get("Status")
+		switch {
+		case last(reply, jetstream.SequenceHeader) != "": // a message, whatever status its publisher gave it
+			m, err := receive(reply)
+			if err != nil {
+				s.tally(badMessage, last(reply, jetstream.SubjectHeader), err.Error())
+				continue
+			}
+			b.messages = append(b.messages, m)
 		case status == "204":
-			pending, err = strconv.ParseUint(last(reply, "Nats-Num-Pending"), 10, 64)
-			return messages, pending, err
-		case status != "" && len(reply.Data) == 0 && last(reply, jetstream.SequenceHeader) == "":
-			return nil, 0, fmt.Errorf("ask for messages: %s %s", status, reply.Header.Get("Description"))
+			s.answered()
+			return b, errors.Join(
+				parse(reply, "Nats-Num-Pending", &b.pending),
+				parse(reply, jetstream.LastSequenceHeader, &b.end),
+				parse(reply, "Nats-UpTo-Sequence", &b.upTo),
+			)
+		case status == "404":
+			s.answered()
+			return b, nil
+		case status != "":
+			return b, fmt.Errorf("ask for messages: %s %s", status, reply.Header.Get("Description"))
+		default:
+			s.tally(badMessage, "", "a stored message has headers that cannot be read")
 		}
-		m, err := receive(reply)
-		if err != nil {
-			return nil, 0, err
-		}
-		messages = append(messages, m)
 	}
+}
+
+// parse reads a number from a header, if there is one.
+func parse(m *nats.Msg, header string, n *uint64) (err error) {
+	if text := last(m, header); text != "" {
+		*n, err = strconv.ParseUint(text, 10, 64)
+	}
+	return err
 }

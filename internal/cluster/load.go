@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,196 +17,246 @@ import (
 
 const (
 	perRequest = 1000 // messages, or topics, that one request asks for; NATS has a limit of 1,024
-	parallel   = 16   // requests under way
+	maxLoads   = 2    // of topics, side by side: more wait, and are loaded together
+	maxReads   = 16   // requests under way, of all loads: one that needs few does not wait for one that needs many
+	maxExtra   = 16   // requests that only count
 	staleWait  = 20 * time.Millisecond
-	behindWait = 10 * time.Second // for a server that is behind to get as far as the fence
+	behindWait = 10 * time.Second // for a server that is behind to get as far as the leader
 )
 
-// load subscribes to what the hub needs, and hands it what the stream has of that. What the stream has up to the fence
-// is loaded, and what comes after the fence comes live.
-func (s *session) load(ctx context.Context, needs []*need) error {
-	var followed []*need
-	for _, need := range needs {
-		needed, err := s.subscribe(need)
-		if err != nil {
-			return fmt.Errorf("subscribe to the messages of %q: %w", need.pattern, err)
-		}
-		if needed {
-			followed = append(followed, need)
-		}
-	}
-	fence, err := s.fence(ctx)
-	if err != nil {
-		return err
-	}
-	s.events.Release(fence)
-	for some := range slices.Chunk(followed, perRequest) {
-		jobs, err := s.jobs(ctx, some, fence)
-		if err != nil {
-			return err
-		}
-		if err := s.fetchAll(ctx, jobs, fence); err != nil {
-			return err
-		}
-		if err := s.loaded(jobs, fence); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// loaded tells the hub that it has all messages of what was fetched up to the fence.
-func (s *session) loaded(jobs []job, fence uint64) error {
-	var needs []*need
-	lost := map[string]uint64{}
-	s.following.Lock()
-	for _, j := range jobs {
-		f := s.follows[j.need.pattern]
-		if f == nil || !s.demand.has(j.need) {
-			continue
-		}
-		needs = append(needs, j.need)
-		for subject, number := range f.load(j.from, fence, j.fetched) {
-			if topic, is := topicOf(s.cfg.Stream, subject); is {
-				lost[topic] = number
-			}
-		}
-	}
-	s.following.Unlock()
-	for topic, number := range lost {
-		if err := s.fill(kept{topic: topic, lost: number}); err != nil {
-			return err
-		}
-	}
-	s.events.Release(fence, s.demand.load(needs)...)
-	for _, need := range needs {
-		s.following.Lock()
-		f := s.follows[need.pattern]
-		hole := f != nil && !f.loaded // even one that was found in between
-		s.following.Unlock()
-		if hole {
-			s.unload(need.pattern)
-		}
-	}
-	return nil
-}
-
-// kept is what the stream has of a topic. For a topic that was loaded before, that is what came since.
-type kept struct {
-	topic    string          // or a wildcard, without messages
-	messages []event.Message // with rising numbers
-	lost     uint64          // messages up to this number may be lost
-	late     uint64          // subscribers may have been given others up to this number, and these not
-	fence    uint64
-}
-
-// fill hands the hub what was fetched. What another pattern covers came live, even if the stream has dropped it since:
-// its subscribers have still to read it, and for them nothing is lost.
-func (s *session) fill(k kept) error {
-	if len(k.messages) == 0 && s.demand.covers(k.topic) {
-		return nil
-	}
-	lowest, err := s.events.Fill(k.topic, k.lost, k.messages)
-	switch {
-	case errors.Is(err, event.ErrClosed): // it has no clients
-		return nil
-	case err != nil:
-		return err
-	}
-	if lowest > 0 && lowest <= k.late {
-		s.events.Miss(k.topic, k.fence)
-	}
-	return nil
-}
-
-// fence stores a message in the stream and waits until it comes back. All earlier messages of what is followed have
-// come by then, as far as they come at all. All later ones will, as the leader has got this replica's subscriptions
-// before it got the message.
-func (s *session) fence(ctx context.Context) (number uint64, err error) {
-	s.fencing.Lock()
-	defer s.fencing.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, readWait)
-	defer cancel()
-	m := nats.NewMsg(s.fenceSubject())
-	m.Data = []byte(s.id)
-	m.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject) // the stream forgets the one before
-	ack, err := s.js.PublishMsg(ctx, m, jetstream.WithExpectStream(s.cfg.Stream), jetstream.WithRetryAttempts(0))
-	if err != nil {
-		return 0, fmt.Errorf("store a mark: %w", err)
-	}
-	for {
-		select {
-		case number := <-s.fences:
-			if number >= ack.Sequence {
-				return number, nil
-			}
-		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return 0, errors.New("what is stored in it does not come back from NATS in time")
-			}
-			return 0, context.Cause(ctx)
-		}
-	}
-}
-
-// read is Replica.read over the session's connection.
-func (s *session) read(ctx context.Context, what request) (messages []received, pending uint64, err error) {
-	messages, pending, err = s.Replica.read(ctx, what)
-	if s.connection != s.connections() {
-		return nil, 0, context.Canceled
-	}
-	return messages, pending, err
-}
-
-// job is what is to be fetched for a key.
+// job is one time of loading a feed.
 type job struct {
-	need    *need
+	*feed
+	turn    int // feed.loads when it was taken
 	subject string
-	from    uint64            // number
-	late    uint64            // subscribers may have been given other messages up to this number
+	from    uint64            // the first number that is needed
+	end     uint64            // the last one: what comes after it comes live
 	newest  uint64            // number of the last message on the subject
+	late    uint64            // subscribers may have been given other messages up to this number
 	fetched map[string]uint64 // for each subject, the number of the newest message that was fetched
 }
 
-// jobs returns what is to be fetched for these needs.
-func (s *session) jobs(ctx context.Context, needs []*need, fence uint64) (jobs []job, err error) {
-	s.following.Lock()
-	var subjects []string
-	for _, need := range needs {
-		f := s.follows[need.pattern]
-		if f == nil { // nobody needs it any longer
-			continue
+// supply loads the patterns that the hub wants, until ctx ends. The replica is ready once those are loaded that it wants
+// at first.
+func (s *session) supply(ctx context.Context) error {
+	var loads sync.WaitGroup
+	defer loads.Wait()
+	free := make(chan struct{}, maxLoads)
+	begin := func() *sync.WaitGroup {
+		topics, wildcards := s.feeds.take()
+		var begun sync.WaitGroup
+		for _, j := range wildcards { // each by itself, as it may take long
+			begun.Go(func() { s.load(ctx, []*job{j}) })
 		}
-		jobs = append(jobs, job{need: need, subject: f.subject, from: f.upTo + 1, late: f.handed, fetched: map[string]uint64{}})
-		if !strings.HasSuffix(f.subject, ">") {
-			subjects = append(subjects, f.subject)
+		begun.Go(func() {
+			s.load(ctx, topics)
+			<-free
+		})
+		return &begun
+	}
+	free <- struct{}{}
+	first := begin()
+	loads.Go(func() {
+		if first.Wait(); ctx.Err() == nil {
+			s.caughtUp.Store(true)
+			s.report(following, "")
+		}
+	})
+	sweep := time.NewTicker(max(s.cfg.Linger/10, time.Millisecond))
+	defer sweep.Stop()
+	for {
+		select {
+		case free <- struct{}{}:
+			select {
+			case <-s.feeds.changed:
+				more := begin()
+				loads.Go(more.Wait)
+			case <-sweep.C:
+				<-free
+				s.sweep()
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		case <-sweep.C:
+			s.sweep()
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
-	s.following.Unlock()
+}
+
+// sweep gives back what patterns take that nobody has followed for a while.
+func (s *session) sweep() {
+	var patterns []event.Pattern
+	for _, f := range s.feeds.sweep(s.cfg.Linger) {
+		patterns = append(patterns, f.pattern)
+		if f.sub != nil {
+			_ = f.sub.Unsubscribe() // fails only if the connection is closed
+		}
+	}
+	s.events.Forget(patterns, s.feeds.needed)
+}
+
+// load loads these feeds, however often it has to try. Even without feeds it finds out whether that would work.
+func (s *session) load(ctx context.Context, jobs []*job) {
+	for failed := false; ctx.Err() == nil; failed = true {
+		err := s.try(ctx, jobs)
+		if err == nil && failed && s.caughtUp.Load() {
+			s.report(following, "")
+		}
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		s.report(following, fmt.Sprintf("messages of the stream %q are not loaded: %s", s.cfg.Stream, cause(err)))
+		_ = wait(ctx, retryWait) // ctx is looked at
+		jobs = slices.DeleteFunc(jobs, func(j *job) bool { return !s.feeds.isNeeded(j) || s.feeds.Complete(j.pattern) })
+	}
+}
+
+// try subscribes to what is needed, and hands the hub what the stream has of that. It loads what the stream has up to the
+// end that its leader names. What comes after that comes live.
+func (s *session) try(ctx context.Context, jobs []*job) error {
+	for _, j := range jobs {
+		if err := s.subscribe(j); err != nil {
+			return fmt.Errorf("subscribe to the messages of %q: %w", j.pattern, err)
+		}
+	}
+	// The leader has got the subscriptions.
+	if err := s.sync(ctx); err != nil {
+		return err
+	}
+	if err := s.look(ctx); err != nil {
+		return fmt.Errorf("look at it: %w", err)
+	}
+	end := s.sight.Load().State.LastSeq
+	// The hub has what came live up to the end. A later message must not overtake one that it has not.
+	if err := s.sync(ctx); err != nil {
+		return err
+	}
+	s.events.Release(end)
+	for some := range slices.Chunk(jobs, perRequest) {
+		some, err := s.prepare(ctx, some, end)
+		if err != nil {
+			return err
+		}
+		if err := s.fetchAll(ctx, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// subscribe makes NATS send the messages of a feed, unless it does so already.
+func (s *session) subscribe(j *job) error {
+	has := func() bool { return !j.isCurrent() || j.sub != nil }
+	s.feeds.mu.Lock()
+	j.subject = subjectOfPattern(s.cfg.Stream, j.pattern)
+	done := has()
+	s.feeds.mu.Unlock()
+	if done {
+		return nil
+	}
+	sub, err := s.nc.ChanSubscribe(s.liveSubject(j.subject), s.inbox)
+	if err != nil {
+		return err
+	}
+	s.feeds.mu.Lock()
+	defer s.feeds.mu.Unlock()
+	if has() {
+		return sub.Unsubscribe()
+	}
+	j.sub = sub
+	return nil
+}
+
+// sync returns when the hub has got everything that the stream's leader had sent to this replica when it was asked. It
+// asks with a message that the leader must refuse, so nothing is stored. The answer goes the same way as the messages
+// that the leader sends on, and the question the same way as the subscriptions before it: nothing overtakes anything. So
+// the leader knows of these subscriptions, too.
+func (s *session) sync(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	came := make(chan error, 1)
+	s.syncing.Lock()
+	s.syncs++
+	n := fmt.Sprint(s.syncs)
+	s.waiting[n] = came
+	s.syncing.Unlock()
+	defer func() {
+		s.syncing.Lock()
+		defer s.syncing.Unlock()
+		delete(s.waiting, n)
+	}()
+	question := nats.NewMsg(s.cfg.Stream + "." + syncToken)
+	question.Reply = s.echoes + n
+	question.Header.Set(jetstream.ExpectedStreamHeader, ">") // no stream has this name
+	if err := s.nc.PublishMsg(question); err != nil {
+		return err
+	}
+	select {
+	case err := <-came:
+		return err
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return errors.New("its leader does not answer")
+		}
+		return context.Cause(ctx)
+	}
+}
+
+// echo takes the answer to a sync.
+func (s *session) echo(n string, m *nats.Msg) {
+	var err error
+	if m.Header.Get("Status") == "503" {
+		err = errors.New("it has no leader")
+	} else {
+		s.answered()
+	}
+	s.syncing.Lock()
+	defer s.syncing.Unlock()
+	if came := s.waiting[n]; came != nil {
+		came <- err // has room for the only answer
+		delete(s.waiting, n)
+	}
+}
+
+// prepare finds out what is to be fetched. It leaves out what is not needed any longer.
+func (s *session) prepare(ctx context.Context, jobs []*job, end uint64) (needed []*job, err error) {
+	var subjects []string
+	s.feeds.mu.Lock()
+	for _, j := range jobs {
+		if !j.isCurrent() {
+			continue
+		}
+		j.from, j.end, j.newest, j.late, j.fetched = j.upTo+1, end, 0, j.handed, map[string]uint64{}
+		if needed = append(needed, j); !j.pattern.IsWildcard() {
+			subjects = append(subjects, j.subject)
+		}
+	}
+	s.feeds.mu.Unlock()
 	ahead, cancel := context.WithTimeout(ctx, behindWait)
 	defer cancel()
-	newest, err := s.newest(ahead, subjects, fence)
+	newest, err := s.newest(ahead, subjects, end)
 	if err != nil {
 		return nil, err
 	}
-	for i := range jobs {
-		j := &jobs[i]
-		if j.newest = newest[j.subject]; !strings.HasSuffix(j.subject, ">") {
+	for _, j := range needed {
+		if j.newest = newest[j.subject]; !j.pattern.IsWildcard() {
 			continue
 		}
 		m, err := s.get(ctx, request{LastFor: j.subject})
-		if err != nil && !errors.Is(err, errGone) {
+		switch {
+		case err == nil:
+			j.newest = m.Sequence
+		case !errors.Is(err, errGone):
 			return nil, err
 		}
-		if err == nil {
-			j.newest = m.Sequence
-		}
 	}
-	return jobs, nil
+	return needed, nil
 }
 
 // newest returns the numbers of the newest messages on these subjects.
-func (s *session) newest(ctx context.Context, subjects []string, fence uint64) (map[string]uint64, error) {
+func (s *session) newest(ctx context.Context, subjects []string, end uint64) (map[string]uint64, error) {
 	newest := map[string]uint64{}
 	if len(subjects) == 0 {
 		return newest, nil
@@ -217,141 +266,201 @@ func (s *session) newest(ctx context.Context, subjects []string, fence uint64) (
 		limit = 0 // a single message may be larger
 	}
 	for {
-		messages, pending, err := s.read(ctx, request{MultiLast: append(slices.Clone(subjects), s.fenceSubject()), MaxBytes: limit})
+		// There is always the marker, so the answer is never empty, which would not tell how far the server is.
+		b, err := s.read(ctx, request{MultiLast: append(slices.Clone(subjects), s.epochSubject()), MaxBytes: limit})
 		if err != nil {
 			return nil, err
 		}
-		for _, m := range messages {
+		for _, m := range b.messages {
 			newest[m.subject] = m.number
 		}
 		switch {
-		case pending > 0 && len(subjects) > 1: // the answer would be too large
+		case b.pending > 0 && len(subjects) > 1: // the answer would be too large
 			for half := range slices.Chunk(subjects, (len(subjects)+1)/2) {
-				some, err := s.newest(ctx, half, fence)
+				some, err := s.newest(ctx, half, end)
 				if err != nil {
 					return nil, err
 				}
 				maps.Copy(newest, some)
 			}
 			return newest, nil
-		case newest[s.fenceSubject()] >= fence:
+		case b.upTo >= end:
+			return newest, nil
+		case b.upTo == 0: // the marker is missing for a moment
+			for _, subject := range subjects {
+				if m, err := s.get(ctx, request{LastFor: subject}); err == nil {
+					newest[subject] = m.Sequence
+				} else if !errors.Is(err, errGone) {
+					return nil, err
+				}
+			}
 			return newest, nil
 		}
 		if err := wait(ctx, staleWait); err != nil { // the server that was asked is behind
-			return nil, err
+			return nil, fmt.Errorf("a server of it stays behind: %w", err)
 		}
 	}
 }
 
-// fetchAll fetches what these jobs need, and hands it to the hub.
-func (s *session) fetchAll(ctx context.Context, jobs []job, fence uint64) error {
+// fetchAll fetches what these jobs need, hands it to the hub, and releases their subscribers.
+func (s *session) fetchAll(ctx context.Context, jobs []*job) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	todo, pieces := make(chan job), make(chan kept)
+	todo, done := make(chan *job, len(jobs)), make(chan *job, len(jobs))
+	for _, j := range jobs {
+		todo <- j
+	}
+	close(todo)
 	var fetching sync.WaitGroup
-	for range min(parallel, len(jobs)) {
+	for range min(maxReads, len(jobs)) {
 		fetching.Go(func() {
 			for j := range todo {
-				if err := s.fetch(ctx, j, fence, pieces); err != nil {
+				if err := s.fetch(ctx, j); err != nil {
 					cancel(err)
+					return
 				}
+				done <- j
 			}
 		})
 	}
-	fetching.Go(func() {
-		defer close(todo)
-		for _, j := range jobs {
-			select {
-			case todo <- j:
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
 	go func() {
 		fetching.Wait()
-		close(pieces)
+		close(done)
 	}()
-	for k := range pieces {
-		if err := s.fill(k); err != nil {
+	for j := range done {
+		some := []*job{j}
+		for n := len(done); n > 0; n-- { // these are done as well
+			some = append(some, <-done)
+		}
+		if err := s.release(some); err != nil {
 			cancel(err)
 		}
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	return context.Cause(ctx)
+}
+
+// release tells the hub that it has all messages of what was fetched.
+func (s *session) release(jobs []*job) error {
+	var patterns []event.Pattern
+	var notes []func() error
+	s.feeds.mu.Lock()
+	for _, j := range jobs {
+		if !j.isCurrent() {
+			continue
+		}
+		complete, lost := j.feed.load(j)
+		if j.state = loaded; !complete {
+			s.feeds.reload(j.feed)
+		}
+		patterns = append(patterns, j.pattern)
+		for subject, number := range lost {
+			if topic, is := topicOf(s.cfg.Stream, subject); is {
+				notes = append(notes, func() error { return s.fill(j, topic, number, nil) })
+			}
+		}
+	}
+	s.feeds.mu.Unlock()
+	for _, note := range notes {
+		if err := note(); err != nil {
+			return err
+		}
+	}
+	s.events.Release(jobs[0].end, patterns...)
+	return nil
+}
+
+// fill hands the hub messages of a topic, with rising numbers, and notes that those up to lost may be lost. Without
+// messages, a wildcard may stand for all its topics.
+func (s *session) fill(j *job, topic string, lost uint64, messages []event.Message) error {
+	if s.feeds.find(topic, loaded, j.feed) { // the hub has it already, and maybe more than the stream
+		return nil
+	}
+	lowest, err := s.events.Fill(topic, lost, messages)
+	switch {
+	case errors.Is(err, event.ErrClosed): // it has no clients
+		return nil
+	case err != nil:
+		return err
+	}
+	if lowest > 0 && lowest <= j.late {
+		s.events.Miss(topic, j.end)
 	}
 	return nil
 }
 
-// fetch reads messages up to the fence.
-func (s *session) fetch(ctx context.Context, j job, fence uint64, pieces chan<- kept) error {
-	hand := func(k kept) error {
-		select {
-		case pieces <- k:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+// fetch reads messages up to the end.
+func (s *session) fetch(ctx context.Context, j *job) error {
 	if lost := s.lostBefore(j); lost > 0 {
-		if err := hand(kept{topic: string(j.need.pattern), lost: lost}); err != nil {
+		if err := s.fill(j, string(j.pattern), lost, nil); err != nil {
 			return err
 		}
 	}
+	// Messages after the end are only counted: as they came, the stream may have dropped older ones.
 	first, count := map[string]uint64{}, map[string]int64{}
-	for from, done := j.from, j.newest < j.from; !done && s.demand.has(j.need); {
-		messages, pending, err := s.read(ctx, request{Seq: from, NextFor: j.subject, Batch: perRequest, MaxBytes: maxBytes})
+	surely := true
+	for from, extra := j.from, 0; s.feeds.isNeeded(j) && j.newest >= j.from; {
+		b, err := s.read(ctx, request{Seq: from, NextFor: j.subject, Batch: perRequest, MaxBytes: maxBytes})
 		if err != nil {
 			return err
 		}
+		from = max(from, b.end+1)
 		topics := map[string][]event.Message{}
-		for _, m := range messages {
-			if from = m.number + 1; m.number > fence {
-				done = true
-				break
-			}
-			j.fetched[m.subject] = m.number
+		for _, m := range b.messages {
 			if m.replaces() { // nothing before it is missing, and nothing after it was dropped
-				count[m.subject] = -s.perSubject
+				count[m.subject] = -s.perSubject.Load()
 			}
-			if count[m.subject]++; count[m.subject] == 1 {
+			if count[m.subject]++; first[m.subject] == 0 {
 				first[m.subject] = m.number
 			}
-			if message, is := s.message(m); is && j.need.pattern.Matches(message.Topic) {
+			if m.number > j.end {
+				continue
+			}
+			if s.truth.learn(answer{source: fetched, place: m.place}) == wentBack {
+				s.endSession(errReplaced)
+				return errReplaced
+			}
+			j.fetched[m.subject] = m.number
+			if message, is := s.message(m); is && j.pattern.Matches(message.Topic) {
 				topics[message.Topic] = append(topics[message.Topic], message)
 			}
 		}
 		for topic, messages := range topics {
-			if err := hand(kept{topic: topic, messages: messages, late: j.late, fence: fence}); err != nil {
+			if err := s.fill(j, topic, 0, messages); err != nil {
 				return err
 			}
 		}
-		done = done || from > j.newest
-		if !done && pending == 0 {
-			if done, err = s.isGone(ctx, j.subject, from, fence); err != nil {
+		done := from > j.newest
+		if !done && b.pending == 0 {
+			if done, err = s.isGone(ctx, j.subject, from, j.end); err != nil {
 				return err
 			}
+		}
+		if done {
+			extra++
+		}
+		if done && (b.pending == 0 || extra > maxExtra) {
+			surely = b.pending == 0
+			break
 		}
 	}
 	// A topic drops its oldest message for a newer one once it is full. If it is full now, it may have dropped some.
 	for subject, n := range count {
 		topic, is := topicOf(s.cfg.Stream, subject)
-		if !is || s.perSubject <= 0 || n < s.perSubject {
-			continue
-		}
-		if err := hand(kept{topic: topic, lost: first[subject] - 1}); err != nil {
-			return err
+		if most := s.perSubject.Load(); is && most > 0 && (n >= most || n > 0 && !surely) {
+			if err := s.fill(j, topic, min(first[subject]-1, j.end), nil); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// isGone reports whether the stream has no more messages on a subject from that number up to the fence: they were removed
+// isGone reports whether the stream has no more messages on a subject from that number up to the end: they were removed
 // meanwhile. If it has, the server that was asked was behind, and isGone waits for it a little.
-func (s *session) isGone(ctx context.Context, subject string, from, fence uint64) (bool, error) {
+func (s *session) isGone(ctx context.Context, subject string, from, end uint64) (bool, error) {
 	m, err := s.get(ctx, request{Seq: from, NextFor: subject})
 	switch {
-	case errors.Is(err, errGone), err == nil && m.Sequence > fence:
+	case errors.Is(err, errGone), err == nil && m.Sequence > end:
 		return true, nil
 	case err != nil:
 		return false, err
@@ -359,15 +468,14 @@ func (s *session) isGone(ctx context.Context, subject string, from, fence uint64
 	return false, wait(ctx, staleWait)
 }
 
-// lostBefore returns up to which number messages were removed between this session and the one before, or 0. Of a key
-// that is loaded for the first time, the hub assumes it anyway.
-func (s *session) lostBefore(j job) uint64 {
-	s.following.Lock()
-	defer s.following.Unlock()
-	if j.from == 1 || s.epoch.floor <= s.resumed {
+// lostBefore returns up to which number messages were removed since the feed was loaded before, or 0. Of a pattern that is
+// loaded for the first time, the hub assumes it anyway.
+func (s *session) lostBefore(j *job) uint64 {
+	_, epoch, _ := s.truth.now()
+	if j.from == 1 || epoch.floor < j.from {
 		return 0
 	}
-	return s.epoch.floor
+	return epoch.floor
 }
 
 func wait(ctx context.Context, d time.Duration) error {

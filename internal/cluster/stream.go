@@ -10,13 +10,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// open finds the stream, or creates it, and lets it take batches.
+// open finds the stream, or creates it, and makes it do all that it can for replicas.
 func (r *Replica) open(ctx context.Context) (jetstream.Stream, error) {
 	stream, err := r.find(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return r.allowBatches(ctx, stream), nil
+	return r.allowMore(ctx, stream), nil
 }
 
 // find finds the stream, or creates it.
@@ -30,6 +30,7 @@ func (r *Replica) find(ctx context.Context) (jetstream.Stream, error) {
 	case !errors.Is(err, jetstream.ErrStreamNotFound):
 		return nil, err
 	}
+	created, _, _ := r.truth.now()
 	stream, err = r.js.CreateStream(ctx, jetstream.StreamConfig{
 		Name:              r.cfg.Stream,
 		Subjects:          missing(r.cfg.Stream, nil),
@@ -39,13 +40,14 @@ func (r *Replica) find(ctx context.Context) (jetstream.Stream, error) {
 		RePublish:         r.sendOn(),
 		AllowDirect:       true,
 		AllowRollup:       true,
+		AllowMsgTTL:       true,
 	})
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNameAlreadyInUse): // another replica was faster
 		return r.js.Stream(ctx, r.cfg.Stream)
 	case err == nil && level(stream) < directLevel:
 		return nil, errOld
-	case err == nil && !r.created.IsZero():
+	case err == nil && !created.IsZero():
 		r.cfg.Log("NATS: the stream %q was deleted, and is made anew; clients are told of a gap", r.cfg.Stream)
 	case err == nil:
 		r.cfg.Log("NATS: the stream %q was made", r.cfg.Stream)
@@ -116,5 +118,5 @@ func (r *Replica) equip(ctx context.Context, stream jetstream.Stream) (jetstream
 
 // limited reports whether a stream drops messages for another reason than newer messages of the same topic.
 func limited(c jetstream.StreamConfig) bool {
-	return c.MaxAge > 0 || c.MaxBytes > 0 || c.MaxMsgs > 0 || c.AllowMsgTTL || c.Retention != jetstream.LimitsPolicy
+	return c.MaxAge > 0 || c.MaxBytes > 0 || c.MaxMsgs > 0 || c.Retention != jetstream.LimitsPolicy
 }

@@ -1,8 +1,6 @@
 package cluster
 
 import (
-	"fmt"
-	"hash/fnv"
 	"slices"
 	"strings"
 
@@ -17,18 +15,9 @@ import (
 const (
 	epochToken = "$epoch" // its newest message names the epoch, see epoch.go
 	endedToken = "$ended" // takes the keys of messages to topics that have ended, see store
-	fenceToken = "$fence" // takes the marks of all replicas, see fence
+	keyToken   = "$key"   // takes the receipts of keys, see keys.go
+	syncToken  = "$sync"  // never takes any, see sync
 )
-
-// fenceLanes is how many subjects the marks of all replicas have. The stream keeps the newest mark of each, and two
-// replicas in one lane get each other's marks.
-const fenceLanes = 16
-
-func (r *Replica) fenceSubject() string {
-	hash := fnv.New32a()
-	hash.Write([]byte(r.id))
-	return fmt.Sprintf("%s.%s.%d", r.cfg.Stream, fenceToken, hash.Sum32()%fenceLanes)
-}
 
 // liveSubject returns the subject on which NATS sends a stored message on.
 func (r *Replica) liveSubject(subject string) string { return r.cfg.Stream + "-live." + subject }

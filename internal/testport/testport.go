@@ -3,8 +3,9 @@ package testport
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
+	"os"
+	"sync/atomic"
 	"testing"
 )
 
@@ -18,11 +19,15 @@ func Free(t testing.TB) int {
 	return port
 }
 
+// found counts the ports of this process. Each is another one, so that no test of it takes the port of another one's server
+// before that listens. Tests in other processes begin elsewhere.
+var found atomic.Int64
+
 // Find is Free outside of tests. Systems give connections, and listeners on port 0, ports above 32767. This one is
 // below, so no connection of another test takes it before a server starts on it, or while that server is restarted.
 func Find() (port int, err error) {
 	for range 100 {
-		port = 16_000 + rand.IntN(16_000)
+		port = 16_000 + (101*os.Getpid()+int(found.Add(1)))%16_000
 		var listener net.Listener
 		if listener, err = net.Listen("tcp", fmt.Sprint(":", port)); err == nil {
 			listener.Close()

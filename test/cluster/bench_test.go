@@ -4,7 +4,12 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"gin-sse/internal/cluster"
 	"gin-sse/test/internal/natsserver"
@@ -33,31 +38,76 @@ func BenchmarkLoad(b *testing.B) {
 	b.ReportMetric(topics*100, "messages/op")
 }
 
-// BenchmarkPublish publishes with 16 publishers, each of which waits for its answer: messages that stay, or 50 values that
-// replace each other.
+// BenchmarkPublish publishes single messages in turn: with a bare program, whose publishers wait for what PublishMsgAsync
+// returns, and through a replica. An operation is 1,000 messages with each. Messages of the bare program have no keys.
 func BenchmarkPublish(b *testing.B) {
-	const publishers = 16
-	for _, replace := range []bool{false, true} {
-		b.Run(fmt.Sprintf("replace=%v", replace), func(b *testing.B) {
+	const round = 1000
+	for _, test := range []struct {
+		name       string
+		publishers int
+		topics     int64
+		keys       bool
+		replace    bool
+	}{
+		{"one topic", 64, 1, false, false},
+		{"50 topics", 64, 50, false, false},
+		{"50 topics with values that replace each other", 64, 50, false, true},
+		{"5000 topics", 64, 5000, false, false},
+		{"5000 topics with keys", 64, 5000, true, false},
+		{"one publisher", 1, 1, false, false},
+		{"one publisher with keys", 1, 1, true, false},
+	} {
+		b.Run(test.name, func(b *testing.B) {
 			n := natsserver.Start(b)
 			a := join(b, n.ClientURL()).ready(b)
-			var publishing sync.WaitGroup
-			each := b.N/publishers + 1
-			b.ResetTimer()
-			for range publishers {
-				publishing.Go(func() {
-					for n := range each {
-						m := message(fmt.Sprint("metrics/", n%50), n)
-						m.Replace = replace
-						if _, _, err := a.Publish(b.Context(), m); err != nil {
-							b.Error(err)
-							return
+			_, js := direct(b, n.ClientURL())
+			sent := new(atomic.Int64)
+			turn := func(publish func(n int64) error) time.Duration {
+				begin, last := time.Now(), sent.Load()+round
+				var publishing sync.WaitGroup
+				for range test.publishers {
+					publishing.Go(func() {
+						for n := sent.Add(1); n <= last; n = sent.Add(1) {
+							if err := publish(n); err != nil {
+								b.Error(err)
+								return
+							}
 						}
+					})
+				}
+				publishing.Wait()
+				return time.Since(begin)
+			}
+			var bare, replica time.Duration
+			for b.Loop() {
+				bare += turn(func(n int64) error {
+					m := &nats.Msg{Subject: fmt.Sprint("sse.bare.", n%test.topics), Data: fmt.Append(nil, n)}
+					if test.replace {
+						m.Header = nats.Header{jetstream.MsgRollup: {jetstream.MsgRollupSubject}}
+					}
+					stored, err := js.PublishMsgAsync(m)
+					if err != nil {
+						return err
+					}
+					select {
+					case <-stored.Ok():
+						return nil
+					case err := <-stored.Err():
+						return err
 					}
 				})
+				replica += turn(func(n int64) error {
+					m := message(fmt.Sprint("replica/", n%test.topics), n)
+					if m.Replace = test.replace; test.keys {
+						m.Key = fmt.Sprint("key", n)
+					}
+					_, _, err := a.Publish(b.Context(), m)
+					return err
+				})
 			}
-			publishing.Wait()
-			b.ReportMetric(float64(each*publishers)/b.Elapsed().Seconds(), "messages/s")
+			b.ReportMetric(float64(b.N*round)/bare.Seconds(), "bare/s")
+			b.ReportMetric(float64(b.N*round)/replica.Seconds(), "replica/s")
+			b.ReportMetric(bare.Seconds()/replica.Seconds(), "replica/bare")
 		})
 	}
 }

@@ -1,132 +1,36 @@
 package cluster
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"net/url"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-
 	"gin-sse/internal/cluster"
-	"gin-sse/internal/testport"
 	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/natsserver"
 )
 
-// three is a cluster of three NATS servers: two in this process, and one of its own, which can be killed.
+// three is a cluster of three NATS servers.
 type three struct {
-	url  string
-	lone setup
-	cmd  *exec.Cmd
-}
-
-// setup is what a node needs to know.
-type setup struct {
-	Name        string
-	Port, Route int
-	Routes      []string
-	Store       string
-}
-
-func (s setup) change(o *server.Options) {
-	o.ServerName, o.Port, o.StoreDir = s.Name, s.Port, s.Store
-	o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: s.Route}
-	for _, route := range s.Routes {
-		o.Routes = append(o.Routes, &url.URL{Scheme: "nats", Host: route})
-	}
-}
-
-// runNode is this program as one of the nodes, until it is killed.
-func runNode(config string) error {
-	var s setup
-	if err := json.Unmarshal([]byte(config), &s); err != nil {
-		return err
-	}
-	o := natsserver.Options()
-	s.change(o)
-	n, err := server.NewServer(o)
-	if err != nil {
-		return err
-	}
-	n.Start()
-	fmt.Println("started")
-	_, err = bufio.NewReader(os.Stdin).ReadByte() // until its parent is gone
-	return err
+	nodes []*natsserver.Process
+	url   string
 }
 
 func startThree(t testing.TB) *three {
 	t.Helper()
-	c := &three{}
-	var client, route []int
-	var routes, urls []string
-	for i := range 3 {
-		client, route = append(client, testport.Free(t)), append(route, testport.Free(t))
-		urls = append(urls, fmt.Sprint("nats://127.0.0.1:", client[i]))
-		routes = append(routes, fmt.Sprint("127.0.0.1:", route[i]))
+	c := &three{nodes: natsserver.StartProcesses(t, 3, t.TempDir(), "")}
+	var urls []string
+	for _, n := range c.nodes {
+		urls = append(urls, n.URL)
 	}
 	c.url = strings.Join(urls, ",")
-	for i := range 3 {
-		s := setup{Name: fmt.Sprint("n", i), Port: client[i], Route: route[i], Routes: routes, Store: t.TempDir()}
-		if i == 2 {
-			c.lone = s
-			c.run(t)
-			break
-		}
-		natsserver.Start(t, s.change)
-	}
 	return c
-}
-
-// run starts the node that is a process.
-func (c *three) run(t testing.TB) {
-	t.Helper()
-	config, err := json.Marshal(c.lone)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.cmd = exec.Command(os.Args[0])
-	c.cmd.Env = append(os.Environ(), "NATS_NODE="+string(config))
-	c.cmd.Stderr = os.Stderr
-	stdin, err := c.cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := c.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	cmd := c.cmd
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		stdin.Close()
-	})
-	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
-		t.Fatalf("the node does not start: %v", err)
-	}
-}
-
-// kill ends the node that is a process, as a power cut does.
-func (c *three) kill(t testing.TB) {
-	t.Helper()
-	if err := c.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = c.cmd.Wait() // it was killed
 }
 
 // lead makes that node the stream's leader.
@@ -134,7 +38,7 @@ func (c *three) lead(t testing.TB, name string) {
 	t.Helper()
 	nc, js := direct(t, c.url)
 	testwait.For(t, name+" as the leader", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		s, err := js.Stream(ctx, "sse")
 		if err != nil {
@@ -286,10 +190,10 @@ func TestNodeKilledUnderLoadLosesAndDoublesNothing(t *testing.T) {
 	prepare.stop()
 	c.lead(t, "n2")
 	replicas := survives(t, c.url, 3, func() {
-		c.kill(t)
+		c.nodes[2].Kill()
 		_, js := direct(t, c.url)
 		testwait.For(t, "another leader", func() bool {
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			s, err := js.Stream(ctx, "sse")
 			return err == nil && s.CachedInfo().Cluster.Leader != "" && s.CachedInfo().Cluster.Leader != "n2"
@@ -297,7 +201,7 @@ func TestNodeKilledUnderLoadLosesAndDoublesNothing(t *testing.T) {
 	})
 
 	// It comes back, and another one goes.
-	c.run(t)
+	c.nodes[2].Run()
 	last := replicas[0].client(t, "")
 	id := replicas[0].publish(t, "", "all there")
 	last.until(t, 1)

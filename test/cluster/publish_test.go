@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"gin-sse/internal/cluster"
@@ -17,6 +18,9 @@ import (
 	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/natsserver"
 )
+
+// lines is the beginning of the keys that the lines of an upload have.
+const lines = "upload\t"
 
 // numbered returns messages with the data from, from+1 … to. Their keys begin with that prefix, unless it is empty.
 func numbered(prefix string, from, to int) (all []event.Message) {
@@ -30,12 +34,16 @@ func numbered(prefix string, from, to int) (all []event.Message) {
 	return all
 }
 
+func keyed(key string, m event.Message) event.Message {
+	m.Key = key
+	return m
+}
+
 // TestMessagesThatArePublishedTogether publishes a first call and then a second one, which may be refused in part.
 func TestMessagesThatArePublishedTogether(t *testing.T) {
 	t.Parallel()
 	ended := message("over", "done")
 	ended.End = true
-	keyed := func(key string, m event.Message) []event.Message { m.Key = key; return []event.Message{m} }
 	for _, test := range []struct {
 		name          string
 		first, second []event.Message
@@ -45,17 +53,22 @@ func TestMessagesThatArePublishedTogether(t *testing.T) {
 	}{
 		{"all are new", numbered("", 1, 10), numbered("", 11, 1500), 1490, nil, "1-1500"},
 		{"one alone", nil, numbered("", 1, 1), 1, nil, "1-1"},
-		{"all with keys", numbered("k", 1, 10), numbered("k", 11, 700), 690, nil, "1-700"},
+		{"all are lines of an upload", numbered(lines, 1, 10), numbered(lines, 11, 700), 690, nil, "1-700"},
+		{"all with keys", numbered("k", 1, 10), numbered("k", 11, 30), 20, nil, "1-30"},
 		{"all were published before", numbered("k", 1, 20), numbered("k", 1, 20), 20, nil, "1-20"},
-		{"the first ones were published before", numbered("k", 1, 20), numbered("k", 1, 600), 600, nil, "1-600"},
+		{"all lines were published before", numbered(lines, 1, 20), numbered(lines, 1, 20), 20, nil, "1-20"},
+		{"the first ones were published before", numbered("k", 1, 20), numbered("k", 1, 40), 40, nil, "1-40"},
+		{"the first lines were published before", numbered(lines, 1, 20), numbered(lines, 1, 600), 600, nil, "1-600"},
 		{"some in the middle were published before", numbered("k", 4, 6), numbered("k", 1, 9), 9, nil, "4-6 1-3 7-9"},
 		{"a key twice in a call", nil, slices.Concat(numbered("k", 1, 3), numbered("k", 3, 5)), 6, nil, "1-5"},
-		{"a key of another message", numbered("k", 4, 4), slices.Concat(numbered("k", 1, 3), keyed("k4", message("", "other")), numbered("k", 5, 9)), 3, event.ErrKeyReused, "4-4 1-3"},
+		{"a key of another message", numbered("k", 4, 4), slices.Concat(numbered("k", 1, 3), []event.Message{keyed("k4", message("", "other"))}, numbered("k", 5, 9)), 3, event.ErrKeyReused, "4-4 1-3"},
+		{"a line is another one than before", numbered(lines, 1, 6), slices.Concat(numbered(lines, 1, 3), []event.Message{keyed(lines+"4", message("", "other"))}, numbered(lines, 5, 9)), 3, event.ErrKeyReused, "1-6"},
+		{"the last line is another one than before", numbered(lines, 1, 4), slices.Concat(numbered(lines, 1, 3), []event.Message{keyed(lines+"4", message("", "other"))}, numbered(lines, 5, 9)), 3, event.ErrKeyReused, "1-4"},
 		{"one is too large for NATS", nil, slices.Concat(numbered("", 1, 3), []event.Message{message("", strings.Repeat("x", 20_000))}, numbered("", 4, 9)), 3, event.ErrTooLarge, "1-3"},
 		{"one is too large for the stream", nil, slices.Concat(numbered("", 1, 3), []event.Message{message("", strings.Repeat("x", 6_000))}, numbered("", 4, 9)), 3, event.ErrTooLarge, "1-3"},
 		{"one topic has ended", []event.Message{ended}, slices.Concat(numbered("", 1, 3), []event.Message{message("over", 1)}, numbered("", 4, 9)), 3, event.ErrEnded, "1-3"},
-		{"one topic has ended, with keys", []event.Message{ended}, slices.Concat(numbered("k", 1, 3), keyed("new", message("over", 1)), numbered("k", 4, 9)), 3, event.ErrEnded, "1-3"},
-		{"what ended the topic is repeated", keyed("end", ended), slices.Concat(numbered("", 1, 3), keyed("end", ended), numbered("", 4, 9)), 10, nil, "1-9"},
+		{"one topic has ended, with keys", []event.Message{ended}, slices.Concat(numbered("k", 1, 3), []event.Message{keyed("new", message("over", 1))}, numbered("k", 4, 9)), 3, event.ErrEnded, "1-3"},
+		{"what ended the topic is repeated", []event.Message{keyed("end", ended)}, slices.Concat(numbered("", 1, 3), []event.Message{keyed("end", ended)}, numbered("", 4, 9)), 10, nil, "1-9"},
 	} {
 		for _, batches := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, batches %t", test.name, batches), func(t *testing.T) {
@@ -119,15 +132,15 @@ func TestMessagesThatArePublishedTogether(t *testing.T) {
 // as a publisher with an Idempotency-Key does.
 func TestLinesWithKeysAreRepeatedAfterTheirLeaderWasKilled(t *testing.T) {
 	t.Parallel()
-	nodes := startThree(t)
+	nats := startThree(t)
 	three := func(c *cluster.Config) { c.Replicas = 3 }
-	join(t, nodes.url, three).ready(t).stop()
-	nodes.lead(t, "n2")
-	a, b := join(t, nodes.url, three).ready(t), join(t, nodes.url, three).ready(t)
+	join(t, nats.url, three).ready(t).stop()
+	nats.lead(t, "n2")
+	a, b := join(t, nats.url, three).ready(t), join(t, nats.url, three).ready(t)
 	c := b.client(t, "")
 
 	const total, call = 4000, 160
-	body := numbered("key", 1, total)
+	body := numbered(lines, 1, total)
 	half, killed := make(chan struct{}), make(chan struct{})
 	var reached sync.Once
 	var killing sync.WaitGroup
@@ -135,7 +148,7 @@ func TestLinesWithKeysAreRepeatedAfterTheirLeaderWasKilled(t *testing.T) {
 		defer close(killed)
 		select {
 		case <-half:
-			nodes.kill(t)
+			nats.nodes[2].Kill()
 		case <-t.Context().Done():
 		}
 	})
@@ -172,4 +185,43 @@ func TestLinesWithKeysAreRepeatedAfterTheirLeaderWasKilled(t *testing.T) {
 		}
 	}
 	t.Logf("the body was sent %d times", errorsSeen+1)
+}
+
+// The replica has published to the topic itself, so it has an opinion about what the newest message is.
+func TestTopicThatWasEndedElsewhereIsEndedAtOnce(t *testing.T) {
+	t.Parallel()
+	n := natsserver.Start(t)
+	a, b := join(t, n.ClientURL()).ready(t), join(t, n.ClientURL()).ready(t)
+	_, js := direct(t, n.ClientURL())
+	for i, end := range []func(topic string){
+		func(topic string) { a.send(t, "", event.Message{Topic: topic, End: true}) },
+		func(topic string) { a.send(t, topic+" end", event.Message{Topic: topic, Data: []byte("1"), End: true}) },
+		func(topic string) {
+			m := &nats.Msg{Subject: "sse." + topic, Header: nats.Header{"End": {"true"}}}
+			if _, err := js.PublishMsg(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		for already := range 5 {
+			topic := fmt.Sprint("topic-", i, "-", already)
+			for range already {
+				b.send(t, "", message(topic, "before"))
+			}
+			end(topic)
+			for _, m := range [][]event.Message{{message(topic, "alone")}, {message(topic, "with"), message(topic, "others")}, {keyed(topic, message(topic, "with a key"))}} {
+				if kept, _, err := b.Publish(t.Context(), m...); kept != 0 || !errors.Is(err, event.ErrEnded) {
+					t.Errorf("after %d messages and the end, %d were kept: %v, want %v", already, kept, err, event.ErrEnded)
+				}
+			}
+			stored, err := js.Stream(t.Context(), "sse")
+			if err != nil {
+				t.Fatal(err)
+			}
+			last, err := stored.GetLastMsgForSubject(t.Context(), "sse."+topic)
+			if err != nil || last.Header.Get("End") != "true" {
+				t.Errorf("after %d messages and the end, the last message is %+v: %v", already, last, err)
+			}
+		}
+	}
 }

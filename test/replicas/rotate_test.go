@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tmaxmax/go-sse"
 
@@ -30,49 +31,55 @@ type page struct {
 }
 
 func (p *page) follow(ctx context.Context, replicas []*app.Server, issue func() (string, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, 4*testwait.Limit)
+	defer cancel()
 	token, err := issue()
+	if err != nil {
+		return err
+	}
 	last, refused := "earliest", 0
-	for turn := 0; err == nil; turn++ {
-		var request *http.Request
-		if request, err = http.NewRequestWithContext(ctx, http.MethodGet, replicas[turn%len(replicas)].URL+"/sse?topic=private/a", nil); err != nil {
+	var problem error
+	for turn := 0; ctx.Err() == nil; turn++ {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, replicas[turn%len(replicas)].URL+"/sse?topic=private/a", nil)
+		if err != nil {
 			return err
 		}
 		request.Header.Set("Authorization", "Bearer "+token)
 		request.Header.Set("Last-Event-ID", last)
 		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			return err
-		}
-		if response.StatusCode == http.StatusUnauthorized && refused < 100 {
+		switch {
+		case err != nil:
+			problem = err
+		case response.StatusCode == http.StatusUnauthorized:
 			response.Body.Close()
 			refused++
 			p.refused = max(p.refused, refused)
 			if token, err = issue(); err != nil {
 				return err
 			}
-			continue
-		}
-		if response.StatusCode != http.StatusOK {
+		case response.StatusCode != http.StatusOK:
 			response.Body.Close()
-			return fmt.Errorf("answered with %s", response.Status)
+			problem = fmt.Errorf("answered with %s", response.Status)
+		default:
+			p.streams, refused = p.streams+1, 0
+			for e, err := range sse.Read(response.Body, nil) {
+				if err != nil {
+					problem = err // on a busy machine it may have read too slowly
+					break
+				}
+				if last = e.LastEventID; testsse.IsPosition(e) {
+					continue
+				}
+				if p.got = append(p.got, e.Data); e.Data == `"end"` {
+					response.Body.Close()
+					return nil
+				}
+			}
+			response.Body.Close()
 		}
-		p.streams, refused = p.streams+1, 0
-		for e, err := range sse.Read(response.Body, nil) {
-			if err != nil {
-				response.Body.Close()
-				return fmt.Errorf("the stream was cut off: %w", err)
-			}
-			if last = e.LastEventID; testsse.IsPosition(e) {
-				continue
-			}
-			if p.got = append(p.got, e.Data); e.Data == `"end"` {
-				response.Body.Close()
-				return nil
-			}
-		}
-		response.Body.Close()
+		<-time.After(10 * time.Millisecond) // a browser waits longer before it comes back
 	}
-	return err
+	return fmt.Errorf("%w after %w", ctx.Err(), problem)
 }
 
 // publishOnce publishes to private/a, and tries again while NATS is too busy.

@@ -2,7 +2,6 @@
 package relay
 
 import (
-	"io"
 	"net"
 	"sync"
 	"testing"
@@ -12,9 +11,11 @@ import (
 type Relay struct {
 	Address string
 
-	mu      sync.Mutex
-	conns   map[net.Conn]bool
-	blocked bool
+	mu       sync.Mutex
+	conns    map[net.Conn]bool
+	blocked  bool
+	stalled  bool
+	restored *sync.Cond // signals that stalled is false
 }
 
 // New starts a relay to the servers at these addresses, until the test ends.
@@ -25,6 +26,7 @@ func New(t testing.TB, servers ...string) *Relay {
 		t.Fatal(err)
 	}
 	r := &Relay{Address: listener.Addr().String(), conns: map[net.Conn]bool{}}
+	r.restored = sync.NewCond(&r.mu)
 	var running sync.WaitGroup
 	running.Go(func() {
 		for n := 0; ; n++ {
@@ -62,15 +64,37 @@ func (r *Relay) pass(client net.Conn, server string) {
 	r.mu.Unlock()
 	var upward sync.WaitGroup
 	upward.Go(func() {
-		_, _ = io.Copy(upstream, client) // until either end is closed
+		r.copy(upstream, client)
 		upstream.Close()
 	})
-	_, _ = io.Copy(client, upstream)
+	r.copy(client, upstream)
 	client.Close()
 	upward.Wait()
 	r.mu.Lock()
 	delete(r.conns, client)
 	r.mu.Unlock()
+}
+
+// copy passes on what comes until either end is closed.
+func (r *Relay) copy(to, from net.Conn) {
+	for buffer := make([]byte, 32<<10); ; {
+		n, err := from.Read(buffer)
+		r.mu.Lock()
+		for r.stalled {
+			r.restored.Wait()
+		}
+		r.mu.Unlock()
+		if _, failed := to.Write(buffer[:n]); err != nil || failed != nil {
+			return
+		}
+	}
+}
+
+// Stall holds back what is sent until Restore. Connections stay, and there may be new ones.
+func (r *Relay) Stall() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stalled = true
 }
 
 // Cut resets the connections that there are.
@@ -84,15 +108,17 @@ func (r *Relay) Cut() {
 func (r *Relay) Block() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.blocked = true
+	r.blocked, r.stalled = true, false
+	r.restored.Broadcast()
 	r.reset()
 }
 
-// Restore lets connections through again.
+// Restore lets connections, and what they send, through again.
 func (r *Relay) Restore() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.blocked = false
+	r.blocked, r.stalled = false, false
+	r.restored.Broadcast()
 }
 
 func (r *Relay) reset() {
