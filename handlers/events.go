@@ -180,9 +180,13 @@ func (e *Events) About() []any { return e.about }
 // Bytes returns about how many bytes the kept messages take.
 func (e *Events) Bytes() int64 { return e.hub.Bytes() }
 
-// Stop ends every stream: its client gets what was published before, and the end of the answer. Give it to
-// http.Server.RegisterOnShutdown, as Shutdown does not end streams. The log stays open for requests that are under way.
-func (e *Events) Stop() { e.hub.Close() }
+// Stop ends every stream: its client gets what was published before, and the end of the answer. An upload of lines gets its
+// answer. Give Stop to http.Server.RegisterOnShutdown, as Shutdown ends neither. The log stays open for requests that are
+// under way.
+func (e *Events) Stop() {
+	e.hub.Close()
+	e.streams.Stop()
+}
 
 // Close ends every stream, waits until each client has the end, two seconds at most, and closes the log. Call it after
 // Shutdown, which does not wait for streams. It may be called again.

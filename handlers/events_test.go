@@ -3,6 +3,7 @@ package handlers_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -54,6 +55,39 @@ func TestAServerOfOnesOwnEndsItsStreamsProperly(t *testing.T) {
 		if _, err := events.Publish(t.Context(), "orders", 1); err == nil {
 			t.Error("after Close, a message is published")
 		}
+	}
+}
+
+func TestAnUploadDoesNotHoldUpAServerOfOnesOwn(t *testing.T) {
+	t.Parallel()
+	events := open(t, handlers.Options{})
+	url, server := host(t, events)
+	server.RegisterOnShutdown(events.Stop)
+	stream := testsse.Open(t, http.DefaultClient, url+"/events?topic=log", nil)
+	body, lines := io.Pipe()
+	defer lines.Close()
+	status := make(chan int, 1)
+	go func() {
+		response, err := http.Post(url+"/events?topic=log", "text/plain", body)
+		if err != nil {
+			t.Error(err)
+			status <- 0
+			return
+		}
+		response.Body.Close()
+		status <- response.StatusCode
+	}()
+	if _, err := io.WriteString(lines, "one\n"); err != nil {
+		t.Fatal(err)
+	}
+	stream.Wants(`{"message":"one"}`) // and no more comes
+	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	if got := <-status; got != http.StatusServiceUnavailable {
+		t.Errorf("the upload is answered with %d", got)
 	}
 }
 

@@ -28,7 +28,9 @@ const readAhead = 32 << 10
 //
 // The answer counts the events that were sent and has the id of the last one. If a line could not be sent, the
 // answer also has an error with the number of that line; the lines before it stay sent.
-func publishLines(c *gin.Context, log event.Log, m event.Message, max int64, parse func([]byte) (json.RawMessage, error)) {
+func publishLines(c *gin.Context, events *Events, m event.Message, parse func([]byte) (json.RawMessage, error)) {
+	log := events.log
+	c.Request = c.Request.WithContext(events.streams.Within(c.Request.Context()))
 	connection := http.NewResponseController(c.Writer)
 	if err := connection.SetReadDeadline(time.Time{}); err != nil { // the server's limit for a whole request
 		_ = c.Error(fmt.Errorf("clear the read deadline: %w", err))
@@ -69,7 +71,7 @@ func publishLines(c *gin.Context, log event.Log, m event.Message, max int64, par
 		body:     bufio.NewReaderSize(body, readAhead),
 		text:     strings.EqualFold(c.ContentType(), gin.MIMEPlain),
 		message:  m,
-		max:      max,
+		max:      events.max,
 		parse:    parse,
 		stopping: stopping,
 	}

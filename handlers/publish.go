@@ -78,9 +78,9 @@ func Publish(events *Events) gin.HandlerFunc {
 		case gin.MIMEPOSTForm:
 			publishOne(c, log, m, max, form)
 		case "application/x-ndjson":
-			publishLines(c, log, m, max, json)
+			publishLines(c, events, m, json)
 		case gin.MIMEPlain:
-			publishLines(c, log, m, max, fromText)
+			publishLines(c, events, m, fromText)
 		default:
 			const accepted = gin.MIMEJSON + ", " + gin.MIMEPOSTForm + ", application/x-ndjson, " + gin.MIMEPlain
 			c.Header("Accept-Post", accepted)

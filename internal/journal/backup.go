@@ -125,6 +125,9 @@ func Backup(dir, path string) (err error) {
 	if errThere == nil && errUsed == nil && os.SameFile(there, used) {
 		return fmt.Errorf("%s is the file that the server uses: choose another one", path)
 	}
+	if errThere == nil && !there.Mode().IsRegular() { // to put a file in the place of a device would break the machine
+		return fmt.Errorf("%s cannot be written: it is not a file", path)
+	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return fmt.Errorf("DATA_DIR=%q cannot be read: %w", dir, cause(err))

@@ -121,6 +121,10 @@ func TestABackupIsRefusedWithOneLineThatSaysWhatToDo(t *testing.T) {
 	if err := Backup(s.dir, filepath.Join(s.dir, "no", "copy.db")); err == nil || !strings.Contains(err.Error(), "copy.db cannot be written: no such file or directory") {
 		t.Errorf("to a folder that is not there: %v", err)
 	}
+	sock := filepath.Join(s.dir, "gin-sse.sock")
+	if err := Backup(s.dir, sock); err == nil || !strings.Contains(err.Error(), "gin-sse.sock cannot be written: it is not a file") {
+		t.Errorf("in the place of something that is not a file: %v", err)
+	}
 	if err := os.Mkdir(target, 0o700); err != nil {
 		t.Fatal(err)
 	}
