@@ -51,7 +51,7 @@ func TestEachKindOfRequestIsAnObjectOfJSONAndARefusedOneHasItsReason(t *testing.
 			{"POST", "/sse?topic=ended&end=true", plain, "1\n", 202, ""},
 			{"POST", "/sse?topic=ended", plain, "1\n", 409, "Line 1: This topic has ended."},
 			{"POST", "/sse?topic=news/1", authorized("image/png"), "x", 415, `Content-Type "image/png" is not accepted.`},
-			{"POST", "/sse", http.Header{"Authorization": {"Bearer wr0ng"}}, "", 401, "Publishing needs the server's PUBLISH_TOKEN"},
+			{"POST", "/sse", http.Header{"Authorization": {"Bearer wr0ng"}}, "", 401, "The token in the header Authorization is not the server's PUBLISH_TOKEN."},
 			{"GET", "/status", nil, "", 200, ""},
 		} {
 			before := len(s.out.Lines(""))

@@ -135,7 +135,7 @@ func serve(cfg config.Config) error {
 	}
 	every(cfg.TickInterval, handlers.SimulateData(s.events))
 	every(time.Second/2, s.status.Update)
-	every(time.Second, capacity.Collector(s.events.Bytes))
+	every(time.Second/4, capacity.Collector(s.events.Bytes))
 	every(5*time.Second, s.secrets.Reload)
 	every(5*time.Second, port.Reload)
 	greet("Server running on "+port.URL(), cfg.About(s.events.About())...)

@@ -173,7 +173,7 @@ func (s *session) readOnce(ctx context.Context, what request, patience time.Dura
 		case last(reply, jetstream.SequenceHeader) != "": // a message, whatever status its publisher gave it
 			m, err := receive(reply)
 			if err != nil {
-				s.skip(badMessage, last(reply, jetstream.SubjectHeader), err.Error())
+				s.tally(badMessage, last(reply, jetstream.SubjectHeader), err.Error())
 				continue
 			}
 			b.messages = append(b.messages, m)
@@ -190,7 +190,7 @@ func (s *session) readOnce(ctx context.Context, what request, patience time.Dura
 		case status != "":
 			return b, fmt.Errorf("ask for messages: %s %s", status, reply.Header.Get("Description"))
 		default:
-			s.skip(badMessage, "", "a stored message has headers that cannot be read")
+			s.tally(badMessage, "", "a stored message has headers that cannot be read")
 		}
 	}
 }

@@ -86,7 +86,7 @@ func (s *session) listen(ctx context.Context) error {
 			}
 			got, err := receive(m)
 			if err = cmp.Or(err, s.isPlausible(got)); err != nil {
-				s.skip(badMessage, m.Subject, err.Error())
+				s.tally(badMessage, m.Subject, err.Error())
 				continue
 			}
 			if err := s.hand(ctx, got); err != nil {
@@ -100,8 +100,11 @@ func (s *session) listen(ctx context.Context) error {
 
 // hand gives a message that came to the hub.
 func (s *session) hand(ctx context.Context, m received) error {
-	if !s.confirm(ctx, m) {
-		s.skip(badMessage, m.Subject, "a message has a number that NATS has not given yet")
+	switch may, err := s.confirm(ctx, m); {
+	case err != nil:
+		return err
+	case !may:
+		s.tally(badMessage, m.Subject, "a message has a number that NATS has not given yet")
 		return nil
 	}
 	if m.subject == s.epochSubject() {
@@ -118,7 +121,7 @@ func (s *session) hand(ctx context.Context, m received) error {
 	if removed > 0 {
 		switch stored, err := s.get(ctx, request{Seq: m.number}); {
 		case errors.Is(err, errGone), err == nil && (stored.Subject != m.subject || m.isOther(stored.place())):
-			s.skip(badMessage, m.Subject, "a message was not stored by NATS")
+			s.tally(badMessage, m.Subject, "a message was not stored by NATS")
 			return nil
 		case err == nil:
 			select {
@@ -171,23 +174,29 @@ func (s *session) suspect(topic string, m received) (last uint64) {
 
 // confirm reports whether a message may be handed over. NATS is asked for the number of its last message if this one
 // comes after a pause, or is far ahead: only NATS decides what is newest. That also shows in time whether the leader has
-// changed, after which messages may be missing.
-func (s *session) confirm(ctx context.Context, m received) bool {
-	last := s.sight.Load()
+// changed, after which messages may be missing. A message that is far ahead may be genuine, so without an answer there
+// is an error.
+func (s *session) confirm(ctx context.Context, m received) (bool, error) {
+	last, patience := s.sight.Load(), confirmWait
 	ahead := m.number > last.State.LastSeq+maxAhead
-	switch since := time.Since(last.at); {
-	case since < lookEvery && !ahead:
-		return true
-	case since < lookEvery/10:
-		return false // it was asked a moment ago
+	switch {
+	case ahead && time.Since(last.asOf) < lookEvery/10:
+		return false, nil
+	case ahead:
+		patience = answerWait
+	case time.Since(last.asked) < lookEvery:
+		return true, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, confirmWait)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := s.look(ctx); err != nil {
-		return !ahead
+		if ahead {
+			return false, err
+		}
+		return true, nil
 	}
 	now := s.sight.Load().StreamInfo
-	return m.number <= now.State.LastSeq || leader(now) != leader(last.StreamInfo)
+	return m.number <= now.State.LastSeq || leader(now) != leader(last.StreamInfo), nil
 }
 
 // message returns the message as the hub takes it. Any program may have put it into the stream, even on a subject that
@@ -196,13 +205,13 @@ func (r *Replica) message(m received) (message event.Message, is bool) {
 	topic, is := topicOf(r.cfg.Stream, m.subject)
 	if !is {
 		if token, _ := strings.CutPrefix(m.subject, r.cfg.Stream+"."); !strings.HasPrefix(token, "$") {
-			r.skip(badSubject, m.subject, "messages whose subjects are no topics are skipped")
+			r.tally(badSubject, m.subject, "messages whose subjects are no topics are skipped")
 		}
 		return message, false
 	}
 	message = event.Message{Number: m.number, Topic: topic, Name: m.Header.Get(nameHeader), Data: m.Data, End: m.Header.Get(endHeader) == "true", Replace: m.replaces(), Time: m.stored.UnixMilli()}
 	if err := event.CheckName(message.Name); err != nil {
-		r.skip(badName, m.subject, fmt.Sprintf("message %d is sent without its name: %v", m.number, err))
+		r.tally(badName, m.subject, fmt.Sprintf("message %d is sent without its name: %v", m.number, err))
 		message.Name = ""
 	}
 	if (len(m.Data) > 0 || !message.End) && (!utf8.Valid(m.Data) || !json.Valid(m.Data)) {

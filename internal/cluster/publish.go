@@ -141,11 +141,13 @@ func isRefusal(err error, codes ...jetstream.ErrorCode) bool {
 func (r *Replica) attempt(ctx context.Context, messages []outgoing, together bool) (n int, number uint64, isNew bool, err error) {
 	o := &messages[0]
 	o.expect("", 0)
+	covers := r.Covers(o.Topic)
+	ended := r.events.Ended(o.Topic)
 	switch {
 	case o.Erases():
 		return r.storeSome(ctx, messages, together, false)
-	case r.Covers(o.Topic):
-		return r.storeSome(ctx, messages, together, r.events.Ended(o.Topic))
+	case covers && r.Covers(o.Topic): // still: the hub forgets the end of a topic that it no longer has
+		return r.storeSome(ctx, messages, together, ended)
 	case o.tried: // alone, as its group knew
 		_, ended, err := r.lastOf(ctx, o.Topic)
 		if err != nil {

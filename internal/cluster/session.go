@@ -59,8 +59,9 @@ type session struct {
 // sight is what a session knows of the stream since it last looked at it.
 type sight struct {
 	*jetstream.StreamInfo
-	at   time.Time // when the leader was asked; it may have given no answer
-	sure uint64    // all messages up to this number came, as the leader was the same one afterwards
+	asOf  time.Time // when the leader was asked for that
+	asked time.Time // when it was last asked; it may have given no answer yet
+	sure  uint64    // all messages up to this number came, as the leader was the same one afterwards
 }
 
 // Follow hands to the hub the messages that it wants, those that the stream has and those to come, until ctx ends. When
@@ -151,7 +152,7 @@ func (s *session) look(ctx context.Context) error {
 	s.looking.Lock()
 	defer s.looking.Unlock()
 	before, at, seen := s.sight.Load(), time.Now(), s.feeds.newest()
-	s.sight.Store(&sight{before.StreamInfo, at, before.sure})
+	s.sight.Store(&sight{before.StreamInfo, before.asOf, at, before.sure})
 	_, _, known := s.truth.now()
 	now, err := s.ask(ctx)
 	if err != nil {
@@ -172,7 +173,7 @@ func (s *session) look(ctx context.Context) error {
 		seen = before.sure
 		s.repair(seen)
 	}
-	s.sight.Store(&sight{now, at, seen})
+	s.sight.Store(&sight{now, at, at, seen})
 	s.adopt(now)
 	_, epoch, _ := s.truth.now()
 	if moved || now.State.Subjects[s.epochSubject()] == 0 || epoch.isDue(now, s.late) {
@@ -249,7 +250,7 @@ func (s *session) watch(ctx context.Context) error {
 				}
 			case turn%6 == 3:
 				err = s.proveMore(ctx)
-			case time.Since(last.at) > idleEvery/2:
+			case time.Since(last.asked) > idleEvery/2:
 				_ = s.look(ctx) // no answer is noticed by the silence, and everything else ends the session
 			}
 		case <-s.checks:
@@ -297,7 +298,7 @@ func (s *session) place(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.sight.Store(&sight{StreamInfo: now, at: time.Now()})
+	s.sight.Store(&sight{StreamInfo: now, asked: time.Now()})
 	lost := ""
 	if now.Created.Equal(created) {
 		switch err := s.prove(ctx); {
@@ -457,7 +458,7 @@ func (s *session) newMarker(m marker) error {
 	}
 	if s.truth.mark(m) {
 		s.events.LoseAll(m.floor)
-		s.cfg.Log("NATS: messages were removed from the stream %q, up to number %d; clients that miss them are told of a gap", s.cfg.Stream, m.floor)
+		s.tally(removal, s.cfg.Stream, fmt.Sprintf("messages were removed from the stream, up to number %d; clients that miss them are told of a gap", m.floor))
 	}
 	return nil
 }

@@ -17,17 +17,18 @@ const (
 
 var recovered = [parts]string{"messages come from NATS again", "NATS stores messages again"}
 
-// kind is a kind of bad input.
+// kind is a kind of event that may happen often: bad input, or messages that somebody removes.
 type kind int
 
 const (
 	badMessage kind = iota
 	badSubject
 	badName
+	removal
 	kinds
 )
 
-const badEvery = time.Minute // how often a kind of bad input is logged
+const oftenEvery = time.Minute // how often a kind of event is logged
 
 // status is what an operator can know of a replica. Each problem is logged once when it begins, and its end once: each
 // retry fails in the same way.
@@ -38,7 +39,7 @@ type status struct {
 	logged   [parts]bool     // whether that is in the log
 	told     map[string]bool // what was logged since all was well
 	answer   time.Time       // when NATS last answered
-	bad      [kinds]struct {
+	often    [kinds]struct {
 		count int       // since it was last logged
 		since time.Time // when that was
 	}
@@ -131,15 +132,15 @@ func (s *status) forget() {
 	clear(s.told)
 }
 
-// skip counts bad input, and logs it once a minute.
-func (s *status) skip(k kind, subject, why string) {
+// tally counts what may happen often, and logs it once a minute.
+func (s *status) tally(k kind, subject, why string) {
 	s.statusMu.Lock()
-	bad := &s.bad[k]
-	bad.count++
-	count := bad.count
-	isDue := time.Since(bad.since) >= badEvery
+	kind := &s.often[k]
+	kind.count++
+	count := kind.count
+	isDue := time.Since(kind.since) >= oftenEvery
 	if isDue {
-		bad.count, bad.since = 0, time.Now()
+		kind.count, kind.since = 0, time.Now()
 	}
 	s.statusMu.Unlock()
 	if isDue {

@@ -23,6 +23,9 @@ type Cursor struct {
 	begin  *begin // nil once it has read what was there when it was made
 }
 
+// Move goes to where another cursor of the same topics is. These stay untouched, so that others may read them meanwhile.
+func (c *Cursor) Move(to Cursor) { c.Number, c.Gaps, c.begin = to.Number, to.Gaps, to.begin }
+
 // begin is what a cursor must know until it has read what was there when it was made.
 type begin struct {
 	until     uint64 // the newest message then

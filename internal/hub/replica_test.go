@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,4 +100,19 @@ func TestLostMessagesAreAGap(t *testing.T) {
 	expect(t, subscribe(t, h, "e-1", "b"), "from 1, gap 2, 4")
 	expect(t, subscribe(t, h, "e-2", "b"), "from 2, 4")
 	expect(t, subscribe(t, h, "e-0", "*"), "from 0, gap 2, 3, 4")
+}
+
+// The log reads them when the client leaves, while its goroutine may still go on.
+func TestOthersMayReadTheTopicsOfASubscriber(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, roomy)
+	s := subscribe(t, h, "", "a")
+	expect(t, s, "from 0")
+	read := make(chan []string)
+	go func() { read <- s.Topics.Names() }()
+	h.Begin("f", 0, 0)
+	_, err := s.Next(t.Context()) // sets it to another place
+	if names := <-read; err != nil || !slices.Equal(names, []string{"a"}) {
+		t.Errorf("%q, %v", names, err)
+	}
 }

@@ -29,7 +29,8 @@ const (
 	patience = 30 * time.Second
 )
 
-// Subscriber is one client's position in what is sent. It belongs to one goroutine, which must close it.
+// Subscriber is one client's position in what is sent. It belongs to one goroutine, which must close it. Others may read its
+// topics and how much it received.
 type Subscriber struct {
 	history.Cursor
 	hub     *Hub
@@ -159,27 +160,29 @@ func (s *Subscriber) place() {
 	number, known := event.Number(h.history.Epoch(), a.after)
 	known = known && !h.history.IsInHole(number) && (number <= h.highest() || number-h.highest() <= h.options.Ahead)
 	var gap []byte
+	var to history.Cursor
 	switch {
 	case a.after == "" && a.early:
-		s.Cursor = h.history.After(s.Topics, h.from)
+		to = h.history.After(s.Topics, h.from)
 	case a.after == "" && !h.history.AllEnded(s.Topics):
-		s.Cursor = h.history.After(s.Topics, h.highest())
+		to = h.history.After(s.Topics, h.highest())
 	case a.after == Latest:
-		s.Cursor = h.history.Latest(s.Topics)
+		to = h.history.Latest(s.Topics)
 	case known:
-		s.Cursor = h.history.After(s.Topics, number)
+		to = h.history.After(s.Topics, number)
 		if number > h.highest() {
 			a.ahead = time.Now().Add(patience)
 		}
 	default:
-		s.Cursor = h.history.Earliest(s.Topics)
+		to = h.history.Earliest(s.Topics)
 		if a.after != "" && a.after != Earliest {
-			h.history.SkipLost(&s.Cursor)
-			gap = event.Gap(h.history.ID(s.Number))
+			h.history.SkipLost(&to)
+			gap = event.Gap(h.history.ID(to.Number))
 			h.gaps.Add(1)
 			a.heads++
 		}
 	}
+	s.Move(to)
 	a.until = h.highest()
 	if s.epochs == 0 {
 		a.behind = gap != nil || !a.ahead.IsZero() || h.isHeld(s) || h.hasMore(s.Cursor)

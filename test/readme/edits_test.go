@@ -195,7 +195,10 @@ var text = change{
 
 var field = change{
 	func(t *testing.T, p project) {
-		p.edit("handlers/sse.go", `^\t\t_ = events\.Tick\(.*\n`, code(t, section(t, "Another field."), "go")[0])
+		text := section(t, "Another field.")
+		p.edit("handlers/sse.go", `^\t\t_ = events\.Tick\(.*\n`, code(t, text, "go")[0])
+		const before = `  lines.add(data, event);` + "\n"
+		p.edit("public/app.js", "^"+regexp.QuoteMeta(before), code(t, text, "js")[0]+before)
 	},
 	func(t *testing.T, a *app.Server) {
 		testsse.ReadUntil(t, a.Get("/sse").Body, `data:{"clients":1,"message":"`)
