@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -65,10 +66,15 @@ func served(handler slog.Handler) func() {
 	return func() { app.ServeHTTP(answer, request) }
 }
 
-// Not parallel: it counts allocations.
+// Not parallel: it counts allocations. Gin keeps its contexts in a sync.Pool, which may be emptied at any time, and which
+// loses some of them on purpose with the race detector. So the least of several counts is what a line costs.
 func TestALineThatIsNotWrittenCostsNothing(t *testing.T) {
-	if allocations := testing.AllocsPerRun(100, served(slog.DiscardHandler)); allocations > 0 {
-		t.Errorf("%v allocations", allocations)
+	serve, least := served(slog.DiscardHandler), math.Inf(1)
+	for range 20 {
+		least = min(least, testing.AllocsPerRun(100, serve))
+	}
+	if least > 0 {
+		t.Errorf("%v allocations", least)
 	}
 }
 
