@@ -124,7 +124,7 @@ func TestClientThatLeavesIsNoticedWithinTwoTicks(t *testing.T) {
 	for _, version := range []string{"1.0", "1.1"} {
 		t.Run("HTTP/"+version, func(t *testing.T) {
 			t.Parallel()
-			s := start(t)
+			s := start(t, "KEEPALIVE=1h") // no comment against silence comes
 			conn := s.raw("GET /sse HTTP/" + version + "\r\nHost: localhost\r\n\r\n")
 			s.tick("tick")
 			for lines := bufio.NewReader(conn); ; { // to the end, as with something unread the system would reset the connection
@@ -138,7 +138,6 @@ func TestClientThatLeavesIsNoticedWithinTwoTicks(t *testing.T) {
 				}
 			}
 			conn.Close()
-			begin := time.Now()
 			clock := time.NewTicker(time.Second / 2)
 			for range 2 {
 				<-clock.C
@@ -151,9 +150,6 @@ func TestClientThatLeavesIsNoticedWithinTwoTicks(t *testing.T) {
 				}
 				return ""
 			})
-			if took := time.Since(begin); took > 14*time.Second { // a comment against silence would come after 15
-				t.Errorf("HTTP/%s: it took %v", version, took)
-			}
 		})
 	}
 }

@@ -27,7 +27,8 @@ import (
 type page struct {
 	got     []string
 	streams int
-	refused int // most often in a row
+	refused int    // most often in a row
+	begun   func() // it has a stream
 }
 
 func (p *page) follow(ctx context.Context, replicas []*app.Server, issue func() (string, error)) error {
@@ -61,6 +62,7 @@ func (p *page) follow(ctx context.Context, replicas []*app.Server, issue func() 
 			response.Body.Close()
 			problem = fmt.Errorf("answered with %s", response.Status)
 		default:
+			p.begun()
 			p.streams, refused = p.streams+1, 0
 			for e, err := range sse.Read(response.Body, nil) {
 				if err != nil {
@@ -138,15 +140,19 @@ func TestTheKeyIsChangedAsTheDocumentationSaysWhilePagesAreOpen(t *testing.T) {
 
 	const clients = 10
 	pages := make([]page, clients)
-	var following sync.WaitGroup
+	var following, begun sync.WaitGroup
 	t.Cleanup(following.Wait) // also after a failure
 	for i := range pages {
+		begun.Add(1)
+		pages[i].begun = sync.OnceFunc(begun.Done)
 		following.Go(func() {
+			defer pages[i].begun()
 			if err := pages[i].follow(t.Context(), replicas, issue); err != nil {
 				t.Errorf("page %d: %v", i, err)
 			}
 		})
 	}
+	begun.Wait()
 	published := 0
 	publish := func(data string) error {
 		err := publishOnce(t.Context(), replicas[published%2], fmt.Sprint("key ", published), data)
