@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gin-sse/internal/testsse"
+	"gin-sse/internal/testwait"
 )
 
 func TestEachKindOfRequestIsAnObjectOfJSONAndARefusedOneHasItsReason(t *testing.T) {
@@ -50,7 +51,7 @@ func TestEachKindOfRequestIsAnObjectOfJSONAndARefusedOneHasItsReason(t *testing.
 			{"POST", "/sse?topic=ended&end=true", plain, "1\n", 202, ""},
 			{"POST", "/sse?topic=ended", plain, "1\n", 409, "Line 1: This topic has ended."},
 			{"POST", "/sse?topic=news/1", authorized("image/png"), "x", 415, `Content-Type "image/png" is not accepted.`},
-			{"POST", "/sse", http.Header{"Authorization": {"Bearer wr0ng"}}, "", 401, "Publishing needs the server's PUBLISH_TOKEN"},
+			{"POST", "/sse", http.Header{"Authorization": {"Bearer wr0ng"}}, "", 401, "The token in the header Authorization is not the server's PUBLISH_TOKEN."},
 			{"GET", "/status", nil, "", 200, ""},
 		} {
 			before := len(s.out.Lines(""))
@@ -58,7 +59,7 @@ func TestEachKindOfRequestIsAnObjectOfJSONAndARefusedOneHasItsReason(t *testing.
 			if response.StatusCode != test.status {
 				t.Errorf("%s %.50s is answered with %s, %s", test.method, test.target, response.Status, text)
 			}
-			line := s.out.WaitFor(t, "", before+1, time.Minute)[before]
+			line := s.out.WaitFor(t, "", before+1, testwait.Limit)[before]
 			var got struct {
 				Time                                            time.Time
 				Level, Msg, Method, Path, Client, Reason, Ended string
@@ -74,7 +75,7 @@ func TestEachKindOfRequestIsAnObjectOfJSONAndARefusedOneHasItsReason(t *testing.
 			}
 			path, _, _ := strings.Cut(test.target, "?")
 			if got.Level != level || got.Msg != "request" || got.Method != test.method || !strings.HasPrefix(got.Path, path) || got.Client != "127.0.0.1" ||
-				got.Status != test.status || got.Seconds <= 0 || time.Since(got.Time) > time.Minute || got.Ended != "" {
+				got.Status != test.status || got.Seconds <= 0 || time.Since(got.Time) > testwait.Limit || got.Ended != "" {
 				t.Errorf("%s %.50s: the log has %s", test.method, test.target, line)
 			}
 			if !strings.HasPrefix(got.Reason, test.reason) || test.reason == "" && got.Reason != "" {
@@ -85,7 +86,7 @@ func TestEachKindOfRequestIsAnObjectOfJSONAndARefusedOneHasItsReason(t *testing.
 		s.follow("/status/sse", nil)
 		s.close()
 		second.WantsRest("1")
-		s.out.WaitFor(t, `"msg":"stream"`, 3, time.Minute)
+		s.out.WaitFor(t, `"msg":"stream"`, 3, testwait.Limit)
 		ended := map[string]map[string]any{}
 		for _, line := range s.out.Lines(`"msg":"stream"`) {
 			var fields map[string]any
@@ -127,8 +128,8 @@ func TestALineSaysWhyAStreamEnded(t *testing.T) {
 		over := s.follow("/sse?topic=ends", nil)
 		s.publish("/sse?topic=ends&end=true", authorized("application/json"), "1")
 		over.WantsRest("1")
-		expires := s.follow("/sse?topic=private/a", bearer(t, time.Now().Add(time.Second), "private/a"))
-		expires.WantsRest()
+		expires, _ := s.openUntilExpired(time.Second, "/sse?topic=private/a", "")
+		testsse.Read(t, expires.Body).WantsRest()
 		for topic, want := range map[string]string{"leaves": "left", "fetches": "complete", "ends": "complete", "private/a": "expired"} {
 			if line := s.out.Wait(t, " topics="+topic+" "); !strings.Contains(line, " ended="+want+" ") {
 				t.Errorf("the log has %q, want ended=%s", line, want)

@@ -101,7 +101,8 @@ func main() {
 // serve runs the server until it is told to stop, and then ends every stream properly.
 func serve(cfg config.Config) error {
 	capacity.KeepToMemoryLimit()
-	defer output.Standard(cfg.LogFormat)()
+	greet, closeLog := output.Standard(cfg.LogFormat)
+	defer closeLog()
 	gin.DebugPrintFunc = func(string, ...any) {} // Gin would print every route, and advice that this program already follows
 	cfg.Warn()
 	var s services
@@ -134,9 +135,9 @@ func serve(cfg config.Config) error {
 	}
 	every(cfg.TickInterval, handlers.SimulateData(s.events))
 	every(time.Second/2, s.status.Update)
-	every(time.Second, capacity.Collector(s.events.Bytes))
+	every(time.Second/4, capacity.Collector(s.events.Bytes))
 	every(5*time.Second, s.secrets.Reload)
 	every(5*time.Second, port.Reload)
-	slog.Info("Server running on "+port.URL(), cfg.About(s.events.About())...)
+	greet("Server running on "+port.URL(), cfg.About(s.events.About())...)
 	return port.Serve(s.running, app, s.close)
 }

@@ -57,7 +57,7 @@ type rotated struct {
 }
 
 func (r *rotated) follow(ctx context.Context, s *site, header *atomic.Pointer[http.Header]) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*testwait.Limit)
+	ctx, cancel := context.WithTimeout(ctx, testwait.Limit)
 	defer cancel()
 	last, refused := "earliest", 0
 	var problem error

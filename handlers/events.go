@@ -74,6 +74,9 @@ func Open(o Options) (*Events, error) {
 	if o.NATSURL != "" && o.DataDir != "" {
 		return nil, errors.New("DataDir and NATSURL are both set: NATS keeps the messages then, so leave one of them out")
 	}
+	if o.NATSURL != "" && !cluster.ValidURL(o.NATSURL) { // which may have a password
+		return nil, errors.New("NATSURL cannot be used: it takes addresses such as nats://localhost:4222, separated by commas")
+	}
 	keys, public := cmp.Or(o.SubscribeKeys, Secrets()), event.Public(o.PublicTopics)
 	for _, key := range keys.All() {
 		if err := token.CheckKey(key.Value); err != nil {
@@ -92,6 +95,13 @@ func Open(o Options) (*Events, error) {
 	}
 	if o.HistoryBytes != nil {
 		options.Bytes = *o.HistoryBytes
+	}
+	for name, value := range map[string]int64{
+		"MaxEventBytes": o.MaxEventBytes, "Keepalive": int64(o.Keepalive), "History": int64(options.PerTopic), "HistoryBytes": options.Bytes,
+	} {
+		if value < 0 {
+			return nil, fmt.Errorf("%s=%d cannot be used: it must not be negative", name, value)
+		}
 	}
 	if o.NATSURL != "" {
 		options.Ahead = maxAhead

@@ -134,7 +134,13 @@ func TestOpenSaysWhatItCannotUse(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	few, little := -1, int64(-1)
 	for want, o := range map[string]handlers.Options{
+		"MaxEventBytes=-1 cannot be used: ":         {MaxEventBytes: -1},
+		"Keepalive=-1 cannot be used: ":             {Keepalive: -1},
+		"History=-1 cannot be used: ":               {History: &few},
+		"HistoryBytes=-1 cannot be used: ":          {HistoryBytes: &little},
+		"NATSURL cannot be used: ":                  {NATSURL: "http://localhost"},
 		"SUBSCRIBE_KEY cannot be used: ":            {SubscribeKeys: handlers.Secrets("too short")},
 		`"news//*" is no topic to follow: `:         {PublicTopics: []string{"news", "news//*"}},
 		`"private/a" is never public: `:             {PublicTopics: []string{"private/a"}},

@@ -24,10 +24,16 @@ func Authorize(tokens *secret.List) gin.HandlerFunc {
 			return
 		}
 		scheme, given, _ := strings.Cut(c.GetHeader("Authorization"), " ")
-		if !strings.EqualFold(scheme, "Bearer") || !tokens.Has(strings.TrimSpace(given)) {
-			c.Header("WWW-Authenticate", `Bearer realm="gin-sse"`)
-			refuse(c, http.StatusUnauthorized, "Publishing needs the server's PUBLISH_TOKEN, in a header: Authorization: Bearer TOKEN.")
+		given = strings.TrimSpace(given)
+		if strings.EqualFold(scheme, "Bearer") && tokens.Has(given) {
+			return
 		}
+		problem := "Publishing needs the server's PUBLISH_TOKEN, in a header: Authorization: Bearer TOKEN."
+		if strings.EqualFold(scheme, "Bearer") && given != "" {
+			problem = "The token in the header Authorization is not the server's PUBLISH_TOKEN."
+		}
+		c.Header("WWW-Authenticate", `Bearer realm="gin-sse"`)
+		refuse(c, http.StatusUnauthorized, problem)
 	}
 }
 

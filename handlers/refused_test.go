@@ -12,6 +12,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/handlers"
+	"gin-sse/internal/testwait"
 )
 
 // Without a length of the body, net/http would wait for 256 KB of it before it answers.
@@ -40,7 +41,7 @@ func TestAPublisherThatIsSilentIsRefusedAtOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer conn.Close()
-				if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+				if err := conn.SetDeadline(time.Now().Add(testwait.Limit)); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := io.WriteString(conn, test.request+"Host: x\r\nTransfer-Encoding: chunked\r\n"+expect+"\r\n3\r\nno\n\r\n"); err != nil {

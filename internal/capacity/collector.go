@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	forHistory = 30 // percent of a large history that the heap may grow by before garbage is collected
+	forHistory = 22 // percent of a large history that the heap may grow by before garbage is collected
 	forRest    = 100
 	small      = 8 << 20 // bytes of the history that count as the rest: to collect more often is dearer than these bytes
 )

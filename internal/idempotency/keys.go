@@ -76,7 +76,9 @@ func (k *Keys) Undo(last uint64) {
 // Forget forgets what is older than two minutes, and the oldest of more than 100,000 keys.
 func (k *Keys) Forget(now time.Time) {
 	for len(k.order) > 0 && (now.Sub(k.order[0].At) > Remembered || len(k.order) > MaxKeys) {
-		delete(k.uses, k.order[0].Key)
+		if first := k.order[0]; k.uses[first.Key].Number == first.Number { // it may have been used again, and read from a disk
+			delete(k.uses, first.Key)
+		}
 		k.order[0], k.order = Use{}, k.order[1:]
 	}
 }

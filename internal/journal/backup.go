@@ -54,6 +54,10 @@ func (j *Journal) OfferCopies() {
 			}
 			if err != nil && j.stopping.Err() == nil {
 				j.log("a backup has failed: %v", err)
+				select { // at the limit of open files, the next one would fail at once
+				case <-time.After(probeWait):
+				case <-j.stopping.Done():
+				}
 			}
 		}
 	})
@@ -150,7 +154,10 @@ func Backup(dir, path string) (err error) {
 	if err := inspect(copied.Name()); err != nil {
 		return fmt.Errorf("the backup cannot be used: %w", cause(err))
 	}
-	if err := errors.Join(copied.Sync(), os.Rename(copied.Name(), path)); err != nil {
+	if err = copied.Sync(); err == nil {
+		err = os.Rename(copied.Name(), path)
+	}
+	if err != nil {
 		return fmt.Errorf("%s cannot be written: %w", path, cause(err))
 	}
 	return nil

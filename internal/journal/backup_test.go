@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -147,8 +146,8 @@ func TestOnlyTheServersUserMayAskForABackup(t *testing.T) {
 	}
 }
 
-// One that asks for a copy and takes nothing must not keep a server from stopping.
-func TestACopyThatNobodyTakesEndsWithTheServer(t *testing.T) {
+// One that asks for a copy and takes nothing must keep a server neither from publishing nor from stopping.
+func TestACopyThatNobodyTakesHoldsNothingUpAndEndsWithTheServer(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), plenty)
 	for range 4 {
@@ -168,7 +167,9 @@ func TestACopyThatNobodyTakesEndsWithTheServer(t *testing.T) {
 	if _, err := conn.Read(make([]byte, 1)); err != nil { // the copy has begun
 		t.Fatal(err)
 	}
-	s.publish(event.Message{Topic: "t", Data: json.RawMessage("1")})
+	for range 20 { // while the file grows to several times its size
+		s.publish(message("t", `"`+strings.Repeat("x", 1<<20)+`"`))
+	}
 	closed := make(chan struct{})
 	go func() { s.close(); close(closed) }()
 	testwait.Closed(t, "the end of the server", closed)

@@ -85,7 +85,7 @@ type bareCall struct {
 }
 
 func newBare(b *testing.B) *bare {
-	db, err := openDatabase(file(b.TempDir()))
+	db, err := openDatabase(file(b.TempDir()), mapped)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -14,7 +14,10 @@ import (
 	"gin-sse/internal/hub"
 )
 
-var everyCut = flag.Bool("damage.every", false, "cut the file off after every single byte, not only after some")
+var (
+	everyCut = flag.Bool("damage.every", false, "cut the file off after every single byte, not only after some")
+	flips    = flag.Int("damage.flips", 200, "how many single bytes are changed; each of the first ones is in another page")
+)
 
 // sample returns a file of several pages, free ones among them, and what a server shows of it.
 func sample(t *testing.T) (content []byte, shown string) {
@@ -123,9 +126,8 @@ func TestAFileThatWasCutOffIsRefusedOrWhole(t *testing.T) {
 func TestADamagedFileIsRefusedOrHarmless(t *testing.T) {
 	t.Parallel()
 	file, shown := sample(t)
-	const flips = 1000
 	refused := 0
-	for n := range flips {
+	for n := range *flips {
 		damaged := bytes.Clone(file)
 		at, change := rand.IntN(len(file)), byte(1+rand.IntN(255))
 		if page := n * os.Getpagesize(); page < len(file) { // each page once
@@ -142,5 +144,5 @@ func TestADamagedFileIsRefusedOrHarmless(t *testing.T) {
 	if refused == 0 {
 		t.Error("no file was refused")
 	}
-	t.Logf("%d of %d were refused", refused, flips)
+	t.Logf("%d of %d were refused", refused, *flips)
 }

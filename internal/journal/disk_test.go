@@ -317,6 +317,27 @@ func TestKeysAreKnownForTwoMinutesEvenIfTheClockIsSetBack(t *testing.T) {
 	})
 }
 
+// The file still has the first use when the server is killed, because only a note removes it.
+func TestAKeyThatIsUsedAgainAfterTwoMinutesIsKnownAfterAKill(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := start(t, t.TempDir(), plenty)
+		m := message("t", "1")
+		m.Key = "key"
+		first := s.publish(m)
+		s.restart() // it makes a note
+		time.Sleep(2*time.Minute + time.Second)
+		again := s.publish(m)
+		s.strike.Store(fails) // so that no more is written
+		s.close()
+		s.strike.Store(0)
+		s.open()
+		if id := s.publish(m); id != again || id == first {
+			t.Errorf("the key brings %q, want %q", id, again)
+		}
+	})
+}
+
 func TestMetricsCountCommits(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir(), plenty)

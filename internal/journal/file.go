@@ -78,8 +78,8 @@ func syncNames(dir *os.File) error {
 	return nil
 }
 
-func openDatabase(path string) (*bolt.DB, error) {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType, NoStatistics: true})
+func openDatabase(path string, mapped int) (*bolt.DB, error) {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType, NoStatistics: true, InitialMmapSize: mapped})
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func newDatabase(dir string) (*bolt.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := openDatabase(temporary(dir))
+	db, err := openDatabase(temporary(dir), 0)
 	if err != nil || info.Mode().Perm()&0o020 == 0 {
 		return db, err
 	}
@@ -107,7 +107,7 @@ func newDatabase(dir string) (*bolt.DB, error) {
 // openFile opens the file, which must be there.
 func (j *Journal) openFile() (err error) {
 	path := file(j.dir.Name())
-	if j.db, err = openDatabase(path); err != nil {
+	if j.db, err = openDatabase(path, mapped); err != nil {
 		return err
 	}
 	j.pageSize = j.db.Info().PageSize
@@ -172,7 +172,7 @@ func (j *Journal) shrink() error {
 	// HISTORY may be smaller than before the restart.
 	if err := j.db.Update(func(tx *bolt.Tx) error { return j.write(tx, batch{last: j.last, note: true}) }); err != nil {
 		j.failed = int(j.maxEvent)
-		j.tell(err)
+		j.tell(cause(err))
 		return nil
 	}
 	j.changes, j.fresh = nil, 0

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// mapped leaves it to bbolt for how large a file there are addresses in memory: on Windows, the file would become as large.
+const mapped = 0
+
 // lock leaves it to bbolt to lock its file.
 func lock(*os.File, time.Duration) error { return nil }
 

@@ -9,6 +9,10 @@ import (
 	"time"
 )
 
+// mapped is for how large a file there are addresses in memory from the beginning. To get more, bbolt waits until no copy is
+// being made, and publishers with it. It takes no memory.
+const mapped = 1 << 30
+
 // restrict makes a socket that will be bound one of this user alone.
 func restrict(socket uintptr) { _ = syscall.Fchmod(int(socket), 0o600) } // Linux; elsewhere it has no effect
 

@@ -26,7 +26,7 @@ import (
 )
 
 // patience is how long a test waits for what should happen at once.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // asProgram is the environment variable that makes this test a program with a log.
 const asProgram = "OUTPUT_TEST_PROGRAM"

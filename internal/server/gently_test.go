@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"gin-sse/internal/testcert"
+	"gin-sse/internal/testwait"
 )
 
 // refusing answers every request with an error after it has read a little of the body.
@@ -38,7 +39,7 @@ func TestARefusedUploadHasItsAnswer(t *testing.T) {
 				t.Run(fmt.Sprintf("TLS=%t chunked=%t expect=%t", encrypted, chunked, expect), func(t *testing.T) {
 					t.Parallel()
 					client := dialPort(t, address, encrypted, pool)
-					const pieces, size = 300, 64 << 10
+					const pieces, size = 64, 64 << 10
 					framing := fmt.Sprintf("Content-Length: %d\r\n", pieces*size)
 					if chunked {
 						framing = "Transfer-Encoding: chunked\r\n"
@@ -93,7 +94,7 @@ func dialPort(t *testing.T, address string, encrypted bool, pool *x509.CertPool)
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	if err := client.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := client.SetDeadline(time.Now().Add(testwait.Limit)); err != nil {
 		t.Fatal(err)
 	}
 	if encrypted {

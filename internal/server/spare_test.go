@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"gin-sse/internal/testwait"
 )
 
 func TestOtherErrorsThanTheLimitOfOpenFilesAreReturned(t *testing.T) {
@@ -70,7 +72,7 @@ func TestClosingEndsTheWaitForADescriptor(t *testing.T) {
 		if !errors.Is(err, net.ErrClosed) {
 			t.Error(err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(testwait.Limit):
 		t.Fatal("it still waits")
 	}
 }

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// Limit bounds each wait for something that takes milliseconds, or seconds, on an idle machine.
-const Limit = time.Minute
+// Limit bounds each wait for something that takes milliseconds, or seconds, on an idle machine. On one that is busy with
+// much else, the same has taken a minute.
+const Limit = 3 * time.Minute
 
 // Until calls complaint until it returns nothing. The test fails with its last complaint if that takes too long.
 func Until(t testing.TB, complaint func() string) {

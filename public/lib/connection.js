@@ -10,7 +10,8 @@ const [quiet, slow] = [2_000, 5_000]; // without a byte or an answer, after whic
 //   url, init, headers, fetch, renew  see docs/browser.md
 //   lastId, wasOpen  the id to resume after, and whether the stream was open before, so that its address is right
 //   onevent(event)   what the parser returns, and: origin; ours: the server is this one; isPosition, first: its position, and
-//                    that at the beginning; live: all that was kept has come; sparse: others before it may be left out
+//                    that at the beginning; live: all that was kept has come; sparse: others before it may be left out;
+//                    unknown: the stream begins elsewhere than at the id that was asked for, which the server does not know
 //   onopen()         there is a connection, perhaps in place of another one
 //   onlost(lost)     { status, message, cause, since, final }: it failed. Unless it is final, the next attempt follows
 //
@@ -67,7 +68,8 @@ export function connect({ url, init, headers, fetch: send = fetch, lastId = '', 
       final = false;
       // The id is in the address, because a header would make the browser ask another site for permission first. At home,
       // it is also in the header of the standard, for servers that know no other.
-      if (latest || lastId) address.searchParams.set('lastEventId', latest ? 'latest' : lastId);
+      const after = latest ? 'latest' : lastId;
+      if (after) address.searchParams.set('lastEventId', after);
       const isHome = address.origin === globalThis.location?.origin;
       if (isHome && resumes && /^[ -~]+$/.test(lastId)) options.headers.set('Last-Event-ID', lastId);
       if (signal.aborted) return;
@@ -104,7 +106,8 @@ export function connect({ url, init, headers, fetch: send = fetch, lastId = '', 
           if (position) plan(until, skew);
           if (late && ours && !event.id) return void (late = false);
           if (ours) event.lastEventId = event.id;
-          onevent({ ...event, origin, isPosition: Boolean(position), first, ours, live, sparse: latest });
+          const unknown = Boolean(position) && first && /-\d+$/.test(after) && event.id !== after;
+          onevent({ ...event, origin, isPosition: Boolean(position), first, ours, live, sparse: latest, unknown });
         },
         onid: (id) => signal.aborted || ([lastId, resumes] = [id, true]),
         onretry: (ms) => (pause = Math.min(Math.max(ms, shortestPause), longestPause)),

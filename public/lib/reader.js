@@ -22,9 +22,12 @@ export function createReader({ lastId, open, onevent, onjoin, onend }) {
     const { type, id, ours } = event;
     sparse = event.sparse;
     if (event.isPosition) {
+      // A server with a backup put back may give lower numbers than those that it no longer knows: the gap comes next.
+      const isReset = event.unknown && isSeen(id, lastId);
+      if (isReset) begun = id;
       // A stream that begins with kept messages is at its position only when they have come.
-      if (event.live && !(event.first && isId(lastId)) && !isSeen(id, lastId)) begun = lastId = id;
-      return onevent({ ...event, id: lastId, lastEventId: lastId });
+      else if (event.live && !(event.first && isId(lastId)) && !isSeen(id, lastId)) begun = lastId = id;
+      return onevent({ ...event, id: isReset ? id : lastId, lastEventId: lastId });
     }
     if (ours && !id) {
       const repeated = reopened && event.data === tick?.data;
@@ -73,8 +76,8 @@ export function createReader({ lastId, open, onevent, onjoin, onend }) {
       if (!following && !lastId && event.live) join();
       if (following || (lastId && event.ours && !event.id)) return accept(event);
       if (!lastId || event.sparse) return;
-      const isNew = !isId(from) || epochOf(event.id || from) !== epochOf(from) || gathered.length === 10_000;
-      if (isNew) [from, gathered] = [event.lastEventId, []]; // the part will reach it
+      const isNew = event.unknown || !isId(from) || epochOf(event.id || from) !== epochOf(from) || gathered.length === 10_000;
+      if (isNew) [from, gathered] = [event.id || event.lastEventId, []]; // the part will reach it
       else if (!event.isPosition) gathered.push(event);
       seek(true);
     },

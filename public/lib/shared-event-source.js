@@ -4,7 +4,7 @@ import { connect, toHeaders } from './connection.js';
 import { createReader } from './reader.js';
 import { share } from './tabs.js';
 
-const version = 3; // of the messages between tabs: raise it with every change to them, as tabs of different versions do not share
+const version = 4; // of the messages between tabs: raise it with every change to them, as tabs of different versions do not share
 const [CONNECTING, OPEN, CLOSED] = [0, 1, 2];
 const numbers = new WeakMap(); // of functions, so that only instances with the same one share
 const numberOf = (option) => numbers.get(option) ?? numbers.set(option, Math.random()).get(option);

@@ -204,7 +204,7 @@ func (m *model) known() (known []int) {
 // read reads until the client has everything, and waits for more.
 func (c *follower) read() {
 	m := c.m
-	wait, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
+	wait, cancel := context.WithTimeout(m.t.Context(), testwait.Limit)
 	defer cancel()
 	look, cancel := context.WithCancel(m.t.Context())
 	cancel()

@@ -38,7 +38,7 @@ func (c *three) lead(t testing.TB, name string) {
 	t.Helper()
 	nc, js := direct(t, c.url)
 	testwait.For(t, name+" as the leader", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		s, err := js.Stream(ctx, "sse")
 		if err != nil {
@@ -193,7 +193,7 @@ func TestNodeKilledUnderLoadLosesAndDoublesNothing(t *testing.T) {
 		c.nodes[2].Kill()
 		_, js := direct(t, c.url)
 		testwait.For(t, "another leader", func() bool {
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			s, err := js.Stream(ctx, "sse")
 			return err == nil && s.CachedInfo().Cluster.Leader != "" && s.CachedInfo().Cluster.Leader != "n2"

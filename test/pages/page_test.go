@@ -192,6 +192,7 @@ func TestNothingMovesUnderAReader(t *testing.T) {
 			page.Until(fmt.Sprintf("document.querySelector('.ticks li').textContent === 'tick %d'", i+1))
 			switch {
 			case i == 30:
+				page.Until("document.querySelectorAll('.messages li').length > 60")
 				page.Run("const reading = document.querySelectorAll('.messages li')[60]; reading.id = 'reading'; reading.scrollIntoView()")
 				reading = place("#reading")
 			case i > 30:

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gin-sse/internal/testsse"
+	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/app"
 )
 
@@ -23,7 +24,7 @@ func TestVanishedClientIsLetGo(t *testing.T) {
 			testsse.ReadFirst(t, conn)
 			vanish(t, conn)
 			begin := time.Now()
-			a.Out.WaitFor(t, `path=/sse `, 1, 2*time.Minute)
+			a.Out.WaitFor(t, `path=/sse `, 1, testwait.Limit)
 			t.Logf("let go after %v", time.Since(begin))
 		})
 	}

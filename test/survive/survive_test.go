@@ -479,7 +479,7 @@ func (w *world) fillNATS() {
 	w.Helper()
 	_, js := w.direct()
 	for size := 64 << 10; size > 0; {
-		ctx, cancel := context.WithTimeout(w.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(w.Context(), 5*time.Second)
 		_, err := js.Publish(ctx, "sse.big", []byte(strings.Repeat("x", size)), jetstream.WithRetryAttempts(0))
 		cancel()
 		if err != nil {

@@ -47,7 +47,7 @@ const (
 const end = `"end"`
 
 // soon is how long a replica may take to say that it cannot do its work: 5 s, and more on a busy machine.
-const soon = 15 * time.Second
+const soon = time.Minute
 
 // world is what a scenario happens to.
 type world struct {

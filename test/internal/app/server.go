@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -20,7 +21,7 @@ import (
 // Command prepares the program with nothing in its environment but env. It is killed if it runs for
 // longer than any test, or benchmark, should.
 func Command(t testing.TB, env ...string) *exec.Cmd {
-	limit := 8 * time.Minute
+	limit := 15 * time.Minute
 	if _, ok := t.(*testing.B); ok {
 		limit = time.Hour // -benchtime may ask for much
 	}
@@ -129,7 +130,7 @@ func begin(t testing.TB, cmd *exec.Cmd) *Server {
 // serves takes the address from that line of the output.
 func (a *Server) serves(line string) {
 	_, a.URL, _ = strings.Cut(line, running)
-	a.URL, _, _ = strings.Cut(a.URL, `"`)
+	a.URL, _, _ = strings.Cut(strings.TrimSuffix(a.URL, "\n"), `"`) // which ends it in JSON
 	a.Port = a.URL[strings.LastIndex(a.URL, ":")+1:]
 }
 
@@ -147,6 +148,7 @@ func (a *Server) Stop(signal os.Signal) int {
 		a.T.Errorf("the server did not stop at %v; it said:\n%s", signal, a.Out.String())
 		<-a.exited
 	}
+	http.DefaultClient.CloseIdleConnections() // a server that comes to the same port does not know them
 	return a.Cmd.ProcessState.ExitCode()
 }
 

@@ -46,6 +46,7 @@ func startChromium(testing.TB) (driver, error) {
 		chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true),
+		chromedp.WSURLReadTimeout(testwait.Limit),
 	)
 	allocator, release := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, end := chromedp.NewContext(allocator)

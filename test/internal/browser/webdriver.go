@@ -145,7 +145,7 @@ func (w *sessionWindow) evaluate(expression string) (json.RawMessage, error) {
 	return result.Value, nil
 }
 
-var capabilities = map[string]any{"pageLoadStrategy": "none"}
+var capabilities = map[string]any{"pageLoadStrategy": "none", "timeouts": map[string]any{"script": testwait.Limit.Milliseconds()}}
 
 // launch runs a program until it is ended, or this process is: the shell between the two sees its input end.
 func launch(environment []string, file *os.File, program ...string) (end func(), err error) {

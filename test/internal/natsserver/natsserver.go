@@ -3,11 +3,11 @@ package natsserver
 
 import (
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
 	"gin-sse/internal/testport"
+	"gin-sse/internal/testwait"
 )
 
 // Server is a NATS server that can be stopped and run again, on the same port and in the same folder. Its
@@ -48,7 +48,7 @@ func (s *Server) Run(t testing.TB) {
 		t.Fatal(err)
 	}
 	s.Server.Start()
-	if !s.ReadyForConnections(time.Minute) {
+	if !s.ReadyForConnections(testwait.Limit) {
 		t.Fatal("the NATS server does not start")
 	}
 }

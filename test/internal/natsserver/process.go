@@ -11,11 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
 	"gin-sse/internal/testport"
+	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/child"
 )
 
@@ -40,7 +40,7 @@ func RunIfAsked() {
 	}
 	s.ConfigureLogger()
 	s.Start() // if a port is taken, this ends the process
-	if !s.ReadyForConnections(time.Minute) {
+	if !s.ReadyForConnections(testwait.Limit) {
 		log.Fatal("the NATS server does not start")
 	}
 	fmt.Println("started")

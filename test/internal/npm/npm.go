@@ -36,7 +36,7 @@ func InstallIn(t *testing.T, dir string, files fs.FS) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	defer cancel()
-	install := child.Command(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
+	install := child.Command(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--fetch-retries=5")
 	install.Dir = dir
 	if out, err := install.CombinedOutput(); err != nil {
 		need.Missing(t, "packages from npm", fmt.Sprintf("connect to npm's registry, which npm ci could not reach: %v\n%s", err, out))

@@ -382,6 +382,26 @@ it('the newest message of each topic comes once, also if the connection is lost 
   assert.deepEqual(joined.got.filter((text) => Number(text)), ['7', '20', '40']);
 });
 
+it('a server with a backup put back is followed although its numbers are lower, and what is missing is told', async (server) => {
+  const { fetch } = server;
+  const gap = (number) => `id:e-${number}\nevent:gap\ndata:{}\n\n`;
+  const sources = [listen(address, { fetch }), listen(address, { fetch })];
+  await settle();
+  server.last.begin(position(0), message(1), message(2), message(90)); // the backup has 1 and 2
+  await settle();
+  server.last.end();
+  await pass(5_000);
+  assert.equal(server.last.lastId, 'e-90');
+  server.last.begin(position(0, { live: false }), gap(0), message(1), message(2), message(50), position(50));
+  await settle();
+  server.last.write(message(51));
+  await pass(100);
+  for (const { got, lastEventId } of sources) {
+    assert.deepEqual(got, ['open', '1', '2', '90', 'error', 'open', '{}', '1', '2', '50', '51']);
+    assert.equal(lastEventId, 'e-51');
+  }
+});
+
 it('a part that breaks off is fetched again from there', async (server) => {
   const { fetch } = server;
   listen(address, { fetch });
