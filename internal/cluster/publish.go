@@ -300,6 +300,7 @@ func (r *Replica) compare(ctx context.Context, number uint64, message *nats.Msg)
 func (r *Replica) stored(err error) {
 	switch {
 	case err == nil && r.problemOf(publishing) != "":
+		r.answered()
 		r.report(publishing, "")
 	case err == nil, isRefusal(err, tooLarge, changed, inFlight, underWay), errors.Is(err, nats.ErrMaxPayload), errors.Is(err, context.Canceled):
 	default:

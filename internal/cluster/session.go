@@ -16,9 +16,6 @@ const (
 	lookEvery = 500 * time.Millisecond // how often the stream is looked at while messages come
 	idleEvery = 2 * time.Second        // how often NATS is asked for something otherwise
 	silentFor = 4500 * time.Millisecond
-	settled   = 15 * time.Second // how long a new leader may take to have all messages that came
-	nameWait  = 5 * time.Second  // how long other replicas may take to store the marker once more
-	firstWait = 2 * time.Second  // how long they may take to look at a NATS that has just come up, and may have an older copy
 )
 
 var (
@@ -26,9 +23,6 @@ var (
 	errDeleted      = errors.New("it was deleted and made anew")
 	errFewer        = errors.New("it has fewer messages than before")
 	errReplaced     = errors.New("it has other messages than before")
-	errNoMarker     = errors.New("it has lost the name of its epoch, which another replica may still know")
-	errFirst        = errors.New("NATS has just come up, and another replica may know more of the stream")
-	errNewEpoch     = errors.New("it lost messages, as another replica found")
 )
 
 // session is one time of following the stream, over one connection, until the stream is no longer the one that it was.
@@ -284,88 +278,6 @@ func (s *session) noticeSilence(ctx context.Context) error {
 	}
 }
 
-// place decides where to go on in the stream: where the last session stopped or, in another epoch, at the beginning.
-func (s *session) place(ctx context.Context) error {
-	created, known, highest := s.truth.now()
-	now, err := s.ask(ctx)
-	if err != nil {
-		return fmt.Errorf("look at it: %w", err)
-	}
-	if most := now.Config.MaxMsgs; most > 0 && most < fewest {
-		return fmt.Errorf("it keeps %d messages at most: raise its limit to %d or more", most, fewest)
-	}
-	epoch, err := s.readMarker(ctx)
-	if err != nil {
-		return err
-	}
-	s.sight.Store(&sight{StreamInfo: now, asked: time.Now()})
-	lost := ""
-	if now.Created.Equal(created) {
-		switch err := s.prove(ctx); {
-		case errors.Is(err, errReplaced):
-			lost = err.Error()
-		case err != nil:
-			return err
-		case errors.Is(s.learnState(now, highest), errFewer):
-			if now.Config.Replicas > 1 && !s.hasWaited(settled) { // a new leader may know of more messages in a moment
-				return errFewer
-			}
-			lost = fmt.Sprintf("it ends with number %d, but number %d had come", now.State.LastSeq, highest)
-		case epoch.number > 0 && epoch.name != known.name && !epoch.isAfter(known):
-			lost = "it is in an epoch that was over"
-		}
-	}
-	if created.IsZero() {
-		switch {
-		case epoch.number == 0 && now.State.LastSeq > 0 && !s.hasWaited(nameWait):
-			return errNoMarker
-		case epoch.number > 0 && s.refused.Load() && !s.hasWaited(firstWait):
-			return errFirst
-		}
-	}
-	s.waits = time.Time{}
-	floor := firstOf(now) - 1
-	switch name := base36(time.Now()); {
-	case !now.Created.Equal(created):
-		if epoch.number == 0 {
-			if now.State.LastSeq == 0 {
-				name = base36(now.Created)
-			}
-			epoch, err = s.writeMarker(ctx, marker{name: name, floor: floor})
-		}
-		if err == nil {
-			err = s.beginEpoch(ctx, epoch, now)
-		}
-		return err
-	case epoch.isAfter(known):
-		s.cfg.Log("NATS: the stream %q lost messages, as another replica found; clients are told of a gap", s.cfg.Stream)
-		return s.beginEpoch(ctx, epoch, now)
-	case lost != "":
-		if epoch, err = s.writeMarker(ctx, marker{name: name, number: epoch.number, floor: floor}); err != nil {
-			return err
-		}
-		s.cfg.Log("NATS: the stream %q has lost messages: %s; clients are told of a gap", s.cfg.Stream, lost)
-		return s.beginEpoch(ctx, epoch, now)
-	}
-	if err := s.checkEpoch(ctx); err != nil {
-		return err
-	}
-	s.adopt(now)
-	return nil
-}
-
-// hasWaited reports whether place has waited that long for something to change.
-func (r *Replica) hasWaited(d time.Duration) bool {
-	if r.waits.IsZero() {
-		r.waits = time.Now()
-	}
-	return time.Since(r.waits) >= d
-}
-
-// fewest is how many messages a stream must keep at least, if it has a limit: with fewer, the marker and a message would
-// push out each other.
-const fewest = 2
-
 // prove finds out whether a message that is known is still the same one. If the stream has dropped it, the messages that it
 // has stored since then must have higher numbers.
 func (s *session) prove(ctx context.Context) error {
@@ -398,92 +310,6 @@ func (s *session) proveMore(ctx context.Context) error {
 		return errReplaced
 	}
 	return nil // a message that is gone proves nothing, and no answer is noticed otherwise
-}
-
-// checkEpoch reads the marker, and stores it once more if it is missing or soon will be.
-func (s *session) checkEpoch(ctx context.Context) error {
-	now, err := s.readMarker(ctx)
-	if err != nil {
-		return err
-	}
-	_, known, _ := s.truth.now()
-	stream := s.sight.Load().StreamInfo
-	switch isGone := now.number == 0; {
-	case !isGone && now.name != known.name && !now.isAfter(known):
-		return errReplaced // that epoch was over
-	case isGone, now.name == known.name && now.isDue(stream, s.late):
-		if isGone || limited(stream.Config) {
-			now.floor = max(now.floor, firstOf(stream)-1)
-		}
-		return s.renew(ctx, marker{name: known.name, number: now.number, floor: now.floor})
-	}
-	return s.newMarker(now)
-}
-
-// renew stores the marker once more.
-func (s *session) renew(ctx context.Context, m marker) error {
-	now, err := s.writeMarker(ctx, m)
-	if err != nil {
-		s.report(publishing, "messages are not stored: "+cause(err))
-		return nil
-	}
-	return s.newMarker(now)
-}
-
-// checkRemoved finds out whether a message was removed that was the last one on its subject. NATS does that for limits that
-// are known, and otherwise somebody has removed the messages of a topic. Only a replica that had them can know, so it tells
-// all others: messages of any topic up to there may be missing.
-func (s *session) checkRemoved(ctx context.Context, number uint64) error {
-	_, known, _ := s.truth.now()
-	if number <= known.floor {
-		return nil
-	}
-	if _, err := s.get(ctx, request{Seq: number}); !errors.Is(err, errGone) {
-		return err
-	}
-	now, err := s.readMarker(ctx)
-	if err != nil || now.name != known.name {
-		return err
-	}
-	return s.renew(ctx, marker{name: now.name, number: now.number, floor: max(now.floor, number)})
-}
-
-// newMarker takes note of a marker that came.
-func (s *session) newMarker(m marker) error {
-	switch _, known, _ := s.truth.now(); {
-	case m.isAfter(known):
-		return errNewEpoch
-	case m.name != known.name, m.number <= known.number:
-		return nil
-	}
-	if s.truth.mark(m) {
-		s.events.LoseAll(m.floor)
-		s.tally(removal, s.cfg.Stream, fmt.Sprintf("messages were removed from the stream, up to number %d; clients that miss them are told of a gap", m.floor))
-	}
-	return nil
-}
-
-// beginEpoch tells the hub of a new epoch, in which everything is loaded again.
-func (s *session) beginEpoch(ctx context.Context, epoch marker, now *jetstream.StreamInfo) error {
-	seen := now.State.LastSeq
-	if created, _, _ := s.truth.now(); created.IsZero() {
-		first, err := s.get(ctx, request{StartTime: &s.started, NextFor: ">"})
-		if err != nil && !errors.Is(err, errGone) {
-			return fmt.Errorf("find where the stream was at the start: %w", err)
-		}
-		if err == nil && !first.Time.Before(s.started) {
-			seen = first.Sequence - 1
-		}
-	}
-	s.truth.begin(now.Created, epoch)
-	if err := s.learnState(now, 0); err != nil { // its last number is known from here on
-		return err
-	}
-	s.feeds.reset(0, true)
-	s.published.forget()
-	s.events.Begin(epoch.name, epoch.floor, seen)
-	s.adopt(now)
-	return nil
 }
 
 // tryToStore finds out whether NATS stores messages: it stores the marker once more.
