@@ -174,6 +174,7 @@ var scenarios = []scenario{
 	{
 		name:    "The leader of three NATS servers is killed.",
 		servers: 3,
+		env:     []string{"HISTORY=1000000"}, // the longer it takes, the more is published
 		happens: func(w *world) {
 			w.manyPublish(func() {
 				leader := w.leader()
