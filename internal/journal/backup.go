@@ -46,7 +46,8 @@ func (j *Journal) OfferCopies() {
 		return
 	}
 	context.AfterFunc(j.stopping, func() { _ = listener.Close() })
-	j.running.Go(func() {
+	j.copying.Go(func() {
+		defer listener.Close() // it removes the socket, which must be gone before another server has the directory
 		for j.stopping.Err() == nil {
 			conn, err := listener.Accept()
 			if err == nil {

@@ -46,6 +46,7 @@ type Journal struct {
 	stopping context.Context      // ended by Close
 	stop     context.CancelFunc
 	running  sync.WaitGroup
+	copying  sync.WaitGroup // those that need the directory until they end
 	metrics  metrics
 
 	// These belong to the goroutine run, once there is one.

@@ -64,6 +64,7 @@ func Open(dir string, maxEvent int64, events *hub.Hub, log func(format string, a
 
 // release closes the file and lets go of the directory.
 func (j *Journal) release() {
+	j.copying.Wait()
 	if j.db != nil && !j.broken { // a broken database holds its own locks forever
 		_ = j.db.Close() // what was acknowledged is on the disk
 	}
