@@ -1,4 +1,4 @@
-// Package hub knows who follows what, and tells subscribers when there is something for them.
+// Package hub keeps the subscribers of each topic, and tells them when there is something for them.
 //
 // A subscriber is a cursor: a set of topics, and the number up to which it has everything. It has no queue. What comes
 // next for it is read from the history, in the same way whether the client was away for an hour or is up to date. The

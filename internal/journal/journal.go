@@ -42,7 +42,7 @@ type Journal struct {
 	maxEvent int64 // bytes of a message, or maxProbe
 	log      func(format string, args ...any)
 	queue    chan *call
-	copies   chan chan<- *bolt.Tx // who wants a copy of the file gets a transaction to read it
+	copies   chan chan<- *bolt.Tx // each asks for a transaction that reads the file, to copy it
 	stopping context.Context      // ended by Close
 	stop     context.CancelFunc
 	running  sync.WaitGroup

@@ -13,5 +13,5 @@ const mapped = 0
 // lock leaves it to bbolt to lock its file.
 func lock(*os.File, time.Duration) error { return nil }
 
-// restrict leaves it to the directory who may use a socket in it.
+// restrict does nothing: the permissions of the directory decide which users may open a socket in it.
 func restrict(uintptr) {}

@@ -47,7 +47,7 @@ func TestFailingDiskLosesNothingThatWasAcknowledged(t *testing.T) {
 	loseNothing(t, failing{t.TempDir()}, 20*time.Millisecond, 1000)
 }
 
-// A disk that fills up is one event for whoever is on call: a small message that still fits must not make the server ready
+// A disk that fills up is one event for the operator on call: a small message that still fits must not make the server ready
 // for a moment.
 func TestADiskThatFillsUpUnderLoadChangesReadinessOnce(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,6 @@
 import { SharedEventSource } from '/lib/shared-event-source.js';
 const find = (selector) => document.querySelector(selector);
-const reload = () => location.reload(); // the shop knows who is signed in
+const reload = () => location.reload(); // the shop shows the page of the signed-in customer, or the form
 const tabs = new BroadcastChannel('customer'); // signing in or out in one tab does so in all of them
 tabs.onmessage = reload;
 onpageshow = ({ persisted }) => persisted && reload();
