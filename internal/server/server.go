@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"gin-sse/internal/capacity"
 	"gin-sse/internal/secret"
 	"gin-sse/internal/stream"
 )
@@ -65,7 +66,7 @@ func (p *Port) Serve(ctx context.Context, handler http.Handler, onStop func()) e
 
 // serve is Serve for any listener.
 func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Handler, onStop func()) error {
-	streams, quiet := stream.NewGroup(), newQuiet()
+	streams, quiet := stream.NewGroup(), &quiet{since: map[net.Conn]time.Time{}}
 	server := &http.Server{
 		Handler:        handler,
 		ReadTimeout:    10 * time.Second, // for a whole request to arrive
@@ -94,7 +95,7 @@ func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Hand
 			track(c, state)
 		},
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if own, ok := plain(c); ok && own.release != nil {
+			if own, ok := plain(c); ok && own.isBrief() {
 				return stream.NoRoom(ctx)
 			}
 			return ctx
@@ -106,7 +107,6 @@ func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Hand
 	told := make(chan struct{})
 	server.RegisterOnShutdown(func() {
 		defer close(told)
-		quiet.closeUnused()
 		streams.Ending()
 		onStop()
 		streams.Stop()
@@ -129,7 +129,7 @@ func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Hand
 	var closing sync.WaitGroup
 	defer closing.Wait()
 	defer cancel()
-	closing.Go(func() { quiet.closeIdle(late) })
+	closing.Go(func() { quiet.close(late) })
 	err := server.Shutdown(late)
 	<-told // a stream that ended before onStop has returned could miss the last events
 	if err := errors.Join(err, streams.Shutdown(late)); err != nil {
@@ -181,7 +181,7 @@ func listen(ctx context.Context, cfg Config, encryption *tls.Config) (net.Listen
 	case err != nil:
 		return nil, fmt.Errorf("cannot listen on HOST=%q: it accepts an address or a name of this machine, or nothing for all: %w", cfg.Host, err)
 	}
-	port := newGentlePort(listener.(*net.TCPListener), encryption != nil)
+	port := newConnections(listener.(*net.TCPListener), encryption != nil, capacity.Files())
 	if encryption != nil {
 		return tls.NewListener(port, encryption), nil
 	}
@@ -201,62 +201,44 @@ func address(cfg Config, port int) string {
 	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port))
 }
 
-// quiet tracks the connections on which nobody waits for an answer. net/http would wait for them before it stops: for a
+// quiet are the connections on which nobody waits for an answer. net/http would wait for them before it stops: for a
 // request on those that have sent nothing yet, which browsers open in advance, and on HTTP/2 for a second after the last
 // answer, unless the client closes the connection.
 type quiet struct {
-	mu      sync.Mutex
-	unused  map[net.Conn]struct{}  // have sent nothing yet
-	idle    map[net.Conn]time.Time // since when
-	stopped bool                   // closeUnused was called
-}
-
-func newQuiet() *quiet {
-	return &quiet{unused: map[net.Conn]struct{}{}, idle: map[net.Conn]time.Time{}}
+	mu    sync.Mutex
+	since map[net.Conn]time.Time // when the last answer ended; zero if the client has sent nothing yet
 }
 
 func (q *quiet) track(conn net.Conn, state http.ConnState) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.unused, conn)
-	delete(q.idle, conn)
-	switch {
-	case state == http.StateNew && q.stopped: // it was being accepted while closeUnused ran
-		_ = conn.Close()
-	case state == http.StateNew:
-		q.unused[conn] = struct{}{}
-	case state == http.StateIdle:
-		q.idle[conn] = time.Now()
+	switch state {
+	case http.StateNew:
+		q.since[conn] = time.Time{}
+	case http.StateIdle:
+		q.since[conn] = time.Now()
+	default:
+		delete(q.since, conn)
 	}
 }
 
-func (q *quiet) closeUnused() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.stopped = true
-	for conn := range q.unused {
-		_ = conn.Close() // no request is lost with it
-	}
-}
-
-// closeIdle closes connections that have been idle for a moment, until ctx ends. In that moment their clients are told
-// that the server goes away, and get the last bytes of the last answer.
-func (q *quiet) closeIdle(ctx context.Context) {
+// close closes them, until ctx ends. Where there was an answer, it waits for a moment: in that moment the client is told that
+// the server goes away, and gets the last bytes of the answer.
+func (q *quiet) close(ctx context.Context) {
 	const moment = 50 * time.Millisecond
 	ticker := time.NewTicker(moment)
 	defer ticker.Stop()
-	for begin := time.Now(); ; {
+	for begin := time.Now(); ctx.Err() == nil; {
+		q.mu.Lock()
+		for conn, since := range q.since {
+			if since.IsZero() || time.Since(begin) >= moment && time.Since(since) >= moment {
+				_ = conn.Close() // all that was asked for has been sent
+			}
+		}
+		q.mu.Unlock()
 		select {
 		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			q.mu.Lock()
-			for conn, since := range q.idle {
-				if now.Sub(begin) >= moment && now.Sub(since) >= moment {
-					_ = conn.Close() // all that was asked for has been sent
-				}
-			}
-			q.mu.Unlock()
+		case <-ticker.C:
 		}
 	}
 }

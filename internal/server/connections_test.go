@@ -110,7 +110,7 @@ func TestAClientThatGoesOnSendingDoesNotDelayTheStop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := newGentlePort(listener.(*net.TCPListener), false)
+	port := newConnections(listener.(*net.TCPListener), false, 0)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
