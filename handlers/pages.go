@@ -2,14 +2,16 @@ package handlers
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"html/template"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
-	"text/template/parse"
 
 	"github.com/gin-gonic/gin"
 	"github.com/gin-gonic/gin/render"
@@ -37,21 +39,17 @@ func NewPages(files fs.FS, funcs template.FuncMap) (*Pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	sets, used := map[string]*template.Template{}, map[string]bool{}
-	for _, page := range sources {
-		if sets[page.name], err = p.parse(sources, page.name); err != nil {
+	sets := map[string]*template.Template{}
+	for _, name := range slices.Sorted(maps.Keys(sources)) {
+		if sets[name], _, err = p.parse(sources, name); err != nil {
 			return nil, err
 		}
-		for _, name := range includes(sets[page.name].Lookup(page.name)) {
-			used[name] = true
-		}
-	}
-	for _, page := range sources {
-		if used[page.name] {
-			continue // a part of other pages, which may be no page by itself
+		isPart := false // of other pages, and then it may be no page by itself
+		for other, text := range sources {
+			isPart = isPart || other != name && strings.Contains(text, name)
 		}
 		var invalid *template.Error // that the HTML is wrong shows when the template runs first
-		if err := sets[page.name].ExecuteTemplate(io.Discard, page.name, nil); errors.As(err, &invalid) {
+		if err := sets[name].ExecuteTemplate(io.Discard, name, nil); errors.As(err, &invalid) && !isPart {
 			return nil, located(err)
 		}
 	}
@@ -59,74 +57,44 @@ func NewPages(files fs.FS, funcs template.FuncMap) (*Pages, error) {
 	return p, nil
 }
 
-// source is a file of the folder.
-type source struct{ name, text string }
-
-func (p *Pages) read() ([]source, error) {
+// read returns the texts of the files, by name.
+func (p *Pages) read() (map[string]string, error) {
 	names, err := fs.Glob(p.files, "*.html")
 	if err != nil {
 		return nil, fmt.Errorf("read templates: %w", err)
 	}
-	var sources []source
+	sources := map[string]string{}
 	for _, name := range names {
 		if text, err := fs.ReadFile(p.files, name); err == nil { // an editor's lock is a link to nowhere
-			sources = append(sources, source{name, string(text)})
+			sources[name] = string(text)
 		}
 	}
 	return sources, nil
 }
 
-// parse returns the set of a page. A file that cannot be parsed is left out, unless it is the page itself.
-func (p *Pages) parse(sources []source, page string) (set *template.Template, err error) {
-	set = template.New("").Funcs(p.funcs)
-	text, found := "", false
-	for _, s := range sources {
-		if s.name == page {
-			text, found = s.text, true
-		} else if _, err := p.alone(s); err == nil {
-			if _, err := set.New(s.name).Parse(s.text); err != nil {
-				return nil, located(err)
-			}
-		}
-	}
+// parse returns the set of a page. Another file that cannot be parsed is left out, with its mistake.
+func (p *Pages) parse(sources map[string]string, page string) (set *template.Template, mistake, err error) {
+	text, found := sources[page]
 	if !found {
-		return nil, fmt.Errorf("templates/%s does not exist", page)
+		return nil, nil, fmt.Errorf("templates/%s does not exist", page)
+	}
+	set = template.New("").Funcs(p.funcs)
+	for _, name := range slices.Sorted(maps.Keys(sources)) {
+		if name == page {
+			continue
+		}
+		with := template.Must(set.Clone()) // which works until it runs
+		if _, err := with.New(name).Parse(sources[name]); err != nil {
+			mistake = cmp.Or(mistake, located(err))
+			continue
+		}
+		set = with
 	}
 	// The page comes last: what it defines holds, also if another page defines the same.
 	if _, err := set.New(page).Parse(text); err != nil {
-		return nil, located(err)
+		return nil, nil, located(err)
 	}
-	return set, nil
-}
-
-// includes returns the names of the templates that a template uses directly.
-func includes(t *template.Template) (names []string) {
-	var visit func(node parse.Node)
-	visit = func(node parse.Node) {
-		switch node := node.(type) {
-		case *parse.ListNode:
-			if node != nil {
-				for _, inner := range node.Nodes {
-					visit(inner)
-				}
-			}
-		case *parse.TemplateNode:
-			names = append(names, node.Name)
-		case *parse.IfNode:
-			visit(node.List)
-			visit(node.ElseList)
-		case *parse.RangeNode:
-			visit(node.List)
-			visit(node.ElseList)
-		case *parse.WithNode:
-			visit(node.List)
-			visit(node.ElseList)
-		}
-	}
-	if t != nil && t.Tree != nil {
-		visit(t.Tree.Root)
-	}
-	return names
+	return set, mistake, nil
 }
 
 // located returns an error of package template that begins with the file and the line.
@@ -143,18 +111,16 @@ func (p *Pages) Instance(name string, data any) render.Render {
 
 // execute returns a page as text.
 func (p *Pages) execute(name string, data any) ([]byte, error) {
-	var sources []source
-	set := p.sets[name]
+	set, mistake := p.sets[name], error(nil)
 	if p.sets == nil {
-		var err error
-		if sources, err = p.read(); err != nil {
+		sources, err := p.read()
+		if err != nil {
 			return nil, err
 		}
-		if set, err = p.parse(sources, name); err != nil {
+		if set, mistake, err = p.parse(sources, name); err != nil {
 			return nil, err
 		}
-	}
-	if set == nil {
+	} else if set == nil {
 		return nil, fmt.Errorf("templates/%s does not exist", name)
 	}
 	var text bytes.Buffer
@@ -163,19 +129,10 @@ func (p *Pages) execute(name string, data any) ([]byte, error) {
 		return text.Bytes(), nil
 	}
 	var invalid *template.Error
-	if errors.As(err, &invalid) && invalid.ErrorCode == template.ErrNoSuchTemplate {
-		for _, s := range sources { // it may be in a file that was left out
-			if _, mistake := p.alone(s); mistake != nil {
-				return nil, fmt.Errorf("%w; %w", located(err), located(mistake))
-			}
-		}
+	if errors.As(err, &invalid) && invalid.ErrorCode == template.ErrNoSuchTemplate && mistake != nil {
+		return nil, fmt.Errorf("%w; %w", located(err), mistake) // it may be in the file that was left out
 	}
 	return nil, located(err)
-}
-
-// alone parses a file by itself.
-func (p *Pages) alone(s source) (*template.Template, error) {
-	return template.New(s.name).Funcs(p.funcs).Parse(s.text)
 }
 
 // page is a page with its data.
@@ -190,7 +147,10 @@ type page struct {
 func (p page) Render(w http.ResponseWriter) error {
 	text, err := p.pages.execute(p.name, p.data)
 	if err != nil {
-		failed := &pageError{err, p.pages.reason(err)}
+		failed := &pageError{err, "The server's log says why."} // and the page nothing of the inside
+		if p.pages.sets == nil {
+			failed.reason = err.Error()
+		}
 		data, ok := p.data.(gin.H)
 		if !ok || p.name != errorPage {
 			return failed
@@ -202,14 +162,23 @@ func (p page) Render(w http.ResponseWriter) error {
 	return errors.Join(err, failed)
 }
 
+// WriteContentType implements render.Render.
+func (page) WriteContentType(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+}
+
+// plain returns the page of an error when error.html cannot be shown.
+func plain(data gin.H, reason string) []byte {
+	escaped := template.HTMLEscaper
+	return fmt.Appendf(nil, "<!doctype html>\n<title>%s</title>\n<h1>%[1]s</h1>\n<p>%s</p>\n<p>The page for errors cannot be shown. %s</p>\n<p><a href=\"%s\">Back to the events</a></p>\n",
+		escaped(data["title"]), escaped(data["message"]), escaped(reason), escaped(data["home"]))
+}
+
 // pageError is a page that cannot be rendered, and what its reader is told.
 type pageError struct {
 	error
 	reason string
 }
-
-// Unwrap returns the mistake in the template.
-func (e *pageError) Unwrap() error { return e.error }
 
 // PageErrors answers with an error's page when a page could not be rendered.
 func PageErrors(c *gin.Context) {
@@ -218,29 +187,4 @@ func PageErrors(c *gin.Context) {
 	if last := c.Errors.Last(); last != nil && errors.As(last.Err, &failed) && !c.Writer.Written() {
 		fail(c, http.StatusInternalServerError, "This page cannot be shown. "+failed.reason)
 	}
-}
-
-// reason returns what a page says about a mistake in a template. In release mode it shows nothing of the inside.
-func (p *Pages) reason(err error) string {
-	if p.sets == nil {
-		return err.Error()
-	}
-	return "The server's log says why."
-}
-
-// plain returns the page of an error when error.html cannot be shown.
-func plain(data gin.H, reason string) []byte {
-	var text bytes.Buffer
-	for _, line := range []struct{ tag, text any }{
-		{"title", data["title"]}, {"h1", data["title"]}, {"p", data["message"]}, {"p", "The page for errors cannot be shown. " + reason},
-	} {
-		fmt.Fprintf(&text, "<%s>%s</%[1]s>\n", line.tag, template.HTMLEscaper(line.text))
-	}
-	fmt.Fprintf(&text, "<p><a href=\"%s\">Back to the events</a></p>\n", template.HTMLEscaper(data["home"]))
-	return append([]byte("<!doctype html>\n"), text.Bytes()...)
-}
-
-// WriteContentType implements render.Render.
-func (page) WriteContentType(w http.ResponseWriter) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 }
