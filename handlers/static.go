@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"regexp"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -36,9 +37,21 @@ func Assets(embedded fs.FS, name, file string) fs.FS {
 func Static(files fs.FS) gin.HandlerFunc {
 	embedded := pack(files)
 	return func(c *gin.Context) {
-		address := c.Request.URL.Path
-		name, ok := fileAt(address)
-		if !ok {
+		address, isRead := c.Request.URL.Path, c.Request.Method == http.MethodGet || c.Request.Method == http.MethodHead
+		name, info := find(files, address)
+		switch {
+		case info == nil:
+			return
+		case info.IsDir():
+			if isRead && isServed(files, address+"/") {
+				to := url.URL{Path: path.Base(address) + "/", RawQuery: c.Request.URL.RawQuery}
+				c.Header("Location", to.String()) // relative, as a proxy may show the server below a path of its own
+				c.AbortWithStatus(http.StatusMovedPermanently)
+			}
+			return
+		case !isRead:
+			c.Header("Allow", "GET, HEAD")
+			MethodNotAllowed(c)
 			return
 		}
 		file, err := files.Open(name)
@@ -46,30 +59,8 @@ func Static(files fs.FS) gin.HandlerFunc {
 			return
 		}
 		defer file.Close()
-		info, err := file.Stat()
-		if err != nil {
-			return
-		}
-		if info.IsDir() {
-			isRead := c.Request.Method == http.MethodGet || c.Request.Method == http.MethodHead
-			if _, err := fs.Stat(files, name+"/index.html"); err == nil && isRead {
-				to := url.URL{Path: path.Base(address) + "/", RawQuery: c.Request.URL.RawQuery}
-				c.Header("Location", to.String()) // relative, as a proxy may show the server below a path of its own
-				c.AbortWithStatus(http.StatusMovedPermanently)
-			}
-			return
-		}
-
-		c.Abort()
-		if c.Request.Method != http.MethodGet && c.Request.Method != http.MethodHead {
-			c.Header("Allow", "GET, HEAD")
-			MethodNotAllowed(c)
-			return
-		}
 		content, ok := file.(io.ReadSeeker)
-		if !ok || !info.Mode().IsRegular() {
-			_ = c.Error(fmt.Errorf("read %s: not a regular file", name)) // for the log
-			fail(c, http.StatusInternalServerError, "This file cannot be read.")
+		if !ok {
 			return
 		}
 		// A file on disk is identified by its size and the time of its last change, which file systems keep to a fraction of a second.
@@ -77,34 +68,42 @@ func Static(files fs.FS) gin.HandlerFunc {
 		if packed, ok := embedded[name]; ok {
 			tag = packed.hash
 			c.Writer.Header().Add("Vary", "Accept-Encoding")
-			if packed.gzip != nil && c.GetHeader("Range") == "" && acceptsGzip(c.GetHeader("Accept-Encoding")) {
+			if packed.gzip != nil && c.GetHeader("Range") == "" && acceptsGzip.MatchString(c.GetHeader("Accept-Encoding")) {
 				c.Header("Content-Encoding", "gzip")
 				tag, content = tag+"-gzip", bytes.NewReader(packed.gzip)
 			}
 		}
+		c.Abort()
 		c.Header("ETag", `"`+tag+`"`)
 		c.Header("Cache-Control", "public, max-age=0") // a browser may keep it, and asks each time whether it changed
 		http.ServeContent(c.Writer, c.Request, name, info.ModTime(), content)
 	}
 }
 
-// fileAt returns the name of the file at an address, and whether there may be one: hidden files are not served.
-func fileAt(address string) (name string, ok bool) {
+// acceptsGzip matches a header Accept-Encoding that has gzip, unless its weight is 0.
+var acceptsGzip = regexp.MustCompile(`(?i)(^|,)\s*gzip\s*(;\s*q=(1|0?\.\d*[1-9])[\d.]*\s*)?(,|$)`)
+
+// find returns the file or the folder at an address, and its name. The info is nil if there is none. Hidden ones are not
+// served.
+func find(files fs.FS, address string) (name string, info fs.FileInfo) {
 	name = strings.TrimPrefix(address, "/")
 	if strings.HasSuffix(address, "/") {
 		name += "index.html"
 	}
-	return name, fs.ValidPath(name) && !strings.HasPrefix(name, ".") && !strings.Contains(name, "/.")
+	if !fs.ValidPath(name) || strings.HasPrefix(name, ".") || strings.Contains(name, "/.") {
+		return name, nil
+	}
+	info, err := fs.Stat(files, name)
+	if err != nil || !info.IsDir() && !info.Mode().IsRegular() {
+		return name, nil
+	}
+	return name, info
 }
 
 // isServed reports whether Static serves a file at an address.
 func isServed(files fs.FS, address string) bool {
-	name, ok := fileAt(address)
-	if !ok {
-		return false
-	}
-	info, err := fs.Stat(files, name)
-	return err == nil && !info.IsDir()
+	_, info := find(files, address)
+	return info != nil && !info.IsDir()
 }
 
 // packed is an embedded file that was read at the start: it never changes.
@@ -120,15 +119,15 @@ func pack(files fs.FS) map[string]packed {
 		return all
 	}
 	_ = fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.Type().IsRegular() {
+		if err != nil || entry.IsDir() {
 			return err
 		}
-		text, err := fs.ReadFile(files, name)
+		content, err := fs.ReadFile(files, name)
 		if err != nil {
 			return err // a request for the file will say so
 		}
-		hash := sha256.Sum256(text)
-		all[name] = packed{hash: fmt.Sprintf("%x", hash[:12]), gzip: compress(name, text)}
+		hash := sha256.Sum256(content)
+		all[name] = packed{fmt.Sprintf("%x", hash[:12]), compress(name, content)}
 		return nil
 	})
 	return all
@@ -136,8 +135,7 @@ func pack(files fs.FS) map[string]packed {
 
 // compress returns a file of text with gzip, or nil if that makes it no smaller.
 func compress(name string, text []byte) []byte {
-	kind := mime.TypeByExtension(path.Ext(name))
-	if !strings.HasPrefix(kind, "text/") && !strings.Contains(kind, "json") && !strings.Contains(kind, "xml") {
+	if kind := mime.TypeByExtension(path.Ext(name)); !strings.HasPrefix(kind, "text/") && !strings.Contains(kind, "json") && !strings.Contains(kind, "xml") {
 		return nil
 	}
 	var small bytes.Buffer
@@ -146,15 +144,4 @@ func compress(name string, text []byte) []byte {
 		return nil
 	}
 	return small.Bytes()
-}
-
-// acceptsGzip reads a header Accept-Encoding.
-func acceptsGzip(header string) bool {
-	for coding := range strings.SplitSeq(header, ",") {
-		name, weight, _ := strings.Cut(coding, ";")
-		if strings.EqualFold(strings.TrimSpace(name), "gzip") {
-			return weight == "" || strings.Trim(weight, " q=0.") != "" // not q=0
-		}
-	}
-	return false
 }
