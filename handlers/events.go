@@ -41,12 +41,22 @@ type Options struct {
 	MaxEventBytes int64         // how large an event may be; 65,000 if it is 0
 	MaxClients    uint64        // how many streams may be open at the same time; any number if it is 0
 	Keepalive     time.Duration // how often a silent stream gets a comment; 15 s if it is 0
-	SubscribeKeys *secret.List  // sign the tokens for topics that are not public, at least 32 bytes each, see Secrets; without any, nobody can follow such topics
+	SubscribeKeys *SecretList   // sign the tokens for topics that are not public, at least 32 bytes each; without any, nobody can follow such topics
 	PublicTopics  []string      // what anyone may follow, such as news/*, but never names below private/; all others if it is nil
 }
 
-// Secrets are tokens or keys that are accepted beside each other. The first one is the one to sign with.
-func Secrets(values ...string) *secret.List { return secret.Of(values...) }
+// SecretList is tokens or keys that are accepted beside each other. The first one is the one to sign with.
+type SecretList = secret.List
+
+// Secrets are these, for as long as the program runs.
+func Secrets(values ...string) *SecretList { return secret.Of(values...) }
+
+// SecretsFile are those in a file, one on each line, of at least 32 bytes each. Their method Reload, called every few seconds,
+// reads the file again if it has changed. If it can no longer be used, what was read before stays in force, and package slog
+// is told.
+func SecretsFile(path string) (*SecretList, error) {
+	return secret.From("", "SecretsFile", path, token.CheckKey)
+}
 
 // Events are what a server publishes and what its clients follow. [SSE] and [Publish] are the handlers of both. The
 // methods may be called from any number of goroutines.
@@ -77,8 +87,8 @@ func Open(o Options) (*Events, error) {
 	if o.NATSURL != "" && !cluster.ValidURL(o.NATSURL) { // which may have a password
 		return nil, errors.New("NATSURL cannot be used: it takes addresses such as nats://localhost:4222, separated by commas")
 	}
-	keys, public := cmp.Or(o.SubscribeKeys, Secrets()), event.Public(o.PublicTopics)
-	for _, key := range keys.All() {
+	public := event.Public(o.PublicTopics)
+	for _, key := range o.SubscribeKeys.All() {
 		if err := token.CheckKey(key.Value); err != nil {
 			return nil, err
 		}
@@ -108,7 +118,7 @@ func Open(o Options) (*Events, error) {
 	}
 	e := &Events{
 		hub: hub.New(options), max: cmp.Or(o.MaxEventBytes, 65_000), clients: o.MaxClients,
-		public: public, tokens: token.New(keys, public), streams: stream.NewGroup(),
+		public: public, tokens: token.New(o.SubscribeKeys, public), streams: stream.NewGroup(),
 		ready: func() error { return nil }, closeLog: func() {},
 	}
 	log := func(format string, args ...any) { slog.Warn(fmt.Sprintf(format, args...)) }

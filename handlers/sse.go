@@ -28,13 +28,14 @@ func SSE(events *Events) gin.HandlerFunc {
 		c.Writer.Header().Add("Cache-Control", "no-cache, no-transform") // a proxy that compresses would hold events back
 		c.Header("Connection", "keep-alive")
 		c.Header("X-Accel-Buffering", "no") // without it nginx holds events back
-		if c.Request.Method == http.MethodHead {
-			return
-		}
 
 		// Subscribe before the client sees an answer, so that it gets everything that is published from then on.
 		subscriber := want.subscribe(c, events.hub)
 		if subscriber == nil { // subscribe has answered why
+			return
+		}
+		if c.Request.Method == http.MethodHead {
+			subscriber.Close()
 			return
 		}
 		err = stream.Detach(c, func(ctx context.Context, c *gin.Context) {

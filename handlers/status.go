@@ -45,6 +45,7 @@ type sample struct {
 func NewStatus(events *Events, viewers uint64, keepalive time.Duration) *Status {
 	now := time.Now()
 	figures := &Events{hub: hub.New(hub.Options{Keepalive: keepalive}), clients: viewers, tokens: events.tokens, streams: events.streams}
+	figures.hub.Begin("status", 0, 0) // nothing but the latest figures is ever kept, so a restart loses nothing
 	return &Status{Viewers: figures, events: events, busiest: busiest{public: events.public}, started: now, samples: []sample{{at: now}}}
 }
 
@@ -159,13 +160,10 @@ func decimal(value float64) string {
 
 // resident returns the resident memory of this process, where the system offers that figure.
 func resident() string {
-	self, err := procfs.Self()
-	if err != nil {
-		return "unknown"
+	if self, err := procfs.Self(); err == nil {
+		if stat, err := self.Stat(); err == nil {
+			return humanize.Bytes(uint64(stat.ResidentMemory()))
+		}
 	}
-	stat, err := self.Stat()
-	if err != nil {
-		return "unknown"
-	}
-	return humanize.Bytes(uint64(stat.ResidentMemory()))
+	return "unknown"
 }

@@ -88,6 +88,7 @@ func Load(environment map[string]string) (Config, error) {
 	if err != nil {
 		return cfg, fmt.Errorf("read the environment: %w", err)
 	}
+	public, isSet := environment["PUBLIC_TOPICS"]
 	for _, check := range []struct {
 		field string
 		ok    bool
@@ -98,7 +99,7 @@ func Load(environment map[string]string) (Config, error) {
 		{"MaxEventBytes", cfg.MaxEventBytes >= 1},
 		{"History", cfg.History >= 0},
 		{"HistoryBytes", cfg.HistoryBytes >= 0},
-		{"PublicTopics", len(cfg.PublicTopics) > 0 && event.Public(cfg.PublicTopics).Check() == nil},
+		{"PublicTopics", len(cfg.PublicTopics) > 0 && (public != "" || !isSet) && event.Public(cfg.PublicTopics).Check() == nil},
 		{"ShutdownDelay", cfg.ShutdownDelay >= 0},
 		{"LogFormat", cfg.LogFormat == "text" || cfg.LogFormat == "json"},
 		{"SubscribeKey", cfg.SubscribeKey == "" || token.CheckKey([]byte(cfg.SubscribeKey)) == nil},
@@ -136,11 +137,16 @@ func Load(environment map[string]string) (Config, error) {
 // unusable returns the error for a field whose variable has a value that cannot be used.
 func unusable(name string, environment map[string]string) error {
 	field, _ := reflect.TypeFor[Config]().FieldByName(name)
-	variable, accepts := field.Tag.Get("env"), field.Tag.Get("accepts")
+	return refusal(field, environment, "accepts "+field.Tag.Get("accepts"))
+}
+
+// refusal returns an error that says what is wrong with the value of a field, and repeats the value unless it is secret.
+func refusal(field reflect.StructField, environment map[string]string, problem string) error {
+	variable := field.Tag.Get("env")
 	if field.Tag.Get("secret") != "" {
-		return fmt.Errorf("%s cannot be used: it accepts %s", variable, accepts)
+		return fmt.Errorf("%s cannot be used: it %s", variable, problem)
 	}
-	return fmt.Errorf("%s=%q cannot be used: it accepts %s", variable, environment[variable], accepts)
+	return fmt.Errorf("%s=%q cannot be used: it %s", variable, environment[variable], problem)
 }
 
 func checkPublishToken(token []byte) error {

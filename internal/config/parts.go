@@ -53,15 +53,10 @@ type Secrets struct {
 
 // Secrets returns the secrets. The error is about a file that cannot be used.
 func (cfg Config) Secrets() (s Secrets, err error) {
-	s.PublishTokens, s.SubscribeKeys = secret.Of(cfg.PublishToken), secret.Of(cfg.SubscribeKey)
-	if cfg.PublishTokenFile != "" {
-		if s.PublishTokens, err = secret.OpenList("PUBLISH_TOKEN_FILE", cfg.PublishTokenFile, checkPublishToken); err != nil {
-			return s, err
-		}
+	if s.PublishTokens, err = secret.From(cfg.PublishToken, "PUBLISH_TOKEN_FILE", cfg.PublishTokenFile, checkPublishToken); err != nil {
+		return s, err
 	}
-	if cfg.SubscribeKeyFile != "" {
-		s.SubscribeKeys, err = secret.OpenList("SUBSCRIBE_KEY_FILE", cfg.SubscribeKeyFile, token.CheckKey)
-	}
+	s.SubscribeKeys, err = secret.From(cfg.SubscribeKey, "SUBSCRIBE_KEY_FILE", cfg.SubscribeKeyFile, token.CheckKey)
 	return s, err
 }
 

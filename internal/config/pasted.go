@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"reflect"
 	"regexp"
 	"strings"
@@ -22,30 +21,25 @@ var (
 // value might be usable, but as another directory or another secret than the one that was meant.
 func checkPasted(environment map[string]string) error {
 	for field := range reflect.TypeFor[Config]().Fields() {
-		name := field.Tag.Get("env")
-		isSecret, isPath := field.Tag.Get("secret") != "", field.Tag.Get("path") != ""
+		name, isSecret, isPath := field.Tag.Get("env"), field.Tag.Get("secret") != "", field.Tag.Get("path") != ""
 		value := environment[name]
-		inner, advice := unwrap(value), "write "+name+"="+unwrap(value)
+		inner := unwrap(value)
+		var wrong []string
+		advice := "write " + name + "=" + inner
 		if isSecret {
 			advice = "write the value alone"
 		}
-		var wrong []string
 		if inner != value {
 			wrong = append(wrong, "has quotes, white space or a comment around it, which only a shell removes")
 		}
 		if unexpanded := replaceable(inner, isPath); unexpanded != "" && (isPath || isSecret) {
 			wrong = append(wrong, unexpanded)
-			advice = "write the path in full, such as /srv/gin-sse"
-			if isSecret {
+			if advice = "write the path in full, such as /srv/gin-sse"; isSecret {
 				advice = "write the value itself"
 			}
 		}
-		switch {
-		case len(wrong) == 0:
-		case isSecret:
-			return fmt.Errorf("%s cannot be used: it %s; %s", name, strings.Join(wrong, " and "), advice)
-		default:
-			return fmt.Errorf("%s=%q cannot be used: it %s; %s", name, value, strings.Join(wrong, " and "), advice)
+		if len(wrong) > 0 {
+			return refusal(field, environment, strings.Join(wrong, " and ")+"; "+advice)
 		}
 	}
 	return nil

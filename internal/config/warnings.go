@@ -33,25 +33,19 @@ func (cfg Config) Warnings(environment map[string]string) []string {
 
 // mistyped returns a warning for each variable that is probably a setting with a mistake in its name.
 func mistyped(environment map[string]string) (warnings []string) {
+	settings := []string{"SSL_CERT_FILE"} // this one is Go's own, and looks like TLS_CERT_FILE
+	for field := range reflect.TypeFor[Config]().Fields() {
+		settings = append(settings, field.Tag.Get("env"))
+	}
 	for _, name := range slices.Sorted(maps.Keys(environment)) {
-		if name == "SSL_CERT_FILE" { // a setting of Go's own that looks like TLS_CERT_FILE
+		if slices.Contains(settings, name) {
 			continue
 		}
 		closest, least := "", 3
-		for field := range reflect.TypeFor[Config]().Fields() {
-			setting := field.Tag.Get("env")
-			if name != setting && bare(name) == setting {
-				closest = setting
-				break
-			}
-			mistakes := distance(name, setting)
-			if mistakes == 0 {
-				closest = ""
-				break
-			}
+		for _, setting := range settings[1:] {
 			// In a short name two mistakes make another word: HOME is not HOST.
-			if mistakes < least && mistakes <= len(setting)/4 {
-				closest, least = setting, mistakes
+			if n := distance(bare(name), setting, least); n < least && n <= len(setting)/4 {
+				closest, least = setting, n
 			}
 		}
 		if closest != "" {
@@ -70,27 +64,18 @@ func bare(name string) string {
 	return strings.TrimFunc(strings.TrimPrefix(name, "export "), isInvisible)
 }
 
-// distance returns how many edits turn a into b: letters to add, remove or replace, or neighbours to swap.
-func distance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
+// distance returns how many edits turn a into b: letters to add, remove or replace, or neighbours to swap. If they are more
+// than most, it returns any number above that.
+func distance(a, b string, most int) int {
+	for a != "" && b != "" && a[0] == b[0] {
+		a, b = a[1:], b[1:]
 	}
-	for j := range rows[0] {
-		rows[0][j] = j
+	if a == "" || b == "" || most == 0 {
+		return max(len(a), len(b))
 	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			replace := rows[i-1][j-1]
-			if a[i-1] != b[j-1] {
-				replace++
-			}
-			rows[i][j] = min(replace, rows[i-1][j]+1, rows[i][j-1]+1)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
-			}
-		}
+	edits := min(distance(a[1:], b, most-1), distance(a, b[1:], most-1), distance(a[1:], b[1:], most-1))
+	if len(a) > 1 && len(b) > 1 && a[0] == b[1] && a[1] == b[0] {
+		edits = min(edits, distance(a[2:], b[2:], most-1))
 	}
-	return rows[len(a)][len(b)]
+	return 1 + edits
 }

@@ -38,11 +38,12 @@ func Of(values ...string) *List {
 	return l
 }
 
-// OpenList returns the list of the secrets in a file, one on each line, each of which check accepts. The error does not
-// repeat them.
-func OpenList(setting, path string, check func([]byte) error) (*List, error) {
-	l := new(List)
-	var err error
+// From returns the list of the secret, or, if there is a path, of those in a file, one on each line, each of which check
+// accepts. The error names the setting with the path, and does not repeat secrets.
+func From(secret, setting, path string, check func([]byte) error) (l *List, err error) {
+	if l = Of(secret); path == "" {
+		return l, nil
+	}
 	l.Files, err = Open(setting, func(contents [][]byte) error {
 		lines := bytes.Split(contents[0], []byte("\n"))
 		for i, line := range lines {
@@ -85,12 +86,12 @@ func (l *List) set(values [][]byte) {
 	}
 }
 
-// All returns the secrets, which must not be changed.
+// All returns the secrets, which must not be changed. Without a list there are none.
 func (l *List) All() []Secret {
-	if all := l.secrets.Load(); all != nil {
-		return *all
+	if l == nil || l.secrets.Load() == nil {
+		return nil
 	}
-	return nil
+	return *l.secrets.Load() // which is never nil again
 }
 
 // Has reports whether text is one of the secrets. The time that it takes does not tell how much of one is right.

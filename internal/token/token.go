@@ -176,20 +176,24 @@ func find(r *http.Request) (string, error) {
 // read takes what the claims of a token with the right signature allow, unless they are invalid because of a problem that
 // the parser has found.
 func (g *Grant) read(claims jwt.MapClaims, problem error, now time.Time) error {
-	expires, hasExpiry := seconds(claims["exp"])
-	begins, hasBegin := seconds(claims["nbf"])
-	_, isGiven := claims["nbf"]
-	switch {
-	case claims["exp"] == nil:
+	if claims["exp"] == nil {
 		return invalid("The token has no exp, the time at which it expires in seconds since 1970.")
-	case !hasExpiry:
-		return invalid("The token has an exp that is not a number of seconds since 1970. Are they milliseconds, or is it text?")
-	case isGiven && !hasBegin:
-		return invalid("The token has an nbf that is not a number of seconds since 1970. Are they milliseconds, or is it text?")
+	}
+	times := map[string]time.Time{}
+	for _, name := range []string{"exp", "nbf"} {
+		claim, isGiven := claims[name]
+		since1970, isNumber := claim.(float64)
+		if isGiven && (!isNumber || since1970 < 0 || since1970 > 253402300799) { // which is in the year 9999
+			return invalid("The token has an %s that is not a number of seconds since 1970. Are they milliseconds, or is it text?", name)
+		}
+		times[name] = time.UnixMilli(int64(since1970 * 1000))
+	}
+	expires := times["exp"]
+	switch {
 	case errors.Is(problem, jwt.ErrTokenExpired), errors.Is(problem, jwt.ErrTokenRequiredClaimMissing): // to the parser, 0 is none
 		return invalid("The token expired at %s. The server's clock says %s.", utc(expires), utc(now))
 	case errors.Is(problem, jwt.ErrTokenNotValidYet):
-		return invalid("The token is not valid before %s. The server's clock says %s.", utc(begins), utc(now))
+		return invalid("The token is not valid before %s. The server's clock says %s.", utc(times["nbf"]), utc(now))
 	case problem != nil:
 		return invalid("The token has claims that cannot be used.")
 	}
@@ -218,15 +222,6 @@ func (g *Grant) read(claims jwt.MapClaims, problem error, now time.Time) error {
 		g.topics = append(g.topics, pattern)
 	}
 	return nil
-}
-
-// seconds returns the time of a claim, unless that is not a number or beyond the year 9999.
-func seconds(claim any) (time.Time, bool) {
-	since1970, ok := claim.(float64)
-	if !ok || since1970 < 0 || since1970 > 253402300799 {
-		return time.Time{}, false
-	}
-	return time.UnixMilli(int64(since1970 * 1000)), true
 }
 
 func utc(t time.Time) string { return t.UTC().Format(time.RFC3339) }
