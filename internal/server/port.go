@@ -35,14 +35,6 @@ func openFreePort(ctx context.Context, address string) (net.Listener, error) {
 // its battery is empty) loses its connection within 60 s. Where the platform cannot bound how long data stays
 // unacknowledged, that holds only for connections without data under way.
 func openPort(ctx context.Context, address string) (net.Listener, error) {
-	config := net.ListenConfig{
-		Control: control,
-		KeepAliveConfig: net.KeepAliveConfig{
-			Enable:   true,
-			Idle:     vanished / 3,
-			Interval: vanished / 3,
-			Count:    2,
-		},
-	}
+	config := net.ListenConfig{Control: control, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: vanished / 3, Interval: vanished / 3, Count: 2}}
 	return config.Listen(ctx, "tcp", address)
 }

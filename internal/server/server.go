@@ -44,19 +44,67 @@ type Port struct {
 // Open opens the port. If another program has it, Open waits for it up to 2 s, so that a restart may overlap. An error
 // is about the port or the certificate, and says what to do.
 func Open(ctx context.Context, cfg Config) (*Port, error) {
-	port := &Port{cfg: cfg}
-	encryption, err := port.encryption()
+	encryption, files, err := encryption(cfg)
 	if err != nil {
 		return nil, err
 	}
-	if port.Listener, err = listen(ctx, cfg, encryption); err != nil {
-		return nil, err
+	listener, err := openFreePort(ctx, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("port %d is taken by another program: stop that one, or choose another port, such as PORT=%d", cfg.Port, cfg.Port+1)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("PORT=%d is reserved for the system: choose one above 1023, such as PORT=3000", cfg.Port)
+	case err != nil:
+		return nil, fmt.Errorf("cannot listen on HOST=%q: it accepts an address or a name of this machine, or nothing for all: %w", cfg.Host, err)
 	}
-	return port, nil
+	listener = newConnections(listener.(*net.TCPListener), encryption != nil, capacity.Files())
+	if encryption != nil {
+		listener = tls.NewListener(listener, encryption)
+	}
+	return &Port{listener, files, cfg}, nil
+}
+
+// encryption returns what TLS needs, and the files that it comes from, or nothing without a certificate.
+func encryption(cfg Config) (*tls.Config, *secret.Files, error) {
+	if cfg.CertFile == "" {
+		return nil, nil, nil
+	}
+	var current atomic.Pointer[tls.Certificate]
+	files, err := secret.Open("TLS_CERT_FILE and TLS_KEY_FILE", func(contents [][]byte) error {
+		certificate, err := tls.X509KeyPair(contents[0], contents[1])
+		if err == nil {
+			current.Store(&certificate)
+		}
+		return err
+	}, cfg.CertFile, cfg.KeyFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("TLS_CERT_FILE=%q with TLS_KEY_FILE=%q cannot be used: they accept the PEM files of a certificate and of its private key: %w", cfg.CertFile, cfg.KeyFile, err)
+	}
+	encryption := &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"h2", "http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current.Load(), nil },
+	}
+	if !cfg.HTTP2 {
+		encryption.NextProtos = encryption.NextProtos[1:]
+	}
+	return encryption, files, nil
 }
 
 // URL returns the address at which a browser on this machine finds the server.
 func (p *Port) URL() string { return address(p.cfg, p.Addr().(*net.TCPAddr).Port) }
+
+// address returns the URL at which a browser on this machine finds the server.
+func address(cfg Config, port int) string {
+	host, scheme := cfg.Host, "http"
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	if cfg.CertFile != "" {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port))
+}
 
 // Serve serves until ctx ends, and then for the configured delay. Then it stops gracefully: it accepts no more connections,
 // calls onStop, which must make the streams end, and after 0.7 s cuts off those that have not ended.
@@ -140,65 +188,6 @@ func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Hand
 	}
 	<-serving
 	return nil
-}
-
-// encryption returns what TLS needs, or nil without a certificate.
-func (p *Port) encryption() (*tls.Config, error) {
-	if p.cfg.CertFile == "" {
-		return nil, nil
-	}
-	var current atomic.Pointer[tls.Certificate]
-	encryption := &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		NextProtos:     []string{"http/1.1"},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current.Load(), nil },
-	}
-	if p.cfg.HTTP2 {
-		encryption.NextProtos = []string{"h2", "http/1.1"}
-	}
-	var err error
-	p.Files, err = secret.Open("TLS_CERT_FILE and TLS_KEY_FILE", func(contents [][]byte) error {
-		certificate, err := tls.X509KeyPair(contents[0], contents[1])
-		if err == nil {
-			current.Store(&certificate)
-		}
-		return err
-	}, p.cfg.CertFile, p.cfg.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("TLS_CERT_FILE=%q with TLS_KEY_FILE=%q cannot be used: they accept the PEM files of a certificate and of its private key: %w", p.cfg.CertFile, p.cfg.KeyFile, err)
-	}
-	return encryption, nil
-}
-
-// listen opens the port, with TLS unless encryption is nil.
-func listen(ctx context.Context, cfg Config, encryption *tls.Config) (net.Listener, error) {
-	listener, err := openFreePort(ctx, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("port %d is taken by another program: stop that one, or choose another port, such as PORT=%d", cfg.Port, cfg.Port+1)
-	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("PORT=%d is reserved for the system: choose one above 1023, such as PORT=3000", cfg.Port)
-	case err != nil:
-		return nil, fmt.Errorf("cannot listen on HOST=%q: it accepts an address or a name of this machine, or nothing for all: %w", cfg.Host, err)
-	}
-	port := newConnections(listener.(*net.TCPListener), encryption != nil, capacity.Files())
-	if encryption != nil {
-		return tls.NewListener(port, encryption), nil
-	}
-	return port, nil
-}
-
-// address returns the URL at which a browser on this machine finds the server.
-func address(cfg Config, port int) string {
-	host := cfg.Host
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	scheme := "http"
-	if cfg.CertFile != "" {
-		scheme = "https"
-	}
-	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port))
 }
 
 // quiet are the connections on which nobody waits for an answer. net/http would wait for them before it stops: for a
