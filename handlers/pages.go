@@ -25,7 +25,14 @@ const errorPage = "error.html"
 type Pages struct {
 	files fs.FS
 	funcs template.FuncMap
-	sets  map[string]*template.Template // by page; nil if each request reads the files
+	sets  map[string]set // by page; nil if each request reads the files
+}
+
+// set is a page with the templates that it may use.
+type set struct {
+	*template.Template
+	mistake error // in the page, which then cannot be shown
+	leftOut error // the first mistake in a file beside it
 }
 
 // NewPages returns the pages of a folder. In Gin's debug mode each request reads the files anew, and a mistake in one of
@@ -35,66 +42,59 @@ func NewPages(files fs.FS, funcs template.FuncMap) (*Pages, error) {
 	if gin.IsDebugging() {
 		return p, nil
 	}
-	sources, err := p.read()
-	if err != nil {
-		return nil, err
-	}
-	sets := map[string]*template.Template{}
-	for _, name := range slices.Sorted(maps.Keys(sources)) {
-		if sets[name], _, err = p.parse(sources, name); err != nil {
-			return nil, err
-		}
+	texts := p.read()
+	p.sets = p.parse(texts)
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
 		isPart := false // of other pages, and then it may be no page by itself
-		for other, text := range sources {
+		for other, text := range texts {
 			isPart = isPart || other != name && strings.Contains(text, name)
 		}
+		page := p.sets[name]
+		if page.mistake != nil {
+			return nil, page.mistake
+		}
 		var invalid *template.Error // that the HTML is wrong shows when the template runs first
-		if err := sets[name].ExecuteTemplate(io.Discard, name, nil); errors.As(err, &invalid) && !isPart {
+		if err := page.ExecuteTemplate(io.Discard, name, nil); errors.As(err, &invalid) && !isPart {
 			return nil, located(err)
 		}
 	}
-	p.sets = sets
 	return p, nil
 }
 
 // read returns the texts of the files, by name.
-func (p *Pages) read() (map[string]string, error) {
-	names, err := fs.Glob(p.files, "*.html")
-	if err != nil {
-		return nil, fmt.Errorf("read templates: %w", err)
-	}
-	sources := map[string]string{}
+func (p *Pages) read() map[string]string {
+	names, _ := fs.Glob(p.files, "*.html") // fails only for a bad pattern
+	texts := map[string]string{}
 	for _, name := range names {
 		if text, err := fs.ReadFile(p.files, name); err == nil { // an editor's lock is a link to nowhere
-			sources[name] = string(text)
+			texts[name] = string(text)
 		}
 	}
-	return sources, nil
+	return texts
 }
 
-// parse returns the set of a page. Another file that cannot be parsed is left out, with its mistake.
-func (p *Pages) parse(sources map[string]string, page string) (set *template.Template, mistake, err error) {
-	text, found := sources[page]
-	if !found {
-		return nil, nil, fmt.Errorf("templates/%s does not exist", page)
-	}
-	set = template.New("").Funcs(p.funcs)
-	for _, name := range slices.Sorted(maps.Keys(sources)) {
-		if name == page {
-			continue
+// parse returns the sets of all pages. What a page defines holds in its own, also if another page defines the same.
+func (p *Pages) parse(texts map[string]string) map[string]set {
+	sets := map[string]set{}
+	for page := range texts {
+		s := set{Template: template.New("").Funcs(p.funcs)}
+		for _, name := range slices.Sorted(maps.Keys(texts)) {
+			if name == page {
+				continue
+			}
+			with := template.Must(s.Clone()) // which works until it runs
+			if _, err := with.New(name).Parse(texts[name]); err != nil {
+				s.leftOut = cmp.Or(s.leftOut, located(err))
+				continue
+			}
+			s.Template = with
 		}
-		with := template.Must(set.Clone()) // which works until it runs
-		if _, err := with.New(name).Parse(sources[name]); err != nil {
-			mistake = cmp.Or(mistake, located(err))
-			continue
+		if _, err := s.New(page).Parse(texts[page]); err != nil {
+			s.mistake = located(err)
 		}
-		set = with
+		sets[page] = s
 	}
-	// The page comes last: what it defines holds, also if another page defines the same.
-	if _, err := set.New(page).Parse(text); err != nil {
-		return nil, nil, located(err)
-	}
-	return set, mistake, nil
+	return sets
 }
 
 // located returns an error of package template that begins with the file and the line.
@@ -104,35 +104,34 @@ func located(err error) error {
 	return errors.New("templates/" + strings.ReplaceAll(text, "\n", " "))
 }
 
+// execute returns a page as text.
+func (p *Pages) execute(name string, data any) ([]byte, error) {
+	sets := p.sets
+	if sets == nil {
+		sets = p.parse(p.read())
+	}
+	page, found := sets[name]
+	if !found {
+		return nil, fmt.Errorf("templates/%s does not exist", name)
+	}
+	if page.mistake != nil {
+		return nil, page.mistake
+	}
+	var text bytes.Buffer
+	err := page.ExecuteTemplate(&text, name, data)
+	var invalid *template.Error
+	switch {
+	case err == nil:
+		return text.Bytes(), nil
+	case errors.As(err, &invalid) && invalid.ErrorCode == template.ErrNoSuchTemplate && page.leftOut != nil:
+		return nil, fmt.Errorf("%w; %w", located(err), page.leftOut) // it may be in that file
+	}
+	return nil, located(err)
+}
+
 // Instance implements render.HTMLRender, for c.HTML.
 func (p *Pages) Instance(name string, data any) render.Render {
 	return page{pages: p, name: name, data: data}
-}
-
-// execute returns a page as text.
-func (p *Pages) execute(name string, data any) ([]byte, error) {
-	set, mistake := p.sets[name], error(nil)
-	if p.sets == nil {
-		sources, err := p.read()
-		if err != nil {
-			return nil, err
-		}
-		if set, mistake, err = p.parse(sources, name); err != nil {
-			return nil, err
-		}
-	} else if set == nil {
-		return nil, fmt.Errorf("templates/%s does not exist", name)
-	}
-	var text bytes.Buffer
-	err := set.ExecuteTemplate(&text, name, data)
-	if err == nil {
-		return text.Bytes(), nil
-	}
-	var invalid *template.Error
-	if errors.As(err, &invalid) && invalid.ErrorCode == template.ErrNoSuchTemplate && mistake != nil {
-		return nil, fmt.Errorf("%w; %w", located(err), mistake) // it may be in the file that was left out
-	}
-	return nil, located(err)
 }
 
 // page is a page with its data.
