@@ -4,7 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -26,20 +26,17 @@ type Metrics struct {
 
 // NewMetrics returns the figures. Count must see each request.
 func NewMetrics(events *Events) *Metrics {
+	byReason := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"reason"})
+	}
 	m := &Metrics{
 		posts: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "gin_sse_post_seconds",
 			Help:    "How long requests that publish took, by the status of the answer. An upload of lines takes as long as its publisher.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8), // 0.5 ms to 8 s
 		}, []string{"status"}),
-		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gin_sse_refusals_total",
-			Help: "Requests for a stream, and to publish, that were refused.",
-		}, []string{"reason"}),
-		ends: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gin_sse_streams_ended_total",
-			Help: "Streams that have ended, by the reason.",
-		}, []string{"reason"}),
+		refusals: byReason("gin_sse_refusals_total", "Requests for a stream, and to publish, that were refused."),
+		ends:     byReason("gin_sse_streams_ended_total", "Streams that have ended, by the reason."),
 	}
 	for _, reason := range []string{"max_clients", "token", "origin", "size", "request", "unavailable"} {
 		m.refusals.WithLabelValues(reason) // so that each begins at 0, from which an alert can tell the first one
@@ -52,8 +49,7 @@ func NewMetrics(events *Events) *Metrics {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(events.Stats())) })
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(events.metrics...)
-	registry.MustRegister(readiness(events.ready)...)
+	registry.MustRegister(append(readiness(events.ready), events.metrics...)...)
 	registry.MustRegister(
 		m.posts, m.refusals, m.ends,
 		collectors.NewBuildInfoCollector(),
@@ -97,21 +93,19 @@ func (m *Metrics) Count(c *gin.Context) {
 
 // readiness returns figures about whether messages can be stored and followed.
 func readiness(ready func() error) []prometheus.Collector {
-	var mu sync.Mutex
-	was := time.Now() // when it was ready
+	var was atomic.Pointer[time.Time] // when it was ready
+	was.Store(new(time.Now()))
 	return []prometheus.Collector{
 		yesOrNo("gin_sse_ready", "1 while messages can be stored and followed.", func() bool { return ready() == nil }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "gin_sse_behind_seconds",
 			Help: "For how long messages could not be stored, or may not have come from NATS, as far as earlier requests for these figures know.",
 		}, func() float64 {
-			mu.Lock()
-			defer mu.Unlock()
-			if ready() == nil {
-				was = time.Now()
-				return 0
+			if ready() != nil {
+				return time.Since(*was.Load()).Seconds()
 			}
-			return time.Since(was).Seconds()
+			was.Store(new(time.Now()))
+			return 0
 		}),
 	}
 }

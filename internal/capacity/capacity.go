@@ -42,10 +42,7 @@ func room(history, memory int64) int64 {
 func Clients(files uint64, memory, history, perClient int64) uint64 {
 	most := uint64(math.MaxUint64)
 	if files > 0 {
-		most = 1
-		if files > ReservedFiles {
-			most = files - ReservedFiles
-		}
+		most = max(files, ReservedFiles+1) - ReservedFiles
 	}
 	if memory > 0 {
 		most = min(most, uint64(max(1, max(room(history, memory), memory/8)/perClient)))
