@@ -27,12 +27,11 @@ func withoutPort(written string) string {
 	text := strings.Trim(strings.TrimSpace(written), `"`)
 	address, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"))
 	if err != nil {
-		var both netip.AddrPort
-		both, err = netip.ParseAddrPort(text)
+		both, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return written
+		}
 		address = both.Addr()
-	}
-	if err != nil {
-		return written
 	}
 	return address.WithZone("").Unmap().String()
 }

@@ -38,3 +38,10 @@ func openPort(ctx context.Context, address string) (net.Listener, error) {
 	config := net.ListenConfig{Control: control, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: vanished / 3, Interval: vanished / 3, Count: 2}}
 	return config.Listen(ctx, "tcp", address)
 }
+
+// control sets the options that every accepted connection inherits.
+func control(_, _ string, conn syscall.RawConn) error {
+	var err error
+	outer := conn.Control(func(fd uintptr) { err = setOptions(int(fd)) })
+	return errors.Join(outer, err)
+}

@@ -2,7 +2,5 @@
 
 package server
 
-import "syscall"
-
-// control does nothing: these systems lack the options that are set on others.
-func control(string, string, syscall.RawConn) error { return nil }
+// setOptions does nothing: these systems lack the options that are set on others.
+func setOptions(int) error { return nil }
