@@ -55,7 +55,7 @@ func Secrets(values ...string) *SecretList { return secret.Of(values...) }
 // reads the file again if it has changed. If it can no longer be used, what was read before stays in force, and package slog
 // is told.
 func SecretsFile(path string) (*SecretList, error) {
-	return secret.From("", "SecretsFile", path, token.CheckKey)
+	return secret.OpenList("SecretsFile", path, token.CheckKey)
 }
 
 // Events are what a server publishes and what its clients follow. [SSE] and [Publish] are the handlers of both. The

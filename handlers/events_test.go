@@ -2,7 +2,6 @@ package handlers_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -205,99 +203,4 @@ func TestAllHandlersOfTheSameEventsShareThePlaces(t *testing.T) {
 		leave()
 		return response.StatusCode == http.StatusOK
 	})
-}
-
-func TestSecretsOfAFileAreReadAgain(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "secrets")
-	write := func(text string) {
-		t.Helper()
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	one, two := strings.Repeat("1", 32), strings.Repeat("2", 32)
-	write(one + "\n")
-	tokens, err := handlers.SecretsFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	app := gin.New()
-	app.POST("/events", handlers.Authorize(tokens), func(c *gin.Context) { c.Status(http.StatusNoContent) })
-	server := serve(t, app)
-	check := func(token string, want int) {
-		t.Helper()
-		response, _ := ask(t, server, http.MethodPost, "/events", http.Header{"Authorization": {"Bearer " + token}})
-		if response.StatusCode != want {
-			t.Errorf("%s is answered with %d, want %d", token, response.StatusCode, want)
-		}
-	}
-	check(one, http.StatusNoContent)
-	check(two, http.StatusUnauthorized)
-	write(two)
-	tokens.Reload(time.Now())
-	check(one, http.StatusUnauthorized)
-	check(two, http.StatusNoContent)
-	write("too short")
-	tokens.Reload(time.Now())
-	check(two, http.StatusNoContent)
-
-	for content, want := range map[string]string{"": "has no secret", "too short": "at least 32 bytes"} {
-		write(content)
-		if _, err := handlers.SecretsFile(path); err == nil || !strings.HasPrefix(err.Error(), fmt.Sprintf("SecretsFile=%q cannot be used: ", path)) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: error %v, want %s", content, err, want)
-		}
-	}
-}
-
-func TestWithoutTokensNobodyMayPublish(t *testing.T) {
-	t.Parallel()
-	for name, tokens := range map[string]*handlers.SecretList{"nil": nil, "none": handlers.Secrets(), "empty": handlers.Secrets("")} {
-		app := gin.New()
-		app.POST("/events", handlers.Authorize(tokens))
-		response, _ := ask(t, serve(t, app), http.MethodPost, "/events", http.Header{"Authorization": {"Bearer "}})
-		if response.StatusCode != http.StatusForbidden {
-			t.Errorf("%s: answered with %d", name, response.StatusCode)
-		}
-	}
-}
-
-func TestHEADIsAnsweredAsGETIs(t *testing.T) {
-	t.Parallel()
-	with := func(o handlers.Options) string {
-		app, events := gin.New(), open(t, o)
-		app.Match([]string{http.MethodGet, http.MethodHead}, "/events", handlers.SSE(events))
-		app.POST("/events", handlers.Publish(events))
-		return serve(t, app).URL + "/events"
-	}
-	here, away := with(handlers.Options{}), with(handlers.Options{NATSURL: "nats://127.0.0.1:1"}) // where nothing is
-	response, err := http.Post(here+"?topic=a&end=true", "application/json", strings.NewReader("1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	var end struct{ ID string }
-	if err := json.NewDecoder(response.Body).Decode(&end); err != nil {
-		t.Fatal(err)
-	}
-	for url, want := range map[string]int{
-		here:                                    http.StatusOK,
-		here + "?topic=a&follow=false":          http.StatusOK,
-		here + "?topic=a":                       http.StatusOK,
-		here + "?topic=a&lastEventId=" + end.ID: http.StatusNoContent,
-		here + "?topic=//":                      http.StatusBadRequest,
-		here + "?topic=private/a":               http.StatusForbidden,
-		away + "?follow=false":                  http.StatusServiceUnavailable,
-	} {
-		get, leave := testsse.Get(t, http.DefaultClient, url, nil)
-		leave()
-		head, err := http.Head(url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		head.Body.Close()
-		if get.StatusCode != want || head.StatusCode != want {
-			t.Errorf("%s: GET is answered with %d and HEAD with %d, want %d", url, get.StatusCode, head.StatusCode, want)
-		}
-	}
 }

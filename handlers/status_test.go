@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
@@ -167,15 +166,4 @@ func subscribe(t *testing.T, events *handlers.Events) *hub.Subscriber {
 		t.Fatal(err)
 	}
 	return subscriber
-}
-
-func TestAStreamOfFiguresThatFollowsNothingEnds(t *testing.T) {
-	t.Parallel()
-	status := handlers.NewStatus(open(t, handlers.Options{}), 0, 0)
-	t.Cleanup(status.Viewers.Stop)
-	app := gin.New()
-	app.GET("/status/sse", status.Refresh, handlers.SSE(status.Viewers))
-	if response, body := ask(t, serve(t, app), http.MethodGet, "/status/sse?follow=false", nil); response.StatusCode != http.StatusOK || !strings.HasSuffix(body, "data:{\"live\":true}\n\n") {
-		t.Errorf("status %d and %q", response.StatusCode, body)
-	}
 }

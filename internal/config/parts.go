@@ -53,10 +53,15 @@ type Secrets struct {
 
 // Secrets returns the secrets. The error is about a file that cannot be used.
 func (cfg Config) Secrets() (s Secrets, err error) {
-	if s.PublishTokens, err = secret.From(cfg.PublishToken, "PUBLISH_TOKEN_FILE", cfg.PublishTokenFile, checkPublishToken); err != nil {
-		return s, err
+	read := func(value, setting, path string, check func([]byte) error) *secret.List {
+		list := secret.Of(value)
+		if path != "" && err == nil {
+			list, err = secret.OpenList(setting, path, check)
+		}
+		return list
 	}
-	s.SubscribeKeys, err = secret.From(cfg.SubscribeKey, "SUBSCRIBE_KEY_FILE", cfg.SubscribeKeyFile, token.CheckKey)
+	s.PublishTokens = read(cfg.PublishToken, "PUBLISH_TOKEN_FILE", cfg.PublishTokenFile, checkPublishToken)
+	s.SubscribeKeys = read(cfg.SubscribeKey, "SUBSCRIBE_KEY_FILE", cfg.SubscribeKeyFile, token.CheckKey)
 	return s, err
 }
 

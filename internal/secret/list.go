@@ -38,12 +38,10 @@ func Of(values ...string) *List {
 	return l
 }
 
-// From returns the list of the secret, or, if there is a path, of those in a file, one on each line, each of which check
-// accepts. The error names the setting with the path, and does not repeat secrets.
-func From(secret, setting, path string, check func([]byte) error) (l *List, err error) {
-	if l = Of(secret); path == "" {
-		return l, nil
-	}
+// OpenList returns the list of the secrets in a file, one on each line, each of which check accepts. The error does not
+// repeat them.
+func OpenList(setting, path string, check func([]byte) error) (l *List, err error) {
+	l = new(List)
 	l.Files, err = Open(setting, func(contents [][]byte) error {
 		lines := bytes.Split(contents[0], []byte("\n"))
 		for i, line := range lines {
