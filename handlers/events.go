@@ -87,25 +87,21 @@ func Open(o Options) (*Events, error) {
 	if o.NATSURL != "" && !cluster.ValidURL(o.NATSURL) { // which may have a password
 		return nil, errors.New("NATSURL cannot be used: it takes addresses such as nats://localhost:4222, separated by commas")
 	}
-	public := event.Public(o.PublicTopics)
 	for _, key := range o.SubscribeKeys.All() {
 		if err := token.CheckKey(key.Value); err != nil {
 			return nil, err
 		}
 	}
+	public := event.Public(o.PublicTopics)
 	if public == nil {
 		public = event.Public{"*"}
 	}
 	if err := public.Check(); err != nil {
 		return nil, err
 	}
-	options := hub.Options{Limits: history.Limits{PerTopic: 1000, Bytes: 64 << 20}, Keepalive: o.Keepalive}
-	if o.History != nil {
-		options.PerTopic = *o.History
-	}
-	if o.HistoryBytes != nil {
-		options.Bytes = *o.HistoryBytes
-	}
+	options := hub.Options{Keepalive: o.Keepalive, Limits: history.Limits{
+		PerTopic: *cmp.Or(o.History, new(1000)), Bytes: *cmp.Or(o.HistoryBytes, new(int64(64<<20))),
+	}}
 	for name, value := range map[string]int64{
 		"MaxEventBytes": o.MaxEventBytes, "Keepalive": int64(o.Keepalive), "History": int64(options.PerTopic), "HistoryBytes": options.Bytes,
 	} {

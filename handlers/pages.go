@@ -99,9 +99,8 @@ func (p *Pages) parse(texts map[string]string) map[string]set {
 
 // located returns an error of package template that begins with the file and the line.
 func located(err error) error {
-	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "html/"), "template: ")
-	text = strings.TrimPrefix(text, "template:")
-	return errors.New("templates/" + strings.ReplaceAll(text, "\n", " "))
+	_, text, _ := strings.Cut(strings.ReplaceAll(err.Error(), "\n", " "), "template:") // "template: file:line: …", or html/template:file:line: …
+	return errors.New("templates/" + strings.TrimSpace(text))
 }
 
 // execute returns a page as text.

@@ -68,18 +68,14 @@ func (s *Status) Update(now time.Time) {
 	if now.Nanosecond() == 0 {
 		return
 	}
-	s.sample()
-	if s.Viewers.Stats().Subscribers > 0 {
-		s.send()
-	}
-}
-
-func (s *Status) sample() {
 	delivered := s.events.Stats().Delivered
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.samples = append(s.samples, sample{time.Now(), delivered}); len(s.samples) > (bars+1)*perBar {
 		s.samples = slices.Delete(s.samples, 0, perBar)
+	}
+	s.mu.Unlock()
+	if s.Viewers.Stats().Subscribers > 0 {
+		s.send()
 	}
 }
 
@@ -96,8 +92,7 @@ func (s *Status) figures() gin.H {
 	for i := perBar; i < len(s.samples); i += perBar {
 		chart = append(chart, rate(s.samples[i-perBar], s.samples[i]))
 	}
-	summary := "Nothing to show yet."
-	highest := 0.0
+	summary, highest := "Nothing to show yet.", 0.0
 	if len(chart) > 0 {
 		highest = slices.Max(chart)
 		summary = fmt.Sprintf("Lowest %s, highest %s.", decimal(slices.Min(chart)), decimal(highest))

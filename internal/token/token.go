@@ -38,8 +38,7 @@ type Verifier struct {
 const nameRule = "it takes 1 to 200 letters, digits and signs of . _ - /, with something between the slashes, and * only as the whole last part"
 
 // New returns a verifier of tokens that are signed with one of the keys, each of which [CheckKey] accepts. Topics that the
-// public patterns cover need no token. Without a key it
-// refuses every topic that is not public.
+// public patterns cover need no token. Without a key it refuses all others.
 func New(keys *secret.List, public []string) *Verifier {
 	return &Verifier{keys, event.Public(public), jwt.NewParser(
 		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired(), jwt.WithLeeway(leeway))}
