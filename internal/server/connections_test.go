@@ -140,3 +140,8 @@ func TestAClientThatGoesOnSendingDoesNotDelayTheStop(t *testing.T) {
 		t.Errorf("the stop took %v", took)
 	}
 }
+
+// serve serves on a listener of the test's own.
+func serve(ctx context.Context, listener net.Listener, cfg Config, handler http.Handler, onStop func()) error {
+	return (&Port{Listener: listener, cfg: cfg}).Serve(ctx, handler, onStop)
+}

@@ -109,11 +109,6 @@ func address(cfg Config, port int) string {
 // Serve serves until ctx ends, and then for the configured delay. Then it stops gracefully: it accepts no more connections,
 // calls onStop, which must make the streams end, and after 0.7 s cuts off those that have not ended.
 func (p *Port) Serve(ctx context.Context, handler http.Handler, onStop func()) error {
-	return serve(ctx, p.Listener, p.cfg, handler, onStop)
-}
-
-// serve is Serve for any listener.
-func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Handler, onStop func()) error {
 	streams, quiet := stream.NewGroup(), &quiet{since: map[net.Conn]time.Time{}}
 	server := &http.Server{
 		Handler:        handler,
@@ -150,8 +145,8 @@ func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Hand
 		},
 	}
 	server.Protocols.SetHTTP1(true)
-	server.Protocols.SetHTTP2(cfg.HTTP2)            // over TLS
-	server.Protocols.SetUnencryptedHTTP2(cfg.HTTP2) // h2c, for proxies that are told to speak it
+	server.Protocols.SetHTTP2(p.cfg.HTTP2)            // over TLS
+	server.Protocols.SetUnencryptedHTTP2(p.cfg.HTTP2) // h2c, for proxies that are told to speak it
 	told := make(chan struct{})
 	server.RegisterOnShutdown(func() {
 		defer close(told)
@@ -161,17 +156,17 @@ func serve(ctx context.Context, port net.Listener, cfg Config, handler http.Hand
 	})
 
 	serving := make(chan error, 1)
-	go func() { serving <- server.Serve(port) }()
+	go func() { serving <- server.Serve(p.Listener) }()
 	select {
 	case err := <-serving:
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	slog.Info("told to stop", "streams", streams.Open(), "delay", cfg.Delay.String())
+	slog.Info("told to stop", "streams", streams.Open(), "delay", p.cfg.Delay.String())
 	select { // the load balancers move on meanwhile
 	case err := <-serving:
 		return fmt.Errorf("serve: %w", err)
-	case <-time.After(cfg.Delay):
+	case <-time.After(p.cfg.Delay):
 	}
 	late, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	var closing sync.WaitGroup
