@@ -37,33 +37,30 @@ The settings are environment variables. Each is shown with its default and what 
 // Run does what the arguments ask for, and prints to out what they ask for. Without arguments it calls serve.
 func Run(args []string, out io.Writer, serve func(config.Config) error) error {
 	command := strings.Join(args, " ")
-	switch command {
+	switch command { // whatever the settings are
 	case "help", "-h", "--help":
 		return usage(out)
 	case "version", "--version":
 		return version(out)
 	}
 	cfg, err := config.Load(config.Environment())
-	if err != nil {
-		return err
-	}
 	switch {
-	case len(args) > 0 && args[0] == "token":
+	case err != nil:
+		return err
+	case command == "":
+		return serve(cfg)
+	case command == "healthcheck":
+		return server.CheckHealth(cfg.Server(), "/healthz")
+	case command == "healthcheck ready":
+		return server.CheckHealth(cfg.Server(), "/readyz")
+	case len(args) == 2 && args[0] == "backup":
+		return journal.Backup(cfg.DataDir, args[1])
+	case args[0] == "token":
 		secrets, err := cfg.Secrets()
 		if err != nil {
 			return err
 		}
 		return issue(args[1:], secrets.SubscribeKeys, cfg.PublicTopics, out)
-	case len(args) == 2 && args[0] == "backup":
-		return journal.Backup(cfg.DataDir, args[1])
-	}
-	switch command {
-	case "":
-		return serve(cfg)
-	case "healthcheck":
-		return server.CheckHealth(cfg.Server(), "/healthz")
-	case "healthcheck ready":
-		return server.CheckHealth(cfg.Server(), "/readyz")
 	}
 	return fmt.Errorf("unknown arguments %q: gin-sse --help lists the known ones", args)
 }

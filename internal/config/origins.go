@@ -11,20 +11,17 @@ import (
 // alone. An origin that no browser sends would never match. The error says what to write instead, if that is known.
 func checkOrigins(origins []string) error {
 	for _, origin := range origins {
-		if origin == "*" && len(origins) == 1 || origin == "file://" { // of Electron, and of web views on Android
-			continue
-		}
 		u, err := url.Parse(origin)
 		switch {
+		case origin == "*" && len(origins) == 1, origin == "file://": // of Electron, and of web views on Android
 		case strings.Contains(origin, "*"):
 			return fmt.Errorf("%q has a *, which stands for all origins when it is alone, and otherwise for none", origin)
 		case strings.ContainsFunc(origin, func(r rune) bool { return r > unicode.MaxASCII }):
 			return fmt.Errorf("%q is not ASCII: write the host as browsers send it, such as xn--exmple-cua.com", origin)
 		case err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
 			return fmt.Errorf("%q is not a scheme, a host and perhaps a port, such as https://example.com", origin)
-		}
-		if sent := asSent(u); sent != origin {
-			return fmt.Errorf("a browser never sends %q, write %q", origin, sent)
+		case asSent(u) != origin:
+			return fmt.Errorf("a browser never sends %q, write %q", origin, asSent(u))
 		}
 	}
 	return nil

@@ -14,12 +14,15 @@ const vanished = 40 * time.Second
 // portWait is how long a start waits for a port that another program has, which may be about to end.
 const portWait = 2 * time.Second
 
-// openFreePort is openPort, and waits for a port that is taken.
-func openFreePort(ctx context.Context, address string) (net.Listener, error) {
+// openPort opens a TCP port such as ":3000". It waits for one that is taken. A client that vanishes without a word (its cable
+// is pulled, its battery is empty) loses its connection within 60 s. Where the platform cannot bound how long data stays
+// unacknowledged, that holds only for connections without data under way.
+func openPort(ctx context.Context, address string) (net.Listener, error) {
+	config := net.ListenConfig{Control: control, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: vanished / 3, Interval: vanished / 3, Count: 2}}
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
 	for begin := time.Now(); ; {
-		port, err := openPort(ctx, address)
+		port, err := config.Listen(ctx, "tcp", address)
 		if !errors.Is(err, syscall.EADDRINUSE) || time.Since(begin) >= portWait {
 			return port, err
 		}
@@ -29,14 +32,6 @@ func openFreePort(ctx context.Context, address string) (net.Listener, error) {
 			return nil, err
 		}
 	}
-}
-
-// openPort opens a TCP port such as ":3000". A client that vanishes without a word (its cable is pulled,
-// its battery is empty) loses its connection within 60 s. Where the platform cannot bound how long data stays
-// unacknowledged, that holds only for connections without data under way.
-func openPort(ctx context.Context, address string) (net.Listener, error) {
-	config := net.ListenConfig{Control: control, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: vanished / 3, Interval: vanished / 3, Count: 2}}
-	return config.Listen(ctx, "tcp", address)
 }
 
 // control sets the options that every accepted connection inherits.

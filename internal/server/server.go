@@ -48,7 +48,7 @@ func Open(ctx context.Context, cfg Config) (*Port, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener, err := openFreePort(ctx, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
+	listener, err := openPort(ctx, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("port %d is taken by another program: stop that one, or choose another port, such as PORT=%d", cfg.Port, cfg.Port+1)
