@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,7 +88,8 @@ func (v *Verifier) Check(r *http.Request, topics []string) (g Grant, err error) 
 				return Grant{}, err
 			}
 		}
-		if !g.covers(topic) {
+		opens := func(pattern string) bool { return event.Pattern(pattern).Covers(event.Pattern(topic)) }
+		if !slices.ContainsFunc(g.topics, opens) {
 			return Grant{}, refuse(http.StatusForbidden, "insufficient_scope", "The token does not list the topic "+topic+".")
 		}
 	}
@@ -97,22 +99,11 @@ func (v *Verifier) Check(r *http.Request, topics []string) (g Grant, err error) 
 // checkQuery refuses a token in the address, which ends up in logs, in histories and in referrers.
 func checkQuery(r *http.Request) error {
 	for given := range r.URL.Query() {
-		for _, name := range []string{"access_token", "authorization", "bearer", "jwt", "token"} {
-			if strings.EqualFold(given, name) {
-				return refuse(http.StatusBadRequest, "invalid_request", "A token does not belong in the address ("+name+"=), which ends up in logs. Treat this one as leaked, and send a new one in a header, Authorization: Bearer TOKEN, or in the cookie access_token.")
-			}
+		if name := strings.ToLower(given); slices.Contains([]string{"access_token", "authorization", "bearer", "jwt", "token"}, name) {
+			return refuse(http.StatusBadRequest, "invalid_request", "A token does not belong in the address ("+name+"=), which ends up in logs. Treat this one as leaked, and send a new one in a header, Authorization: Bearer TOKEN, or in the cookie access_token.")
 		}
 	}
 	return nil
-}
-
-func (g Grant) covers(topic string) bool {
-	for _, pattern := range g.topics {
-		if event.Pattern(pattern).Covers(event.Pattern(topic)) {
-			return true
-		}
-	}
-	return false
 }
 
 // verify returns what the request's token allows. The topic is the one that needs it.
@@ -152,21 +143,17 @@ func (v *Verifier) verify(r *http.Request, topic string) (Grant, error) {
 // find returns the request's token, or the empty string if it has none. Several tokens are an error: otherwise the
 // wrong one could be refused although the right one is there, and nobody could see why.
 func find(r *http.Request) (string, error) {
-	headers := r.Header.Values("Authorization")
+	headers, cookies := r.Header.Values("Authorization"), r.CookiesNamed("access_token")
 	if len(headers) > 1 {
 		return "", refuse(http.StatusBadRequest, "invalid_request", "The request has several Authorization headers. Send one.")
 	}
-	if len(headers) == 1 {
-		scheme, text, _ := strings.Cut(headers[0], " ")
-		if strings.EqualFold(scheme, "Bearer") {
-			return strings.TrimSpace(text), nil
-		}
-	}
-	cookies := r.CookiesNamed("access_token")
-	if len(cookies) > 1 {
+	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	switch {
+	case strings.EqualFold(scheme, "Bearer"):
+		return strings.TrimSpace(text), nil
+	case len(cookies) > 1:
 		return "", refuse(http.StatusBadRequest, "invalid_request", "The request has several cookies access_token, which differ in Path or Domain. Delete all but one.")
-	}
-	if len(cookies) == 1 {
+	case len(cookies) == 1:
 		return cookies[0].Value, nil
 	}
 	return "", nil
