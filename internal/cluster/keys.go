@@ -50,17 +50,6 @@ func (r *Replica) receiptFor(o *outgoing, number uint64) *nats.Msg {
 	return m
 }
 
-// leaveReceipt stores the receipt of a message that was stored with that number.
-func (r *Replica) leaveReceipt(ctx context.Context, o *outgoing, number uint64) error {
-	_, err := r.send(ctx, r.receiptFor(o, number))
-	if isRefusal(err, noTTL) {
-		r.receipts.Store(false) // somebody has made the stream anew
-		return nil
-	}
-	r.stored(err)
-	return err
-}
-
 // findReceipt reads the receipt of a key.
 func (r *Replica) findReceipt(ctx context.Context, o *outgoing) (found receipt, is bool, err error) {
 	m, err := r.last(ctx, o.receipt)
@@ -94,10 +83,12 @@ func (r *Replica) recall(ctx context.Context, o *outgoing, found receipt) (numbe
 		}
 		return found.number, nil
 	}
-	o.expect("", 0)
-	number, _, err = r.store(ctx, o, true)
-	if errors.Is(err, event.ErrEnded) { // NATS did not know the key, or knows it only from here
+	p := r.probe(o)
+	if err = r.wait(ctx, p); err == nil && p.repeated {
+		err = r.compare(ctx, p.number, o.Msg)
+	}
+	if err == nil && !p.repeated || errors.Is(err, event.ErrEnded) { // NATS did not know the key, or knows it only from here
 		return found.number, nil
 	}
-	return number, err
+	return p.number, err
 }
