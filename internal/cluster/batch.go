@@ -63,7 +63,7 @@ func (r *Replica) batchable(messages []outgoing) (n int) {
 	room, first := int(r.nc.MaxPayload()), &messages[0]
 	for n < min(len(messages), maxBatch) {
 		o := &messages[n]
-		if o.tried || o.ended || o.Replace || o.Topic != first.Topic || o.receipt != first.receipt || len(o.Msg.Data)+perMessage > room {
+		if o.tried || o.Replace || o.Topic != first.Topic || o.receipt != first.receipt || len(o.Msg.Data)+perMessage > room {
 			break
 		}
 		if n++; o.End {

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,47 +17,47 @@ import (
 	"gin-sse/internal/event"
 )
 
-// All messages of a replica go through one goroutine, the committer. It works in rounds: whatever waits takes its next
-// step, all at once, and the next round begins when NATS has answered everything. A message takes up to three steps:
+// All that a replica publishes goes through one goroutine, the committer. It works in rounds: everything that waits takes
+// its next step at once, and the next round begins when NATS has answered. A message takes up to three steps:
 //
-//  1. Ask what must be known before it is stored: whether its topic has ended, and whether its key was used before. A
-//     replica whose clients follow the topic knows the first. And NATS itself can check one thing along with the message:
-//     that the topic's newest message is still the one which this replica has published, or that the key has no receipt.
-//     So most messages need no question.
-//  2. Store the message, or several of an upload as a batch.
+//  1. Ask what must be known before it is stored: whether its topic has ended, and whether its key was used before. If the
+//     replica's clients follow the topic, the hub knows whether it has ended. Besides, NATS can check one thing along with
+//     the message: that the newest message of the topic is still the one that this replica has published, or that the key
+//     has no receipt. So most messages need no question, and others share one.
+//  2. Store the message, or several lines of an upload as a batch.
 //  3. Store the receipt of its key.
 //
-// What NATS does not answer soon is left to itself, so that it does not hold up the others.
+// A round does not wait long for an answer, so that one that does not come holds up nobody else.
 
 const (
 	maxRound     = 1000                  // posts that take a step together; NATS takes 1,024 subjects in a question
 	maxOpen      = 16 << 10              // requests that NATS has not answered yet
-	roundWait    = 20 * time.Millisecond // for the answers of a round, before the next one begins
-	maxPublished = 10_000                // topics of which the newest message is remembered
+	roundWait    = 20 * time.Millisecond // for the answers of a round
+	maxPublished = 10_000                // topics of which the end is remembered
 )
 
-// post is what a publisher waits for: a message on its way into the stream, or several that are one batch. Its fields
-// belong to the committer until it is done.
+// post is what a publisher waits for: a message on its way into the stream, or several that are one batch. It belongs to
+// the committer until it is done.
 type post struct {
 	messages []outgoing
-	endKnown bool   // the topic has not ended
-	isUnused bool   // the key has no receipt
-	number   uint64 // with which the message was stored, the last one of a batch; all that is left is the receipt
-	repeated bool   // NATS knew the key: the message was stored before
+	endKnown bool   // its topic has not ended
+	isUnused bool   // its key has no receipt
+	number   uint64 // with which it was stored, or the last message of a batch; then the receipt is the next step
+	repeated bool   // NATS knew the key: it was stored before
 	done     chan error
 }
 
 // committer is the part of a session that publishes.
 type committer struct {
 	*session
-	inbox   string
+	inbox   string // what the subjects of answers begin with
 	replies chan *nats.Msg
 	ready   []*post          // those that take a step in the next round
-	tails   map[string]*tail // by subject
-	open    map[string]*open // by the subject of the reply
-	sent    uint64           // requests, ever
+	tails   map[string]*tail // the ends of topics, by subject
+	open    map[string]*open // what NATS has not answered yet, by the subject of the answer
+	sent    uint64           // requests, in all rounds
 	round   int
-	left    int    // how many requests of this round are open
+	left    int    // requests of this round that are open
 	known   uint64 // the highest number when the round began
 }
 
@@ -70,7 +71,7 @@ type tail struct {
 type open struct {
 	round  int
 	sent   time.Time
-	answer func(m *nats.Msg, err error) (more bool) // more: another message belongs to the answer
+	answer func(m *nats.Msg, err error) (more bool) // is called until more is false: an answer may have several messages
 }
 
 // commit stores what is published, until ctx ends.
@@ -83,14 +84,8 @@ func (s *session) commit(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
-	defer func() {
-		_ = live.Unsubscribe() // fails only if the connection is closed
-		c.expire(0, errNotFollowed)
-		for _, p := range c.ready {
-			p.done <- errNotFollowed
-		}
-	}()
-	late := time.NewTimer(0)
+	defer c.giveUp(live)
+	late := time.NewTimer(roundWait)
 	defer late.Stop()
 	for {
 		posts := s.posts
@@ -113,14 +108,22 @@ func (s *session) commit(ctx context.Context) error {
 		case m := <-c.replies:
 			c.handle(m)
 		case <-late.C:
-			c.left = 0
-			c.round++
+			c.round, c.left = c.round+1, 0
 			if c.expire(answerWait, context.DeadlineExceeded); len(c.open) > 0 {
 				late.Reset(roundWait)
 			}
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// giveUp tells all who wait that the session is over.
+func (c *committer) giveUp(live *nats.Subscription) {
+	_ = live.Unsubscribe() // fails only if the connection is closed
+	c.expire(0, errNotFollowed)
+	for _, p := range c.ready {
+		p.done <- errNotFollowed
 	}
 }
 
@@ -131,23 +134,23 @@ func (c *committer) begin() {
 	n := min(len(c.ready), maxRound)
 	posts := slices.Clone(c.ready[:n])
 	c.ready = slices.Delete(c.ready, 0, n)
-	together := map[string]int{} // how many posts of the round there are for each subject
+	together := map[string]int{} // how many posts the round has for each subject
 	for _, p := range posts {
 		together[p.messages[0].Subject]++
 	}
-	ends, receipts := map[string][]*post{}, map[string][]*post{} // what to ask, and for which posts
+	ends, receipts := map[string][]*post{}, map[string][]*post{} // which subjects to ask about, and for what
 	for _, p := range posts {
 		o := &p.messages[0]
 		known, ended := c.isKnown(p)
 		tail := c.tails[o.Subject]
-		mayExpect := tail != nil && tail.likely && !o.ask && together[o.Subject] == 1
+		canExpect := tail != nil && tail.likely && !o.ask && together[o.Subject] == 1
 		checkKey := o.receipt != "" && o.line == 0 && !o.ask && !p.isUnused && c.receipts.Load()
 		switch {
 		case p.number > 0:
 			c.leaveReceipt(p)
 		case ended:
 			p.done <- event.ErrEnded
-		case !known && !mayExpect:
+		case !known && !canExpect:
 			ends[o.Subject] = append(ends[o.Subject], p)
 		case !known && checkKey:
 			receipts[o.receipt] = append(receipts[o.receipt], p)
@@ -160,15 +163,14 @@ func (c *committer) begin() {
 		}
 	}
 	for subject, posts := range ends {
-		c.askEnd(subject, posts)
+		c.ask(request{LastFor: subject}, map[string][]*post{subject: posts}, c.learnEnd)
 	}
 	if len(receipts) > 0 {
-		c.askReceipts(receipts)
+		c.ask(request{MultiLast: slices.Collect(maps.Keys(receipts))}, receipts, learnReceipt)
 	}
 }
 
-// isKnown reports whether it is known that the topic of a post has ended or has not. If the replica's clients follow the
-// topic, the hub knows.
+// isKnown reports whether it is known that the topic of a post has ended or not.
 func (c *committer) isKnown(p *post) (known, ended bool) {
 	o := &p.messages[0]
 	if p.endKnown || o.Erases() {
@@ -176,161 +178,141 @@ func (c *committer) isKnown(p *post) (known, ended bool) {
 	}
 	covers := c.Covers(o.Topic)
 	ended = c.events.Ended(o.Topic)
-	if covers && c.Covers(o.Topic) { // still: the hub forgets the end of a topic that it no longer has
-		return true, ended
-	}
-	return false, false
+	known = covers && c.Covers(o.Topic) // still: the hub forgets the end of a topic that it no longer has
+	return known, known && ended
 }
 
-// askEnd asks whether a topic has ended.
-func (c *committer) askEnd(subject string, posts []*post) {
-	c.ask(request{LastFor: subject}, func(m *nats.Msg, err error) bool {
-		var number uint64
-		ended := false
-		if err == nil && last(m, jetstream.SequenceHeader) != "" {
-			ended, err = last(m, endHeader) == "true", parse(m, jetstream.SequenceHeader, &number)
-		}
-		if c.tails[subject] == nil {
-			if len(c.tails) >= maxPublished {
-				clear(c.tails)
-			}
-			c.tails[subject] = &tail{}
-		}
-		c.tails[subject].likely = err == nil && !ended && number == c.tails[subject].newest
-		for _, p := range posts {
-			switch {
-			case err != nil:
-				p.done <- err
-			case ended:
-				p.done <- event.ErrEnded
-			default:
-				p.endKnown = true
-				c.ready = append(c.ready, p)
-			}
-		}
-		return false
-	})
-}
-
-// askReceipts asks which keys have receipts.
-func (c *committer) askReceipts(posts map[string][]*post) {
-	c.ask(request{MultiLast: slices.Collect(maps.Keys(posts))}, func(m *nats.Msg, err error) (more bool) {
-		if err == nil && last(m, jetstream.SequenceHeader) != "" {
-			subject := last(m, jetstream.SubjectHeader)
-			for _, p := range posts[subject] {
-				p.messages[0].ask = true
-				p.done <- errAskFirst
-			}
-			delete(posts, subject)
-			return true
-		}
-		for _, posts := range posts {
-			for _, p := range posts {
-				if err != nil {
-					p.done <- err
-					continue
-				}
-				p.isUnused = true
-				c.ready = append(c.ready, p)
-			}
-		}
-		return false
-	})
-}
-
-// ask asks for messages of the stream. Any server that has the stream may answer, even one that is behind the leader.
-func (c *committer) ask(what request, answer func(m *nats.Msg, err error) (more bool)) {
+// ask asks for the last message on each subject for which posts wait. They go on unless learn returns an error. It gets
+// the message, or nil if there is none. Any server that has the stream may answer, also one that is behind the leader.
+func (c *committer) ask(what request, posts map[string][]*post, learn func(p *post, m *nats.Msg) error) {
 	question := &nats.Msg{Subject: "$JS.API.DIRECT.GET." + c.cfg.Stream}
-	var err error
-	if question.Data, err = json.Marshal(what); err != nil {
-		answer(nil, fmt.Errorf("encode request: %w", err))
-		return
-	}
-	c.request(question, func(m *nats.Msg, err error) bool {
-		if err == nil && last(m, jetstream.SequenceHeader) == "" {
+	question.Data, _ = json.Marshal(what) // strings always have a form in JSON
+	c.request(question, func(m *nats.Msg, err error) (more bool) {
+		found := err == nil && last(m, jetstream.SequenceHeader) != ""
+		if err == nil && !found {
 			if status := m.Header.Get("Status"); status != "404" && status != "204" {
 				err = fmt.Errorf("ask for a message: %s %s", status, m.Header.Get("Description"))
 			}
+			m = nil
 		}
-		return answer(m, err)
+		for subject, waiting := range posts {
+			if found && subject != last(m, jetstream.SubjectHeader) {
+				continue
+			}
+			delete(posts, subject)
+			for _, p := range waiting {
+				problem := err
+				if err == nil {
+					problem = learn(p, m)
+				}
+				if problem != nil {
+					p.done <- problem
+					continue
+				}
+				c.ready = append(c.ready, p)
+			}
+		}
+		return found && len(what.MultiLast) > 0
 	})
 }
 
-// store stores a post, unless the last message on a subject has another number than this one.
+// learnEnd takes note of the last message of a topic.
+func (c *committer) learnEnd(p *post, m *nats.Msg) error {
+	subject, newest, ended := p.messages[0].Subject, uint64(0), false
+	if m != nil {
+		ended = last(m, endHeader) == "true"
+		if err := parse(m, jetstream.SequenceHeader, &newest); err != nil {
+			return err
+		}
+	}
+	if c.tails[subject] == nil {
+		if len(c.tails) >= maxPublished {
+			clear(c.tails)
+		}
+		c.tails[subject] = &tail{}
+	}
+	c.tails[subject].likely = !ended && newest == c.tails[subject].newest
+	if ended {
+		return event.ErrEnded
+	}
+	p.endKnown = true
+	return nil
+}
+
+// learnReceipt takes note of whether a key has a receipt.
+func learnReceipt(p *post, m *nats.Msg) error {
+	if m != nil {
+		p.messages[0].ask = true
+		return errAskFirst
+	}
+	p.isUnused = true
+	return nil
+}
+
+// store stores a post, unless the last message on a subject has another number than newest.
 func (c *committer) store(p *post, subject string, newest uint64) {
 	p.messages[0].expect(subject, newest)
 	all := []*nats.Msg{p.messages[0].Msg}
 	if len(p.messages) > 1 {
 		all = c.batch(p.messages)
 	}
-	known := c.known
-	for i, m := range all {
-		if i == len(all)-1 {
-			c.request(m, func(m *nats.Msg, err error) bool {
-				c.stored(p, known, len(all), m, err)
-				return false
-			})
-		} else if err := c.nc.PublishMsg(m); err != nil {
+	for _, m := range all[:len(all)-1] {
+		if err := c.nc.PublishMsg(m); err != nil {
 			p.done <- err
 			return
 		}
 	}
+	known := c.known
+	c.request(all[len(all)-1], func(m *nats.Msg, err error) bool {
+		if err = c.stored(p, known, len(all), m, err); err == nil && !p.repeated && len(all) == 1 && p.messages[0].receipt != "" && c.receipts.Load() {
+			c.ready = append(c.ready, p)
+		} else {
+			p.done <- err
+		}
+		return false
+	})
 }
 
-// stored takes note of how NATS answered to a post of so many messages, together with a receipt. known is the highest
-// number that was known when they were sent.
-func (c *committer) stored(p *post, known uint64, n int, m *nats.Msg, err error) {
-	first, final := &p.messages[0], &p.messages[len(p.messages)-1]
-	for i := range p.messages {
-		p.messages[i].tried = p.messages[i].tried || err != nil
+// stored takes note of the answer to a post, which was sent as n messages. known is the highest number that was known then.
+func (c *committer) stored(p *post, known uint64, n int, m *nats.Msg, err error) error {
+	first, final, size := &p.messages[0], &p.messages[len(p.messages)-1], uint64(len(p.messages))
+	if err != nil {
+		for i := range p.messages {
+			p.messages[i].tried = true
+		}
 	}
-	var ack pubAck
-	if err == nil {
-		ack, err = c.readAck(m, n)
-	}
-	c.doubt(err)
-	if err == nil {
-		ack.Sequence -= uint64(n - len(p.messages)) // without the receipt
-		err = c.acknowledged(known, ack.Sequence+1-uint64(len(p.messages)), first, ack.Duplicate)
-	}
-	if err == nil && n > 1 {
-		err = c.acknowledged(0, ack.Sequence, final, false)
-	}
-	tail := c.tails[first.Subject]
+	ack, err := c.readAck(m, n, err)
+	tail := cmp.Or(c.tails[first.Subject], &tail{})
 	switch {
 	case isRefusal(err, changed, inFlight):
-		if first.ask = true; tail != nil {
-			tail.likely = false
-		}
-		err = errAskFirst
+		first.ask, tail.likely = true, false
+		return errAskFirst
 	case isRefusal(err, batchesOff):
 		c.batches.Store(false)
-	case err != nil:
-	case ack.Duplicate:
-		p.number, p.repeated = ack.Sequence, true
-	default:
-		if p.number = ack.Sequence; tail != nil && !final.End {
-			tail.newest = max(tail.newest, p.number)
-		}
-		if n == 1 && first.receipt != "" && c.receipts.Load() {
-			c.ready = append(c.ready, p)
-			return
-		}
 	}
-	p.done <- err
+	if err != nil {
+		return err
+	}
+	if p.number, p.repeated = ack.Sequence-uint64(n)+size, ack.Duplicate; p.repeated {
+		known = 0
+	} else if !final.End {
+		tail.newest = max(tail.newest, p.number)
+	}
+	if c.truth.learn(answer{source: acknowledgement, place: place{number: p.number, key: final.Header.Get(jetstream.MsgIDHeader)}, known: known + size - 1}) == wentBack {
+		c.endSession(errReplaced) // the number must not be given to anybody
+		return errReplaced
+	}
+	return nil
 }
 
 // leaveReceipt stores the receipt of a message that was stored.
 func (c *committer) leaveReceipt(p *post) {
 	c.request(c.receiptFor(&p.messages[0], p.number), func(m *nats.Msg, err error) bool {
-		if err == nil {
-			_, err = c.readAck(m, 1)
-		}
+		_, err = c.readAck(m, 1, err)
 		if isRefusal(err, noTTL) {
 			c.receipts.Store(false) // somebody has made the stream anew
 			err = nil
 		}
-		c.doubt(err)
 		p.done <- err
 		return false
 	})
@@ -343,53 +325,37 @@ type pubAck struct {
 	Error *jetstream.APIError `json:"error"`
 }
 
-// readAck reads the answer to so many messages.
-func (r *Replica) readAck(m *nats.Msg, n int) (ack pubAck, err error) {
-	switch err = json.Unmarshal(m.Data, &ack); {
-	case m.Header.Get("Status") != "":
-		return ack, jetstream.ErrNoStreamResponse
-	case err != nil:
-		return ack, fmt.Errorf("publish: %w", err)
-	case ack.Error != nil:
-		return ack, ack.Error
-	case ack.Stream != r.cfg.Stream:
-		return ack, fmt.Errorf("the stream %q has taken a message of %q", ack.Stream, r.cfg.Stream)
-	case n > 1 && ack.Count != n:
-		return ack, fmt.Errorf("publish a batch: NATS stored %d of %d messages", ack.Count, n)
+// readAck reads the answer to n messages. If they were not stored, watch finds out what does not work.
+func (r *Replica) readAck(m *nats.Msg, n int, err error) (ack pubAck, _ error) {
+	if err == nil {
+		err = json.Unmarshal(m.Data, &ack)
 	}
-	return ack, nil
-}
-
-// doubt takes note of whether NATS stored a message. If it did not, watch finds out what does not work.
-func (r *Replica) doubt(err error) {
+	switch {
+	case m != nil && m.Header.Get("Status") != "":
+		err = jetstream.ErrNoStreamResponse
+	case err != nil:
+	case ack.Error != nil:
+		err = ack.Error
+	case ack.Stream != r.cfg.Stream:
+		err = fmt.Errorf("the stream %q has taken a message of %q", ack.Stream, r.cfg.Stream)
+	case n > 1 && ack.Count != n:
+		err = fmt.Errorf("publish a batch: NATS stored %d of %d messages", ack.Count, n)
+	}
 	switch {
 	case err == nil && r.problemOf(publishing) != "":
 		r.answered()
 		r.report(publishing, "")
-	case err == nil, isRefusal(err, tooLarge, changed, inFlight, underWay), errors.Is(err, nats.ErrMaxPayload), errors.Is(err, errNotFollowed):
+	case err == nil, isRefusal(err, tooLarge, changed, inFlight, underWay, noTTL), errors.Is(err, nats.ErrMaxPayload), errors.Is(err, errNotFollowed):
 	default:
 		select {
 		case r.doubts <- struct{}{}:
 		default: // it has a value
 		}
 	}
+	return ack, err
 }
 
-// acknowledged takes note of the number that NATS gave to a message. known is the highest number that was known when the
-// message was sent. If the number shows that the stream has lost messages, the session ends, and the number must not be
-// given to anybody.
-func (r *Replica) acknowledged(known, number uint64, o *outgoing, duplicate bool) error {
-	if duplicate {
-		known = 0
-	}
-	if r.truth.learn(answer{source: acknowledgement, place: place{number: number, key: o.Header.Get(jetstream.MsgIDHeader)}, known: known}) == wentBack {
-		r.endSession(errReplaced)
-		return errReplaced
-	}
-	return nil
-}
-
-// request sends a request of this round. answer is called with each message that NATS answers with, or with an error.
+// request sends a request of this round.
 func (c *committer) request(m *nats.Msg, answer func(m *nats.Msg, err error) (more bool)) {
 	c.sent++
 	m.Reply = c.inbox + strconv.FormatUint(c.sent, 10)
@@ -401,24 +367,24 @@ func (c *committer) request(m *nats.Msg, answer func(m *nats.Msg, err error) (mo
 	c.left++
 }
 
-// handle takes a message that NATS answers with.
+// handle takes a message with which NATS answers.
 func (c *committer) handle(m *nats.Msg) {
-	q := c.open[m.Subject]
-	if q == nil || q.answer(m, nil) {
+	o := c.open[m.Subject]
+	if o == nil || o.answer(m, nil) {
 		return
 	}
 	delete(c.open, m.Subject)
-	if q.round == c.round {
+	if o.round == c.round {
 		c.left--
 	}
 }
 
-// expire gives up the requests that NATS has not answered for that long.
+// expire gives up the requests that have had no answer for that long.
 func (c *committer) expire(silence time.Duration, why error) {
-	for subject, q := range c.open {
-		if time.Since(q.sent) >= silence {
+	for subject, o := range c.open {
+		if time.Since(o.sent) >= silence {
 			delete(c.open, subject)
-			q.answer(nil, why)
+			o.answer(nil, why)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"gin-sse/internal/event"
+	"gin-sse/internal/idempotency"
 )
 
 // publishWait is how long a message may take to be stored, over all attempts.
@@ -38,13 +39,12 @@ func (r *Replica) Publish(ctx context.Context, messages ...event.Message) (kept 
 	for _, m := range messages {
 		all = append(all, encode(r.cfg.Stream, m))
 	}
-	for together := true; kept < len(all); {
-		n, number, isNew, problem := r.advance(ctx, all[kept:], together)
-		if problem != nil {
-			return kept, id, problem
+	for kept < len(all) {
+		n, number, err := r.advance(ctx, all[kept:])
+		if err != nil {
+			return kept, id, err
 		}
 		kept, id = kept+n, r.events.ID(number)
-		together = isNew // NATS refuses a batch that repeats one key; what follows a repeated key is often repeated too
 	}
 	return kept, id, nil
 }
@@ -105,28 +105,23 @@ func (r *Replica) probe(o *outgoing) *post {
 }
 
 // advance stores the first of the messages, and as many of the following as it can together with it, over as many
-// attempts as fit into 5 s. So no message is stored after one that is missing. isNew is false if the key of the first
-// message was used before.
-func (r *Replica) advance(ctx context.Context, messages []outgoing, together bool) (n int, number uint64, isNew bool, err error) {
+// attempts as fit into 5 s. So no message is stored after one that is missing.
+func (r *Replica) advance(ctx context.Context, messages []outgoing) (n int, number uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, publishWait)
 	defer cancel()
+	together := r.batchable(messages)
 	for why := "no answer"; ; {
-		if n = 1; together {
-			n = r.batchable(messages)
-		}
-		number, isNew, err = r.attempt(ctx, messages[:n])
+		n, number, err = r.attempt(ctx, messages[:together])
 		switch {
-		case err == nil && !isNew:
-			return 1, number, false, nil
 		case err == nil, errors.Is(err, event.ErrEnded), errors.Is(err, event.ErrKeyReused):
-			return n, number, isNew, err
+			return n, number, err
 		case errors.Is(err, errAskFirst):
 			continue
-		case n > 1 && ctx.Err() == nil: // a batch that NATS refuses, or does not answer, is no reason to give up: its first message goes alone
-			together = false
+		case together > 1 && ctx.Err() == nil: // a batch that NATS refuses, or does not answer, is no reason to give up: its first message goes alone
+			together = 1
 			continue
 		case errors.Is(err, nats.ErrMaxPayload), isRefusal(err, tooLarge):
-			return 0, 0, false, event.ErrTooLarge
+			return 0, 0, event.ErrTooLarge
 		case !errors.Is(err, context.DeadlineExceeded):
 			why = cause(err)
 		}
@@ -137,7 +132,7 @@ func (r *Replica) advance(ctx context.Context, messages []outgoing, together boo
 			why = "this server is stopping"
 		case <-ctx.Done():
 		}
-		return 0, 0, false, fmt.Errorf("%w: %s", ErrAway, why)
+		return 0, 0, fmt.Errorf("%w: %s", ErrAway, why)
 	}
 }
 
@@ -165,40 +160,41 @@ func isRefusal(err error, codes ...jetstream.ErrorCode) bool {
 	return errors.As(err, &refused) && slices.Contains(codes, refused.ErrorCode)
 }
 
-// attempt makes one attempt to store messages: one, or several as a batch. It also finds out whether the first one was
-// stored before, which is rare.
-func (r *Replica) attempt(ctx context.Context, messages []outgoing) (number uint64, isNew bool, err error) {
-	o := &messages[0]
-	receipts := o.receipt != "" && r.receipts.Load()
+// attempt makes one attempt to store messages: one, or several as a batch. It returns how many are stored. If the first one
+// was stored before, that is one.
+func (r *Replica) attempt(ctx context.Context, messages []outgoing) (n int, number uint64, err error) {
+	o, p := &messages[0], &post{messages: messages}
+	receipts, found := o.receipt != "" && r.receipts.Load(), receipt{}
 	if receipts && (o.line > 0 || o.ask || o.ended) {
-		found, is, err := r.findReceipt(ctx, o)
-		if err != nil {
-			return 0, false, err
-		}
-		if is && found.line >= o.line {
-			number, err = r.recall(ctx, o, found)
-			return number, false, err
+		if found, err = r.findReceipt(ctx, o); err != nil {
+			return 0, 0, err
 		}
 	}
-	p := &post{messages: messages}
-	if o.ended {
+	wasStored := found.number > 0 && found.line >= o.line
+	switch {
+	case wasStored && found.line == o.line && found.digest != idempotency.Sum(o.Message):
+		return 0, 0, event.ErrKeyReused
+	case wasStored && found.line == o.line:
+		return 1, found.number, nil
+	case wasStored, o.ended:
 		p = r.probe(o)
 	}
 	err = r.wait(ctx, p)
-	switch {
-	case errors.Is(err, event.ErrEnded) && (o.Key != "" || o.tried):
-		o.ended = true
-		return 0, false, errAskFirst
-	case err != nil:
-		return 0, false, err
-	case o.ended && !p.repeated:
-		return 0, false, event.ErrEnded
-	case p.repeated && o.Key != "":
-		if err = r.compare(ctx, p.number, o.Msg); err == nil && receipts {
+	if err == nil && p.repeated && o.Key != "" {
+		if err = r.compare(ctx, p.number, o.Msg); err == nil && receipts && !wasStored {
 			err = r.wait(ctx, &post{messages: messages[:1], number: p.number})
 		}
 	}
-	return p.number, !p.repeated, err
+	switch isEnd := errors.Is(err, event.ErrEnded); {
+	case wasStored && (isEnd || err == nil && !p.repeated): // NATS no longer knows the line, or only from a probe
+		return 1, found.number, nil
+	case o.ended && err == nil && !p.repeated:
+		return 0, 0, event.ErrEnded
+	case isEnd && !o.ended && (o.Key != "" || o.tried): // it may have been stored before the end
+		o.ended = true
+		return r.attempt(ctx, messages[:1])
+	}
+	return len(p.messages), p.number, err
 }
 
 // wait gives a post to the committer, and waits for it.
@@ -207,7 +203,10 @@ func (r *Replica) wait(ctx context.Context, p *post) error {
 	select {
 	case r.posts <- p:
 	case <-ctx.Done():
-		return errNotFollowed
+		if !r.isFollowing() {
+			return errNotFollowed
+		}
+		return ctx.Err()
 	case <-r.stopping.Done():
 		return errNotFollowed
 	}
