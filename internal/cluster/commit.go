@@ -31,7 +31,7 @@ import (
 
 const (
 	maxRound     = 1000                  // posts that take a step together; NATS takes 1,024 subjects in a question
-	maxOpen      = 16 << 10              // requests that NATS has not answered yet
+	maxOpen      = 4 << 10               // requests that NATS has not answered yet
 	roundWait    = 20 * time.Millisecond // for the answers of a round
 	maxPublished = 10_000                // topics of which the end is remembered
 )
