@@ -57,8 +57,7 @@ type committer struct {
 	open    map[string]*open // what NATS has not answered yet, by the subject of the answer
 	sent    uint64           // requests, in all rounds
 	round   int
-	left    int    // requests of this round that are open
-	known   uint64 // the highest number when the round began
+	left    int // requests of this round that are open
 }
 
 // tail is the end of a topic.
@@ -130,13 +129,14 @@ func (c *committer) giveUp(live *nats.Subscription) {
 // begin begins a round.
 func (c *committer) begin() {
 	c.round++
-	_, _, c.known = c.truth.now()
 	n := min(len(c.ready), maxRound)
 	posts := slices.Clone(c.ready[:n])
 	c.ready = slices.Delete(c.ready, 0, n)
-	together := map[string]int{} // how many posts the round has for each subject
+	together := map[string]int{} // how many messages the round may store on each subject
 	for _, p := range posts {
-		together[p.messages[0].Subject]++
+		if p.number == 0 {
+			together[p.messages[0].Subject]++
+		}
 	}
 	ends, receipts := map[string][]*post{}, map[string][]*post{} // which subjects to ask about, and for what
 	for _, p := range posts {
@@ -262,7 +262,7 @@ func (c *committer) store(p *post, subject string, newest uint64) {
 			return
 		}
 	}
-	known := c.known
+	_, _, known := c.truth.now()
 	c.request(all[len(all)-1], func(m *nats.Msg, err error) bool {
 		if err = c.stored(p, known, len(all), m, err); err == nil && !p.repeated && len(all) == 1 && p.messages[0].receipt != "" && c.receipts.Load() {
 			c.ready = append(c.ready, p)

@@ -165,7 +165,7 @@ func isRefusal(err error, codes ...jetstream.ErrorCode) bool {
 func (r *Replica) attempt(ctx context.Context, messages []outgoing) (n int, number uint64, err error) {
 	o, p := &messages[0], &post{messages: messages}
 	receipts, found := o.receipt != "" && r.receipts.Load(), receipt{}
-	if receipts && (o.line > 0 || o.ask || o.ended) {
+	if receipts && (o.line > 0 || o.ask || o.ended) { // otherwise the committer finds out that there is none
 		if found, err = r.findReceipt(ctx, o); err != nil {
 			return 0, 0, err
 		}
