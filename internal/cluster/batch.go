@@ -1,11 +1,8 @@
 package cluster
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"strconv"
 
@@ -60,78 +57,35 @@ func (r *Replica) allowMore(ctx context.Context, stream jetstream.Stream) jetstr
 // batchable returns how many of the messages, from the first on, can be one batch: those of one topic, and with one receipt.
 // It ends before a message that NATS would find too large, and after one that ends the topic.
 func (r *Replica) batchable(messages []outgoing) (n int) {
-	if len(messages) == 1 || !r.batches.Load() {
-		return 0
+	if len(messages) == 1 || !r.batches.Load() { // before the first session there is no connection
+		return 1
 	}
 	room, first := int(r.nc.MaxPayload()), &messages[0]
 	for n < min(len(messages), maxBatch) {
 		o := &messages[n]
 		if o.tried || o.Replace || o.Topic != first.Topic || o.receipt != first.receipt || len(o.Msg.Data)+perMessage > room {
-			return n
+			break
 		}
 		if n++; o.End {
-			return n
+			break
 		}
 	}
-	return n
+	return max(n, 1)
 }
 
-// storeBatch makes one attempt to store the messages together.
-func (r *Replica) storeBatch(ctx context.Context, messages []outgoing, receipts bool) (number uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, answerWait)
-	defer cancel()
-	all := make([]*nats.Msg, 0, len(messages)+1)
+// batch returns the messages as a batch, and their receipt.
+func (r *Replica) batch(messages []outgoing) (all []*nats.Msg) {
 	for _, o := range messages {
 		all = append(all, &nats.Msg{Subject: o.Subject, Data: o.Msg.Data, Header: maps.Clone(o.Header)})
 	}
-	if receipts {
-		all = append(all, r.receiptFor(&messages[len(messages)-1], 0))
+	if final := &messages[len(messages)-1]; final.receipt != "" && r.receipts.Load() {
+		all = append(all, r.receiptFor(final, 0))
 	}
 	batch := nuid.Next()
-	_, _, known := r.truth.now()
-	var reply *nats.Msg
 	for i, m := range all {
 		m.Header.Set(batchID, batch)
 		m.Header.Set(batchSequence, strconv.Itoa(i+1))
-		if i < len(all)-1 {
-			err = r.nc.PublishMsg(m)
-		} else {
-			m.Header.Set(batchCommit, "1")
-			for i := range messages {
-				messages[i].tried = true
-			}
-			reply, err = r.nc.RequestMsgWithContext(ctx, m)
-		}
-		if err != nil {
-			return 0, fmt.Errorf("publish a batch: %w", err)
-		}
 	}
-	var answer struct {
-		Sequence uint64              `json:"seq"`
-		Count    int                 `json:"count"`
-		Error    *jetstream.APIError `json:"error"`
-	}
-	err = json.Unmarshal(reply.Data, &answer)
-	switch {
-	case err != nil:
-		return 0, fmt.Errorf("publish a batch: %w", err)
-	case answer.Error != nil:
-		for i := range messages {
-			messages[i].tried = false
-		}
-		if answer.Error.ErrorCode == batchesOff {
-			r.batches.Store(false)
-		}
-		if isRefusal(answer.Error, changed, inFlight) {
-			messages[0].ask = true
-			return 0, errAskFirst
-		}
-		return 0, answer.Error
-	case answer.Count != len(all):
-		return 0, fmt.Errorf("publish a batch: NATS stored %d of %d messages", answer.Count, len(all))
-	}
-	number = answer.Sequence - uint64(len(all)-len(messages)) // without the receipt
-	first, final := &messages[0], &messages[len(messages)-1]
-	err = r.acknowledged(known, number-uint64(len(messages))+1, first, false)
-	return number, cmp.Or(err, r.acknowledged(0, number, final, false))
+	all[len(all)-1].Header.Set(batchCommit, "1")
+	return all
 }

@@ -47,7 +47,6 @@ import (
 const (
 	answerWait = 2 * time.Second        // for one answer from NATS
 	retryWait  = 250 * time.Millisecond // before the next attempt
-	maxSent    = 100_000                // messages that wait for the answer that they are stored
 )
 
 // Headers of a message.
@@ -87,9 +86,9 @@ type Replica struct {
 	refused atomic.Bool   // NATS could not be reached at some time
 	doubts  chan struct{} // has a value when a message was not stored
 
-	published published
-	batches   atomic.Bool // the stream takes batches
-	receipts  atomic.Bool // the stream takes messages that NATS drops after a while
+	posts    chan *post  // to the session's committer
+	batches  atomic.Bool // the stream takes batches
+	receipts atomic.Bool // the stream takes messages that NATS drops after a while
 
 	mu       sync.Mutex
 	cancel   context.CancelCauseFunc // ends the session
@@ -118,7 +117,7 @@ func ValidURL(servers string) bool {
 func New(cfg Config, events *hub.Hub) *Replica {
 	r := &Replica{
 		cfg: cfg, events: events, started: time.Now(), feeds: newFeeds(), late: rand.Float64(),
-		doubts: make(chan struct{}, 1), published: published{topics: map[string]*tail{}}, cancel: func(error) {},
+		doubts: make(chan struct{}, 1), posts: make(chan *post), cancel: func(error) {},
 	}
 	r.status.log = func(format string, args ...any) {
 		if r.stopping.Err() == nil {
@@ -169,7 +168,7 @@ func (r *Replica) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(answerWait), jetstream.WithPublishAsyncMaxPending(maxSent))
+	js, err := jetstream.New(nc)
 	if err != nil {
 		nc.Close()
 		return err
@@ -261,7 +260,6 @@ func (r *Replica) endSession(why error) {
 
 func (r *Replica) connected(nc *nats.Conn) {
 	r.forget()
-	r.published.forget() // it may be another NATS
 	r.cfg.Log("NATS: connected to %s", nc.ConnectedUrlRedacted())
 }
 

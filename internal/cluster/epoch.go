@@ -279,7 +279,6 @@ func (s *session) beginEpoch(ctx context.Context, epoch marker, now *jetstream.S
 		return err
 	}
 	s.feeds.reset(0, true)
-	s.published.forget()
 	s.events.Begin(epoch.name, epoch.floor, seen)
 	s.adopt(now)
 	return nil

@@ -12,7 +12,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"gin-sse/internal/event"
 	"gin-sse/internal/idempotency"
 )
 
@@ -50,54 +49,23 @@ func (r *Replica) receiptFor(o *outgoing, number uint64) *nats.Msg {
 	return m
 }
 
-// leaveReceipt stores the receipt of a message that was stored with that number.
-func (r *Replica) leaveReceipt(ctx context.Context, o *outgoing, number uint64) error {
-	_, err := r.send(ctx, r.receiptFor(o, number))
-	if isRefusal(err, noTTL) {
-		r.receipts.Store(false) // somebody has made the stream anew
-		return nil
-	}
-	r.stored(err)
-	return err
-}
-
-// findReceipt reads the receipt of a key.
-func (r *Replica) findReceipt(ctx context.Context, o *outgoing) (found receipt, is bool, err error) {
+// findReceipt reads the receipt of a key. It has no number if there is none.
+func (r *Replica) findReceipt(ctx context.Context, o *outgoing) (found receipt, err error) {
 	m, err := r.last(ctx, o.receipt)
-	if errors.Is(err, errGone) {
-		return receipt{}, false, nil
-	}
-	if err != nil {
-		return receipt{}, false, err
+	switch {
+	case errors.Is(err, errGone):
+		return receipt{}, nil
+	case err != nil:
+		return receipt{}, err
 	}
 	var digest []byte
 	if _, err := fmt.Sscanf(string(m.Data), "%d %d %x", &found.line, &found.number, &digest); err != nil || len(digest) != len(found.digest) {
-		return receipt{}, false, nil // any program may have published it
+		return receipt{}, nil // any program may have published it
 	}
 	found.digest = idempotency.Digest(digest)
 	if found.number == 0 {
-		at, err := strconv.ParseUint(last(m, jetstream.SequenceHeader), 10, 64)
-		if err != nil {
-			return receipt{}, false, fmt.Errorf("read the receipt of a key: %w", err)
-		}
-		found.number = at - 1
+		err = parse(m, jetstream.SequenceHeader, &found.number)
+		found.number--
 	}
-	return found, true, nil
-}
-
-// recall returns the number that a message was stored with before, as its receipt shows. Of a line in the middle of an upload
-// whose key NATS no longer knows, it is the number of a later line.
-func (r *Replica) recall(ctx context.Context, o *outgoing, found receipt) (number uint64, err error) {
-	if o.line == found.line {
-		if found.digest != idempotency.Sum(o.Message) {
-			return 0, event.ErrKeyReused
-		}
-		return found.number, nil
-	}
-	o.expect("", 0)
-	number, _, err = r.store(ctx, o, true)
-	if errors.Is(err, event.ErrEnded) { // NATS did not know the key, or knows it only from here
-		return found.number, nil
-	}
-	return number, err
+	return found, err
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"gin-sse/internal/event"
+	"gin-sse/internal/idempotency"
 )
 
 // publishWait is how long a message may take to be stored, over all attempts.
@@ -29,19 +29,22 @@ var ErrAway = errors.New("NATS did not store it in time")
 //
 // A key that was used in the last two minutes stores nothing and stands for the original id. If it was used for another
 // message, the error is event.ErrKeyReused. An empty key means no key. The error is event.ErrEnded if the topic has
-// ended, event.ErrTooLarge if NATS does not accept a message of this size, and ErrAway after 5 s without success.
+// ended, event.ErrTooLarge if NATS does not accept a message of this size, event.ErrClosed after Close, and ErrAway after
+// 5 s without success.
 func (r *Replica) Publish(ctx context.Context, messages ...event.Message) (kept int, id string, err error) {
+	if r.stopping.Err() != nil {
+		return 0, "", event.ErrClosed
+	}
 	all := make([]outgoing, 0, len(messages))
 	for _, m := range messages {
 		all = append(all, encode(r.cfg.Stream, m))
 	}
-	for together := true; kept < len(all); {
-		n, number, isNew, problem := r.advance(ctx, all[kept:], together)
-		if problem != nil {
-			return kept, id, problem
+	for kept < len(all) {
+		n, number, err := r.advance(ctx, all[kept:])
+		if err != nil {
+			return kept, id, err
 		}
 		kept, id = kept+n, r.events.ID(number)
-		together = isNew // NATS refuses a batch that repeats one key; what follows a repeated key is often repeated too
 	}
 	return kept, id, nil
 }
@@ -54,6 +57,7 @@ type outgoing struct {
 	line    int    // of an upload with a key, or 0
 	tried   bool   // it may have been stored by an attempt whose answer was lost
 	ask     bool   // NATS refused it because the replica supposed something wrong, and has to be asked
+	ended   bool   // its topic has ended, but the message may have been stored before that
 }
 
 // encode returns the message as NATS stores it.
@@ -79,27 +83,46 @@ func encode(stream string, m event.Message) outgoing {
 	return o
 }
 
+// expect makes NATS store the message only if the last message on a subject has that number, or if there is none and the
+// number is 0. The empty subject means that NATS expects nothing.
+func (o *outgoing) expect(subject string, newest uint64) {
+	delete(o.Header, jetstream.ExpectedLastSubjSeqSubjHeader)
+	delete(o.Header, jetstream.ExpectedLastSubjSeqHeader)
+	if subject != "" {
+		o.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(newest, 10))
+	}
+	if subject != "" && subject != o.Subject {
+		o.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, subject)
+	}
+}
+
+// probe returns a post that stores the key of a message alone, on a subject that belongs to no topic: NATS then tells
+// whether it knows the key, and no subscriber gets a message.
+func (r *Replica) probe(o *outgoing) *post {
+	m := nats.NewMsg(r.cfg.Stream + "." + endedToken)
+	m.Header.Set(jetstream.MsgIDHeader, o.Header.Get(jetstream.MsgIDHeader))
+	return &post{messages: []outgoing{{Msg: m}}, endKnown: true}
+}
+
 // advance stores the first of the messages, and as many of the following as it can together with it, over as many
-// attempts as fit into 5 s. So no message is stored after one that is missing. isNew is false if the key of the first
-// message was used before.
-func (r *Replica) advance(ctx context.Context, messages []outgoing, together bool) (n int, number uint64, isNew bool, err error) {
+// attempts as fit into 5 s. So no message is stored after one that is missing.
+func (r *Replica) advance(ctx context.Context, messages []outgoing) (n int, number uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, publishWait)
 	defer cancel()
+	together := r.batchable(messages)
 	for why := "no answer"; ; {
-		if err = errNotFollowed; r.isFollowing() {
-			n, number, isNew, err = r.attempt(ctx, messages, together)
-		}
+		n, number, err = r.attempt(ctx, messages[:together])
 		switch {
 		case err == nil, errors.Is(err, event.ErrEnded), errors.Is(err, event.ErrKeyReused):
-			return n, number, isNew, err
+			return n, number, err
 		case errors.Is(err, errAskFirst):
 			continue
-		case together: // a batch that NATS refuses, or does not answer, is no reason to give up: its first message goes alone
-			together = false
+		case together > 1 && ctx.Err() == nil: // a batch that NATS refuses, or does not answer, is no reason to give up: its first message goes alone
+			together = 1
 			continue
 		case errors.Is(err, nats.ErrMaxPayload), isRefusal(err, tooLarge):
-			return 0, 0, false, event.ErrTooLarge
-		case !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, jetstream.ErrAsyncPublishTimeout):
+			return 0, 0, event.ErrTooLarge
+		case !errors.Is(err, context.DeadlineExceeded):
 			why = cause(err)
 		}
 		select {
@@ -109,7 +132,7 @@ func (r *Replica) advance(ctx context.Context, messages []outgoing, together boo
 			why = "this server is stopping"
 		case <-ctx.Done():
 		}
-		return 0, 0, false, fmt.Errorf("%w: %s", ErrAway, why)
+		return 0, 0, fmt.Errorf("%w: %s", ErrAway, why)
 	}
 }
 
@@ -137,144 +160,61 @@ func isRefusal(err error, codes ...jetstream.ErrorCode) bool {
 	return errors.As(err, &refused) && slices.Contains(codes, refused.ErrorCode)
 }
 
-// attempt stores the first of the messages, and those that can go together with it, unless its topic has ended.
-func (r *Replica) attempt(ctx context.Context, messages []outgoing, together bool) (n int, number uint64, isNew bool, err error) {
-	o := &messages[0]
-	o.expect("", 0)
-	covers := r.Covers(o.Topic)
-	ended := r.events.Ended(o.Topic)
+// attempt makes one attempt to store messages: one, or several as a batch. It returns how many are stored. If the first one
+// was stored before, that is one.
+func (r *Replica) attempt(ctx context.Context, messages []outgoing) (n int, number uint64, err error) {
+	o, p := &messages[0], &post{messages: messages}
+	receipts, found := o.receipt != "" && r.receipts.Load(), receipt{}
+	if receipts && (o.line > 0 || o.ask || o.ended) { // otherwise the committer finds out that there is none
+		if found, err = r.findReceipt(ctx, o); err != nil {
+			return 0, 0, err
+		}
+	}
+	wasStored := found.number > 0 && found.line >= o.line
 	switch {
-	case o.Erases():
-		return r.storeSome(ctx, messages, together, false)
-	case covers && r.Covers(o.Topic): // still: the hub forgets the end of a topic that it no longer has
-		return r.storeSome(ctx, messages, together, ended)
-	case o.tried: // alone, as its group knew
-		_, ended, err := r.lastOf(ctx, o.Topic)
-		if err != nil {
-			return 0, 0, false, err
-		}
-		return r.storeSome(ctx, messages, together, ended)
+	case wasStored && found.line == o.line && found.digest != idempotency.Sum(o.Message):
+		return 0, 0, event.ErrKeyReused
+	case wasStored && found.line == o.line:
+		return 1, found.number, nil
+	case wasStored, o.ended:
+		p = r.probe(o)
 	}
-	g, isFirst, err := r.published.join(ctx, o.Topic)
-	if err != nil {
-		return 0, 0, false, err
-	}
-	defer func() {
-		newest := number
-		if !isNew || messages[n-1].End {
-			newest = 0
-		}
-		r.published.leave(g, newest)
-	}()
-	if newest, likely := r.published.guess(g); isFirst && likely && o.Key == "" {
-		o.expect(o.Subject, newest)
-		if n, number, isNew, err = r.storeSome(ctx, messages, together, false); err == nil {
-			g.tell(false, nil)
-			return n, number, isNew, nil
-		}
-		o.expect("", 0)
-	}
-	if isFirst {
-		problem := r.ask(ctx, g, o.Topic)
-		if err == nil || errors.Is(err, errAskFirst) {
-			err = problem
-		}
-		if err != nil {
-			return 0, 0, false, err
+	err = r.wait(ctx, p)
+	if err == nil && p.repeated && o.Key != "" {
+		if err = r.compare(ctx, p.number, o.Msg); err == nil && receipts && !wasStored {
+			err = r.wait(ctx, &post{messages: messages[:1], number: p.number})
 		}
 	}
-	return r.storeSome(ctx, messages, together, g.ended)
+	switch isEnd := errors.Is(err, event.ErrEnded); {
+	case wasStored && (isEnd || err == nil && !p.repeated): // NATS no longer knows the line, or only from a probe
+		return 1, found.number, nil
+	case o.ended && err == nil && !p.repeated:
+		return 0, 0, event.ErrEnded
+	case isEnd && !o.ended && (o.Key != "" || o.tried): // it may have been stored before the end
+		o.ended = true
+		return r.attempt(ctx, messages[:1])
+	}
+	return len(p.messages), p.number, err
 }
 
-// storeSome is attempt, once it is known whether the topic has ended.
-func (r *Replica) storeSome(ctx context.Context, messages []outgoing, together, ended bool) (n int, number uint64, isNew bool, err error) {
-	o := &messages[0]
-	if ended && o.Key == "" && !o.tried { // an earlier attempt may have stored it, and this very message may have ended the topic
-		return 0, 0, false, event.ErrEnded
-	}
-	receipts := o.receipt != "" && r.receipts.Load()
-	if receipts && !o.ask && o.line == 0 {
-		o.expect(o.receipt, 0)
-	} else if receipts {
-		found, is, err := r.findReceipt(ctx, o)
-		if err != nil {
-			return 0, 0, false, err
+// wait gives a post to the committer, and waits for it.
+func (r *Replica) wait(ctx context.Context, p *post) error {
+	p.done = make(chan error, 1)
+	select {
+	case r.posts <- p:
+	case <-ctx.Done():
+		if !r.isFollowing() {
+			return errNotFollowed
 		}
-		if is && found.line >= o.line {
-			number, err = r.recall(ctx, o, found)
-			return 1, number, false, err
-		}
-	}
-	if n = r.batchable(messages); together && !ended && n > 1 {
-		number, err = r.storeBatch(ctx, messages[:n], receipts)
-		return n, number, err == nil, err
-	}
-	number, isNew, err = r.store(ctx, o, ended)
-	if err == nil && receipts {
-		err = r.leaveReceipt(ctx, o, number)
-	}
-	return 1, number, isNew, err
-}
-
-// expect makes NATS store the message only if the last message on a subject has that number, or if there is none and the
-// number is 0. The empty subject means that NATS expects nothing.
-func (o *outgoing) expect(subject string, newest uint64) {
-	delete(o.Header, jetstream.ExpectedLastSubjSeqSubjHeader)
-	delete(o.Header, jetstream.ExpectedLastSubjSeqHeader)
-	if subject != "" {
-		o.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(newest, 10))
-	}
-	if subject != "" && subject != o.Subject {
-		o.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, subject)
-	}
-}
-
-// store makes one attempt. For a topic that has ended, it stores the key alone, on a subject that belongs to no
-// topic: NATS then tells whether the key was used before, and no subscriber gets a message.
-func (r *Replica) store(ctx context.Context, o *outgoing, ended bool) (number uint64, isNew bool, err error) {
-	send, tried := o.Msg, o.tried
-	if o.tried = true; ended {
-		send = &nats.Msg{Subject: r.cfg.Stream + "." + endedToken, Header: maps.Clone(o.Header)}
-		delete(send.Header, endHeader)
-		delete(send.Header, jetstream.MsgRollup)
-	}
-	_, _, known := r.truth.now()
-	ack, err := r.send(ctx, send)
-	if r.stored(err); err == nil {
-		err = r.acknowledged(known, ack.Sequence, o, ack.Duplicate)
-	}
-	switch {
-	case isRefusal(err, changed, inFlight):
-		o.ask, o.tried = true, tried
-		return 0, false, errAskFirst
-	case err != nil:
-		return 0, false, err
-	case ack.Duplicate && o.Key != "":
-		if err := r.compare(ctx, ack.Sequence, o.Msg); err != nil {
-			return 0, false, err
-		}
-	case ended:
-		return 0, false, event.ErrEnded
-	}
-	return ack.Sequence, !ack.Duplicate, nil
-}
-
-// send publishes a message and waits until it is stored, for 2 s at most.
-func (r *Replica) send(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, error) {
-	published, err := r.js.PublishMsgAsync(m)
-	if err != nil {
-		return nil, err
+		return ctx.Err()
+	case <-r.stopping.Done():
+		return errNotFollowed
 	}
 	select {
-	case ack := <-published.Ok():
-		if ack.Stream != r.cfg.Stream {
-			return nil, fmt.Errorf("the stream %q has taken a message of %q", ack.Stream, r.cfg.Stream)
-		}
-		return ack, nil
-	case err := <-published.Err():
-		return nil, err
+	case err := <-p.done:
+		return err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 }
 
@@ -292,35 +232,6 @@ func (r *Replica) compare(ctx context.Context, number uint64, message *nats.Msg)
 	case was.Subject != message.Subject || !bytes.Equal(was.Data, message.Data) ||
 		slices.ContainsFunc([]string{nameHeader, endHeader, jetstream.MsgRollup}, func(name string) bool { return was.header(name) != message.Header.Get(name) }):
 		return event.ErrKeyReused
-	}
-	return nil
-}
-
-// stored takes note of whether NATS stored a message. If it did not, watch finds out what does not work.
-func (r *Replica) stored(err error) {
-	switch {
-	case err == nil && r.problemOf(publishing) != "":
-		r.answered()
-		r.report(publishing, "")
-	case err == nil, isRefusal(err, tooLarge, changed, inFlight, underWay), errors.Is(err, nats.ErrMaxPayload), errors.Is(err, context.Canceled):
-	default:
-		select {
-		case r.doubts <- struct{}{}:
-		default: // it has a value
-		}
-	}
-}
-
-// acknowledged takes note of the number that NATS gave to a message. known is the highest number that was known when the
-// message was sent. If the number shows that the stream has lost messages, the session ends, and the number must not be
-// given to anybody.
-func (r *Replica) acknowledged(known, number uint64, o *outgoing, duplicate bool) error {
-	if duplicate {
-		known = 0
-	}
-	if r.truth.learn(answer{source: acknowledgement, place: place{number: number, key: o.Header.Get(jetstream.MsgIDHeader)}, known: known}) == wentBack {
-		r.endSession(errReplaced)
-		return errReplaced
 	}
 	return nil
 }

@@ -124,7 +124,7 @@ func (r *Replica) follow(ctx context.Context) error {
 	r.setPlaced(ctx)
 	var parts sync.WaitGroup
 	defer parts.Wait()
-	for _, part := range []func(context.Context) error{s.listen, s.supply, s.watch, s.noticeSilence} {
+	for _, part := range []func(context.Context) error{s.listen, s.supply, s.watch, s.noticeSilence, s.commit} {
 		parts.Go(func() { r.endSession(part(ctx)) })
 	}
 	<-ctx.Done()

@@ -14,7 +14,7 @@ import (
 // These subjects belong to no topic, because no topic has a dollar sign.
 const (
 	epochToken = "$epoch" // its newest message names the epoch, see epoch.go
-	endedToken = "$ended" // takes the keys of messages to topics that have ended, see store
+	endedToken = "$ended" // takes the keys of messages to topics that have ended, see probe
 	keyToken   = "$key"   // takes the receipts of keys, see keys.go
 	syncToken  = "$sync"  // never takes any, see sync
 )

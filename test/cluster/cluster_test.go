@@ -556,7 +556,7 @@ func TestStopIsQuickWhilePublishingWaits(t *testing.T) {
 	var publishing sync.WaitGroup
 	for range 10 {
 		publishing.Go(func() {
-			if _, _, err := r.Publish(context.Background(), message("", 1)); !errors.Is(err, cluster.ErrAway) {
+			if _, _, err := r.Publish(context.Background(), message("", 1)); !errors.Is(err, cluster.ErrAway) && !errors.Is(err, event.ErrClosed) {
 				t.Errorf("publish: %v", err)
 			}
 		})
@@ -566,6 +566,9 @@ func TestStopIsQuickWhilePublishingWaits(t *testing.T) {
 	publishing.Wait()
 	if took := time.Since(begin); took >= 5*time.Second {
 		t.Errorf("it took %v", took)
+	}
+	if _, _, err := r.Publish(context.Background(), message("", 1)); !errors.Is(err, event.ErrClosed) {
+		t.Errorf("publish after the stop: %v, want %v", err, event.ErrClosed)
 	}
 }
 

@@ -1,8 +1,11 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -223,5 +226,42 @@ func TestTopicThatWasEndedElsewhereIsEndedAtOnce(t *testing.T) {
 				t.Errorf("after %d messages and the end, the last message is %+v: %v", already, last, err)
 			}
 		}
+	}
+}
+
+// NATS does not answer to messages that a replica may not publish.
+func TestTopicThatIsNotStoredHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	config := `accounts { A { jetstream: enabled, users: [{user: app, password: secret, permissions { publish: {allow: ">", deny: ["sse.closed"]} } }] } }`
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	users, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := natsserver.Start(t, func(o *server.Options) { o.Accounts, o.Users = users.Accounts, users.Users })
+	r := join(t, fmt.Sprint("nats://app:secret@127.0.0.1:", n.Options.Port)).ready(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	answers := 0
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for ctx.Err() == nil {
+			if _, _, err := r.Publish(ctx, message("closed", 1)); !errors.Is(err, cluster.ErrAway) {
+				t.Errorf("it may not publish to the topic, and the error is %v", err)
+			}
+			answers++
+		}
+	})
+	const others = 50
+	for i := range others {
+		r.send(t, "", message("open", i))
+	}
+	cancel()
+	publishing.Wait()
+	// Each of the others would wait for two seconds, and an answer comes after five.
+	if most := others / 4; answers > most {
+		t.Errorf("while %d messages were stored, there were %d answers for the other topic, want at most %d", others, answers, most)
 	}
 }
