@@ -106,7 +106,7 @@ export function connect({ url, init, headers, fetch: send = fetch, lastId = '', 
           if (position) plan(until, skew);
           if (late && ours && !event.id) return void (late = false);
           if (ours) event.lastEventId = event.id;
-          const unknown = Boolean(position) && first && /-\d+$/.test(after) && event.id !== after;
+          const unknown = Boolean(position) && first && !live && /-\d+$/.test(after) && event.id !== after;
           onevent({ ...event, origin, isPosition: Boolean(position), first, ours, live, sparse: latest, unknown });
         },
         onid: (id) => signal.aborted || ([lastId, resumes] = [id, true]),

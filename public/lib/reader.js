@@ -13,8 +13,10 @@ export function createReader({ lastId, open, onevent, onjoin, onend }) {
   let from; // what came by after this id is in gathered
   let gathered = [];
   let part; // the connection that fetches what is missing
+  let known = false; // the server has lastId; one with a backup put back may not
   let begun; // the id of the position from which this reader began
   let tick; // the latest event of this server without an id
+  let ahead; // the lastId that this reader joined the stream with, if the stream was not there yet
   let sparse = false; // messages before the last one may be missing
   let reopened = false; // the stream begins with the latest tick again
 
@@ -26,7 +28,7 @@ export function createReader({ lastId, open, onevent, onjoin, onend }) {
       const isReset = event.unknown && isSeen(id, lastId);
       if (isReset) begun = id;
       // A stream that begins with kept messages is at its position only when they have come.
-      else if (event.live && !(event.first && isId(lastId)) && !isSeen(id, lastId)) begun = lastId = id;
+      else if (event.live && !isSeen(id, lastId)) begun = lastId = id;
       return onevent({ ...event, id: isReset ? id : lastId, lastEventId: lastId });
     }
     if (ours && !id) {
@@ -43,6 +45,7 @@ export function createReader({ lastId, open, onevent, onjoin, onend }) {
   function join() {
     const events = gathered;
     part?.close();
+    ahead = from && from !== lastId ? lastId : undefined;
     [following, part, from, gathered, sparse] = [true, undefined, undefined, [], false];
     events.forEach(accept);
     onjoin();
@@ -50,10 +53,11 @@ export function createReader({ lastId, open, onevent, onjoin, onend }) {
   // seek looks whether what this reader has reaches the stream.
   function seek(isOpen) {
     if (following || from === undefined) return;
-    if (from === lastId || isSeen(from, lastId)) return join();
+    if (from === lastId || (known && isSeen(from, lastId))) return join();
     if (!isOpen || !isId(from)) return; // it may still begin early enough
     const take = (event) => {
       if (event.id) accept(event);
+      known = !event.isPosition || event.live;
       seek();
     };
     part ??= open({ lastId, finite: true, wasOpen: true, onevent: take, onlost: (lost) => lost.final && onend(lost) });
@@ -73,6 +77,7 @@ export function createReader({ lastId, open, onevent, onjoin, onend }) {
       if (following && latest && !tick) accept(latest);
     },
     hear(event) {
+      if (following && event.first && ahead === lastId) this.lose(); // the server may not know lastId any more
       if (!following && !lastId && event.live) join();
       if (following || (lastId && event.ours && !event.id)) return accept(event);
       if (!lastId || event.sparse) return;
@@ -87,7 +92,7 @@ export function createReader({ lastId, open, onevent, onjoin, onend }) {
       join();
     },
     reopen: () => void (reopened = true),
-    lose: () => void ([following, from, gathered, reopened] = [false, undefined, [], true]),
+    lose: () => void ([following, from, gathered, reopened, known] = [false, undefined, [], true, false]),
     close() {
       this.lose();
       part = part?.close();
