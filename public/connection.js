@@ -37,8 +37,10 @@ export function showConnection(eventSource) {
   eventSource.addEventListener('open', showOpen);
   eventSource.addEventListener('statechange', showOpen);
   eventSource.addEventListener('error', ({ status, message }) => {
+    const wasOpen = lostAt === Infinity;
     if (lostAt) lostAt = Math.min(lostAt, eventSource.lostAt ?? Date.now());
-    if (eventSource.readyState !== eventSource.CLOSED) show(lostAt ? 'lost' : 'none');
+    if (eventSource.readyState !== eventSource.CLOSED && wasOpen) show('connecting', 'Reconnecting'); // the next attempt tells whether its topics have ended
+    else if (eventSource.readyState !== eventSource.CLOSED) show(lostAt ? 'lost' : 'none');
     else if (status === 204 || (!status && lostAt)) show('ended');
     else show('refused', message);
   });
