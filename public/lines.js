@@ -65,7 +65,7 @@ export function createLines(sseData) {
       headline.textContent = text.slice(0, 1_000);
       headline.classList.toggle('long', text.length > short);
       sseData.classList.add('has-message');
-      published.replaceChildren('Latest message · ', time(message.at), message.label ? ` · ${message.label}` : '');
+      published.replaceChildren('Latest · ', time(message.at), message.label ? ` · ${message.label}` : '');
       if (message === waiting.at(-1) && text.length <= long && !message.label) rows.at(-1).classList.add('above'); // so that the text is not shown twice
     }
     if (announces) announce(waiting.at(-1).gap ?? headline.textContent, waiting.length + skipped);
