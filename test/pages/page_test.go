@@ -447,7 +447,7 @@ func TestPagesWorkBelowAPathOfAProxy(t *testing.T) {
 // page, six of its files, the others, the stream. A browser has six connections to a server.
 func TestFirstLoadIsSmallAndHasNoWaterfall(t *testing.T) {
 	t.Parallel()
-	const limit = 21_000 // bytes of what is sent, without headers
+	const limit = 20_000 // bytes of what is sent, without headers
 	browser.Each(t, func(t *testing.T, b *browser.Browser) {
 		a := app.Start(t)
 		page := b.Open(a.URL + "/")
