@@ -3,30 +3,24 @@ const words = { connecting: 'Connecting', loading: 'Loading', live: 'Live', lost
 // showConnection shows the state of an EventSource's connection, in words: not everybody sees colours, or the page.
 export function showConnection(eventSource) {
   const connection = document.getElementById('connection');
-  connection.replaceChildren();
-  const text = append(connection, 'span', { role: 'status', tabindex: '-1' });
-  const ago = append(connection, 'span'); // not announced: it changes every second
-  const retry = append(connection, 'button', { type: 'button', hidden: '' });
-  retry.textContent = 'Try now';
-  retry.onclick = () => eventSource.reconnect();
+  const [text, ago, retry] = ['span', 'span', 'button'].map((name) => document.createElement(name)); // ago changes every second, and is not announced
+  Object.assign(text, { role: 'status', tabIndex: -1 });
+  Object.assign(retry, { type: 'button', textContent: 'Try now', onclick: () => eventSource.reconnect() });
+  connection.replaceChildren(text, ago, retry);
 
-  let state;
   let lostAt; // undefined until there is a connection
   let timer;
 
-  function show(to, reason = words[to]) {
+  function show(state, reason = words[state]) {
     if (text.textContent !== reason) text.textContent = reason; // otherwise screen readers would announce it again
-    connection.dataset.state = state = to;
-    const waiting = to === 'lost' || to === 'none';
+    connection.dataset.state = state;
+    const waiting = state === 'lost' || state === 'none';
     if (!waiting && document.activeElement === retry) text.focus(); // which must not get lost with the button
     retry.hidden = !waiting || !eventSource.reconnect;
+    const count = () => (ago.textContent = state === 'lost' ? since(Date.now() - lostAt) : '');
     clearInterval(timer);
     if (waiting) timer = setInterval(count, 1_000);
     count();
-  }
-
-  function count() {
-    ago.textContent = state === 'lost' ? since(Date.now() - lostAt) : '';
   }
 
   const showOpen = () => {
@@ -37,19 +31,15 @@ export function showConnection(eventSource) {
   eventSource.addEventListener('open', showOpen);
   eventSource.addEventListener('statechange', showOpen);
   eventSource.addEventListener('error', ({ status, message }) => {
+    const isClosed = eventSource.readyState === eventSource.CLOSED;
+    const wasOpen = lostAt === Infinity;
     if (lostAt) lostAt = Math.min(lostAt, eventSource.lostAt ?? Date.now());
-    if (eventSource.readyState !== eventSource.CLOSED) show(lostAt ? 'lost' : 'none');
-    else if (status === 204 || (!status && lostAt)) show('ended');
-    else show('refused', message);
+    if (isClosed && (status === 204 || (!status && lostAt))) show('ended');
+    else if (isClosed) show('refused', message);
+    else if (wasOpen) show('connecting', 'Reconnecting'); // the next attempt tells whether its topics have ended
+    else show(lostAt ? 'lost' : 'none');
   });
   show('connecting');
-}
-
-function append(parent, name, attributes = {}) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  parent.append(element);
-  return element;
 }
 
 function since(ms) {

@@ -1,9 +1,5 @@
-const keptLines = 500; // the page may stay open for days
-const keptTicks = 5;
-const storedLength = 1_000_000; // characters
-const short = 40; // characters: up to here a message is set in large type
-const long = 120; // characters: beyond that a message does not fit where the latest one stands
-const clamped = 280; // characters: beyond that a line is cut off until its reader opens it
+const [keptLines, keptTicks] = [500, 5]; // the page may stay open for days
+const [short, long, clamped, unopened] = [40, 120, 280, 1_000]; // characters: in large type, beside the clock, before "Show all", and laid out until then
 const [announceInterval, frame] = [5_000, 100]; // ms; a page that is hidden has no frames of its own
 const [clockTime, dayTime] = [{ timeStyle: 'medium' }, { dateStyle: 'medium', timeStyle: 'short' }].map((style) => new Intl.DateTimeFormat('en', style));
 
@@ -14,38 +10,28 @@ export function createLines(sseData) {
   const many = topics.length > 1 || topics.some((topic) => topic.endsWith('*')); // a line says which one it is of
   if (topics.length) name(topics.length > 3 ? `${topics.slice(0, 2).join(', ')} and ${topics.length - 2} more topics` : topics.join(', '));
 
-  const latest = append(sseData, 'div', 'latest');
-  const published = append(latest, 'p', 'published');
-  const headline = append(latest, 'p', 'headline');
-  headline.dir = 'auto';
-  const clock = append(sseData, 'ul', 'ticks');
-  const bar = append(sseData, 'div', 'bar');
-  const pause = append(bar, 'button');
-  const log = append(sseData, 'ol', 'messages');
-  log.tabIndex = 0; // it scrolls
-  log.setAttribute('aria-label', 'Messages');
-  const omitted = append(log, 'li', 'omitted');
-  const toEnd = append(append(sseData, 'div', 'end'), 'button');
-  toEnd.textContent = 'To the end';
-  const announcement = append(sseData, 'p', 'announcement');
-  announcement.setAttribute('role', 'status');
+  const latest = append(sseData, 'div', { className: 'latest' });
+  const published = append(latest, 'p', { className: 'published' });
+  const headline = append(latest, 'p', { className: 'headline', dir: 'auto' });
+  const clock = append(sseData, 'ul', { className: 'ticks' });
   for (let n = 0; n < keptTicks; n++) append(clock, 'li');
-  pause.type = toEnd.type = 'button';
+  const pause = append(append(sseData, 'div', { className: 'bar' }), 'button', { type: 'button' });
+  const log = append(sseData, 'ol', { className: 'messages', tabIndex: 0, ariaLabel: 'Messages' }); // it scrolls
+  const omitted = append(log, 'li', { className: 'omitted' });
+  const toEnd = append(append(sseData, 'div', { className: 'end' }), 'button', { type: 'button', textContent: 'To the end', hidden: true });
+  const announcement = append(sseData, 'p', { className: 'announcement', role: 'status' });
 
   const storage = `lines of ${location.pathname}${location.search}`;
   let lines = []; // what the page shows: messages, { data, at, label }, and gaps, { gap, at }
   let waiting = []; // what it does not show yet
-  let left = 0; // how many lines are no longer in either
-  let skipped = 0; // how many of them have never been shown
+  let [left, skipped] = [0, 0]; // how many lines are in neither any longer, and how many of them were never shown
   let paused = false;
   let ticks = []; // the newest first
   let lastId; // a new one means a message
   let wasLive = false;
   let atEnd = true; // the reader of the messages is at their end
   let [nextFrame, timer] = []; // of the next update, if there is one
-  let announced = 0; // when the last announcement was made
-  let unannounced = 0; // messages
-  let newest = ''; // what the next announcement says
+  let [newest, unannounced, announced] = ['', 0, 0]; // the text, how many messages, and when the last announcement was made
 
   // Whatever comes in within a frame is shown at once.
   function update() {
@@ -64,36 +50,36 @@ export function createLines(sseData) {
 
   function showLines(announces = true) {
     look();
-    const surplus = Math.max(0, lines.length + waiting.length - keptLines);
-    const first = log.children[1 + surplus]; // the first that stays, if any does
-    const place = atEnd ? 0 : first?.offsetTop;
+    const surplus = Math.max(0, lines.length + waiting.length - keptLines); // at most all of lines
+    const first = log.children[1 + surplus]; // that stays
+    const place = first?.offsetTop;
     const rows = waiting.map(row);
-    for (let n = 0; n < surplus; n++) log.children[1].remove(); // surplus may be as many as there are, not more: waiting has a limit
+    for (let n = 0; n < surplus; n++) log.children[1].remove();
     log.querySelector('.above')?.classList.remove('above');
     log.append(...rows);
     left += surplus;
     omitted.textContent = left ? `${left.toLocaleString('en')} earlier lines are not shown. The page has the newest ${keptLines}.` : '';
     const message = waiting.findLast(({ gap }) => !gap);
     if (message) {
-      const text = textOf(message.data) ?? JSON.stringify(message.data);
+      const text = inShort(message.data);
       headline.textContent = text.slice(0, 1_000);
       headline.classList.toggle('long', text.length > short);
       sseData.classList.add('has-message');
-      published.replaceChildren('Latest message · ', time(message.at), message.label ? ` · ${message.label}` : '');
-      if (message === waiting.at(-1) && text.length <= long && !message.label) rows.at(-1).classList.add('above'); // hides this one, so that the text is not shown twice
+      published.replaceChildren('Latest · ', time(message.at), message.label ? ` · ${message.label}` : '');
+      if (message === waiting.at(-1) && text.length <= long && !message.label) rows.at(-1).classList.add('above'); // so that the text is not shown twice
     }
     if (announces) announce(waiting.at(-1).gap ?? headline.textContent, waiting.length + skipped);
     lines = lines.concat(waiting).slice(-keptLines);
     [waiting, skipped] = [[], 0];
     sseData.classList.add('has-lines');
     if (atEnd) log.scrollTop = log.scrollHeight;
-    else log.scrollTop += first ? first.offsetTop - place : 0; // what somebody is reading stays where it is
+    else if (first) log.scrollTop += first.offsetTop - place;
   }
 
   function showTicks() {
-    const messages = sseData.classList.contains('has-message');
-    if (!messages) headline.textContent = ticks[0] ?? '';
-    const shown = messages ? ticks.slice(0, 1) : ticks.slice(1);
+    const hasMessage = sseData.classList.contains('has-message');
+    if (!hasMessage) headline.textContent = ticks[0] ?? '';
+    const shown = hasMessage ? ticks.slice(0, 1) : ticks.slice(1);
     [...clock.children].forEach((item, n) => (item.textContent = shown[n] ?? ''));
     clock.hidden = ticks.length === 0;
     sseData.classList.toggle('empty', ticks.length + lines.length === 0);
@@ -126,7 +112,6 @@ export function createLines(sseData) {
 
   log.onscroll = look;
   new ResizeObserver(() => atEnd && (log.scrollTop = log.scrollHeight)).observe(log);
-  toEnd.hidden = true;
   toEnd.onclick = () => {
     log.focus(); // the button goes
     log.scrollTop = log.scrollHeight;
@@ -158,7 +143,7 @@ export function createLines(sseData) {
         lastId = event.lastEventId;
         wasLive ||= JSON.parse(event.data).live;
       });
-      addEventListener('pagehide', () => store(storage, lines.concat(waiting).slice(-keptLines), eventSource.lastEventId ?? lastId));
+      addEventListener('pagehide', () => store(storage, { lines: lines.concat(waiting).slice(-keptLines), lastId: eventSource.lastEventId ?? lastId }));
     },
 
     add(data, { lastEventId: id, time, topic, name = 'message' }) {
@@ -167,7 +152,7 @@ export function createLines(sseData) {
       lastId = id || lastId;
       if (isMessage) return receive({ data, at: +(time ?? Date.now()), label: [many && topic, name !== 'message' && name].filter(Boolean).join(' · ') || undefined });
       if (paused) return;
-      ticks = [textOf(data) ?? JSON.stringify(data), ...ticks].slice(0, keptTicks);
+      ticks = [inShort(data), ...ticks].slice(0, keptTicks);
       update();
     },
 
@@ -194,12 +179,10 @@ function restore(name) {
   }
 }
 
-function store(name, lines, lastId) {
-  let text;
-  while ((text = JSON.stringify({ lines, lastId })).length > storedLength) lines.splice(0, Math.ceil(lines.length / 10));
+function store(name, state) {
   try {
-    sessionStorage.setItem(name, text);
-  } catch {} // blocked, or full
+    sessionStorage.setItem(name, JSON.stringify(state));
+  } catch {} // blocked, or full: what was stored before stays, and the rest comes from the server
 }
 
 // textOf returns the text of a message, or undefined if it has none.
@@ -208,45 +191,35 @@ function textOf(data) {
   return typeof text === 'string' && text.trim() ? text : undefined;
 }
 
+const inShort = (data) => textOf(data) ?? JSON.stringify(data);
+
 function row({ data, gap, at, label }) {
   const item = document.createElement('li');
   item.append(time(at));
+  if (gap) item.className = 'gap';
+  if (label) append(item, 'span', { className: 'label', textContent: label });
   const text = gap ?? textOf(data);
   const all = text ?? JSON.stringify(data, null, 2);
-  if (label) append(item, 'span', 'label').textContent = label;
-  const body = append(item, text === undefined ? 'pre' : 'p');
-  body.dir = 'auto';
-  body.textContent = all; // never markup
-  if (gap) item.className = 'gap';
-  if (all.length > clamped || all.split('\n').length > 6) {
-    body.className = 'clamped';
-    body.textContent = all.slice(0, 1_000); // laying out what nobody sees takes as long as the rest
-    const open = append(item, 'button');
-    open.type = 'button';
-    open.textContent = 'Show all';
-    open.setAttribute('aria-expanded', 'false');
-    open.onclick = () => {
-      const closed = body.classList.toggle('clamped');
-      body.textContent = closed ? all.slice(0, 1_000) : all;
-      open.textContent = closed ? 'Show all' : 'Show less';
-      open.setAttribute('aria-expanded', String(!closed));
-    };
-  }
+  const body = append(item, text === undefined ? 'pre' : 'p', { dir: 'auto', textContent: all }); // never markup
+  if (all.length <= clamped && all.split('\n').length <= 6) return item;
+  const open = append(item, 'button', { type: 'button' });
+  const close = (isClosed) => {
+    body.classList.toggle('clamped', isClosed);
+    body.textContent = isClosed ? all.slice(0, unopened) : all;
+    open.textContent = isClosed ? 'Show all' : 'Show less';
+    open.ariaExpanded = !isClosed;
+  };
+  open.onclick = () => close(open.ariaExpanded === 'true');
+  close(true);
   return item;
 }
 
 function time(at) {
-  const element = document.createElement('time');
   const date = new Date(at);
-  element.dateTime = date.toISOString();
-  const today = date.toDateString() === new Date().toDateString();
-  element.textContent = (today ? clockTime : dayTime).format(date);
-  return element;
+  const isToday = date.toDateString() === new Date().toDateString();
+  return Object.assign(document.createElement('time'), { dateTime: date.toISOString(), textContent: (isToday ? clockTime : dayTime).format(date) });
 }
 
-function append(parent, name, className) {
-  const element = document.createElement(name);
-  if (className) element.className = className;
-  parent.append(element);
-  return element;
+function append(parent, name, properties) {
+  return parent.appendChild(Object.assign(document.createElement(name), properties));
 }

@@ -318,6 +318,24 @@ func TestEndedTopicsEndTheStream(t *testing.T) {
 	expect(t, subscribe(t, h, "e-2", "a"), "from 2, 5")
 }
 
+func TestAFetchIsCompleteUpToTheNewestMessageOfAllTopics(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, roomy)
+	for number, topic := range []string{"a", "b", "a", "b"} {
+		send(t, h, uint64(number+1), topic)
+	}
+	for _, after := range []string{"e-1", "e-3", "e-4", Earliest, Latest, ""} {
+		s, err := h.Fetch(t.Context(), topics(t, "a"), after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		if got := now(t, s); !strings.HasSuffix(got, "id:e-4\nevent:position\ndata:{\"live\":true}\n\n") {
+			t.Errorf("after %q: %q", after, got)
+		}
+	}
+}
+
 func TestAnEndEndsStreamsAlthoughNothingIsKept(t *testing.T) {
 	t.Parallel()
 	for _, options := range []Options{{}, limits(10, 0), limits(0, 1000), limits(10, 300)} {

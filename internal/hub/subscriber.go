@@ -186,6 +186,9 @@ func (s *Subscriber) place() {
 	a.until = h.highest()
 	if s.epochs == 0 {
 		a.behind = gap != nil || !a.ahead.IsZero() || h.isHeld(s) || h.hasMore(s.Cursor)
+		if s.once && !a.behind && !h.history.Misses(&s.Cursor) {
+			s.Number = a.until // whoever asks next need not look through what other topics had
+		}
 		a.head = append(a.head, event.Position{Live: !a.behind, Expires: a.expires}.Frame(h.history.ID(s.Number))...)
 	}
 	a.head = append(a.head, gap...)
@@ -389,6 +392,9 @@ func (s *Subscriber) hasPassed() bool {
 func (s *Subscriber) live() []byte {
 	h := s.hub
 	id := h.history.ID(s.Number)
+	if s.once {
+		id = h.history.ID(max(s.Number, s.arrival.until))
+	}
 	frame := event.Position{Live: true, Expires: s.arrival.expires}.Frame(id)
 	if s.once && h.history.Misses(&s.Cursor) { // some of it was lost, and the gap would stand further on
 		frame = append(event.Gap(id), frame...)

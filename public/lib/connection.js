@@ -5,18 +5,8 @@ const [longestDelay, longestRetryAfter] = [30_000, 300_000]; // after several fa
 const [usualKeepalive, longestKeepalive] = [15_000, 120_000]; // after which a server sends a comment on a silent stream
 const [quiet, slow] = [2_000, 5_000]; // without a byte or an answer, after which what is in doubt is replaced
 
-// connect keeps a stream open until it is closed or the server says that there is nothing to come back for.
-//
-//   url, init, headers, fetch, renew  see docs/browser.md
-//   lastId, wasOpen  the id to resume after, and whether the stream was open before, so that its address is right
-//   onevent(event)   what the parser returns, and: origin; ours: the server is this one; isPosition, first: its position, and
-//                    that at the beginning; live: all that was kept has come; sparse: others before it may be left out;
-//                    unknown: the stream begins elsewhere than at the id that was asked for, which the server does not know
-//   onopen()         there is a connection, perhaps in place of another one
-//   onlost(lost)     { status, message, cause, since, final }: it failed. Unless it is final, the next attempt follows
-//
-// It returns { check, close }. check connects now instead of waiting for the next attempt. With doubt, it also replaces a
-// connection that is silent: it may have died unnoticed, because the machine slept or the network changed.
+// connect keeps a stream open until it is closed or the server says that there is nothing to come back for. What it takes
+// and calls: docs/browser.md#inside.
 export function connect({ url, init, headers, fetch: send = fetch, lastId = '', wasOpen, renew, onevent, onopen = () => {}, onlost }) {
   let pause = 3_000; // ms, until the server says otherwise
   let failures = 0; // in a row
@@ -106,7 +96,7 @@ export function connect({ url, init, headers, fetch: send = fetch, lastId = '', 
           if (position) plan(until, skew);
           if (late && ours && !event.id) return void (late = false);
           if (ours) event.lastEventId = event.id;
-          const unknown = Boolean(position) && first && /-\d+$/.test(after) && event.id !== after;
+          const unknown = Boolean(position) && first && !live && /-\d+$/.test(after) && event.id !== after;
           onevent({ ...event, origin, isPosition: Boolean(position), first, ours, live, sparse: latest, unknown });
         },
         onid: (id) => signal.aborted || ([lastId, resumes] = [id, true]),

@@ -6,30 +6,29 @@ export function createParser({ lastId = '', onevent, onid, onretry }) {
   let rest = ''; // a line that has not ended yet
   let afterReturn = false; // a line feed that comes next belongs to the carriage return before it
   let id = lastId;
-  let [ownId, data, type, topic, time] = [false, [], '', '', undefined]; // of the event that is being read
+  let [own, data] = [{}, []]; // fields of the event that is being read
 
   function read(line) {
     if (line === '') return dispatch();
-    const colon = line.indexOf(':');
-    const field = colon < 0 ? line : line.slice(0, colon); // empty in a comment
-    const value = colon < 0 ? '' : line.slice(colon + 1).replace(/^ /, '');
+    const [, field, value = ''] = /^([^:]*)(?:: ?(.*))?/s.exec(line); // a comment has an empty field
+    const isNumber = /^[0-9]+$/.test(value);
     if (field === 'data') data.push(value);
-    else if (field === 'event') type = value;
-    else if (field === 'id' && !value.includes('\0')) [id, ownId] = [value, true];
-    else if (field === 'topic') topic = value;
-    else if (field === 'time' && /^[0-9]+$/.test(value)) time = Number(value);
-    else if (field === 'retry' && /^[0-9]+$/.test(value)) onretry(Number(value));
+    else if (field === 'id' && !value.includes('\0')) id = own.id = value;
+    else if (field === 'event') own.type = value;
+    else if (field === 'topic') own.topic = value;
+    else if (field === 'time' && isNumber) own.time = Number(value);
+    else if (field === 'retry' && isNumber) onretry(Number(value));
   }
   function dispatch() {
-    if (data.length) onevent({ type: type || 'message', data: data.join('\n'), id: ownId ? id : '', lastEventId: id, topic, time });
+    const { type, topic = '', time } = own;
+    if (data.length) onevent({ type: type || 'message', data: data.join('\n'), id: own.id ?? '', lastEventId: id, topic, time });
     if (id !== lastId) onid((lastId = id));
-    [ownId, data, type, topic, time] = [false, [], '', '', undefined];
+    [own, data] = [{}, []];
   }
   return (text) => {
     if (!text) return;
-    const piece = afterReturn && text[0] === '\n' ? text.slice(1) : text;
+    const lines = text.slice(afterReturn && text[0] === '\n' ? 1 : 0).split(/\r\n|\n|\r/);
     afterReturn = text.endsWith('\r');
-    const lines = piece.split(/\r\n|\n|\r/);
     lines[0] = rest + lines[0]; // not split again: a long line would cost the square of its length
     rest = lines.pop();
     lines.forEach(read);

@@ -1,21 +1,15 @@
 // createReader puts together what one listener of a shared stream gets: each event once, in order, and none missing.
-//
-// If the stream has begun too late for the listener, the reader gathers what comes by, fetches the listener's own part in
-// a finite request, and goes on with the stream where the two meet. So it never disturbs those who listen already. By the
-// ids of this server (EPOCH-NUMBER) it knows what it has; another server's id it knows only when it sees the same again.
-//
-//   lastId          where to begin: after this id, at "earliest" or "latest", or with what is new ("")
-//   open(options)   opens a connection, see connection.js
-//   onevent(event)  each event, and positions
-//   onjoin(), onend(lost)  from now on it follows the stream; its own part is refused for good
+// What it takes and calls, and how: docs/browser.md#inside.
 export function createReader({ lastId, open, onevent, onjoin, onend }) {
   let following = false;
   let from; // what came by after this id is in gathered
   let gathered = [];
   let part; // the connection that fetches what is missing
+  let known = false; // the server has lastId, which one with a backup put back may not
   let begun; // the id of the position from which this reader began
   let tick; // the latest event of this server without an id
-  let sparse = false; // messages before the last one may be missing
+  let ahead; // the lastId with which this reader joined a stream that was not there yet
+  let sparse = false; // messages before lastId may be missing
   let reopened = false; // the stream begins with the latest tick again
 
   function accept(event) {
@@ -26,7 +20,7 @@ export function createReader({ lastId, open, onevent, onjoin, onend }) {
       const isReset = event.unknown && isSeen(id, lastId);
       if (isReset) begun = id;
       // A stream that begins with kept messages is at its position only when they have come.
-      else if (event.live && !(event.first && isId(lastId)) && !isSeen(id, lastId)) begun = lastId = id;
+      else if (event.live && !isSeen(id, lastId)) begun = lastId = id;
       return onevent({ ...event, id: isReset ? id : lastId, lastEventId: lastId });
     }
     if (ours && !id) {
@@ -43,6 +37,7 @@ export function createReader({ lastId, open, onevent, onjoin, onend }) {
   function join() {
     const events = gathered;
     part?.close();
+    ahead = from && from !== lastId ? lastId : undefined;
     [following, part, from, gathered, sparse] = [true, undefined, undefined, [], false];
     events.forEach(accept);
     onjoin();
@@ -50,10 +45,11 @@ export function createReader({ lastId, open, onevent, onjoin, onend }) {
   // seek looks whether what this reader has reaches the stream.
   function seek(isOpen) {
     if (following || from === undefined) return;
-    if (from === lastId || isSeen(from, lastId)) return join();
+    if (from === lastId || (known && isSeen(from, lastId))) return join();
     if (!isOpen || !isId(from)) return; // it may still begin early enough
     const take = (event) => {
       if (event.id) accept(event);
+      known = !event.isPosition || event.live;
       seek();
     };
     part ??= open({ lastId, finite: true, wasOpen: true, onevent: take, onlost: (lost) => lost.final && onend(lost) });
@@ -65,7 +61,6 @@ export function createReader({ lastId, open, onevent, onjoin, onend }) {
     get seeking() { return part !== undefined; }, // its own part
     get tick() { return tick; },
 
-    // meet is told that the stream is at this id. A listener that wants only what is new begins there, once it is live.
     meet(id, { readyState, live }, latest) {
       if (!following && !lastId && live) lastId = id;
       if (lastId === id || (lastId && !isId(from))) from = id;
@@ -73,6 +68,7 @@ export function createReader({ lastId, open, onevent, onjoin, onend }) {
       if (following && latest && !tick) accept(latest);
     },
     hear(event) {
+      if (following && event.first && ahead === lastId) this.lose(); // the server may not know lastId any more
       if (!following && !lastId && event.live) join();
       if (following || (lastId && event.ours && !event.id)) return accept(event);
       if (!lastId || event.sparse) return;
@@ -81,13 +77,12 @@ export function createReader({ lastId, open, onevent, onjoin, onend }) {
       else if (!event.isPosition) gathered.push(event);
       seek(true);
     },
-    // The stream begins where this reader is (lead), or again after what it has (reopen); there is another one, or none (lose).
     lead() {
       gathered = [];
       join();
     },
     reopen: () => void (reopened = true),
-    lose: () => void ([following, from, gathered, reopened] = [false, undefined, [], true]),
+    lose: () => void ([following, from, gathered, reopened, known] = [false, undefined, [], true, false]),
     close() {
       this.lose();
       part = part?.close();

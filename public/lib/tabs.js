@@ -5,16 +5,8 @@ const [askInterval, answerTimeout, linger] = [5_000, 8_000, 1_000]; // ms; linge
 const page = globalThis.document; // a worker has none, and is never hidden
 const streams = new Map(); // of this page, by their keys
 
-// share gives the events of one connection to all listeners of this page that ask for the same key, whatever the browser
-// lacks, and to every tab of this origin that asks for the same name: a browser has six connections for a server.
-//
-// The tab that holds the lock leads: it opens the connection and passes everything on over a BroadcastChannel. When it
-// closes, crashes or is frozen, the lock goes to the next tab, which resumes after the last message that it has itself.
-// A tab that misses something fetches it, see reader.js. Without a name, or without locks (a page over plain HTTP from
-// another host), each tab that can be seen has a connection of its own, and gives it up while it is hidden.
-//
-// A listener, { hear(event), tell() }, is called for each event and position, and when the state has changed. lastId says
-// where to begin; connect(options) opens a connection, see connection.js. Of renew, that of the latest listener is called.
+// share gives the events of one connection to all listeners of this page that ask for the same key, and to every tab of
+// this origin that asks for the same name. What it takes and calls, and how: docs/browser.md#inside.
 export function share(listener, { key, ...options }) {
   const stream = streams.get(key) ?? createStream({ ...options, onend: () => streams.get(key) === stream && streams.delete(key) });
   streams.set(key, stream);

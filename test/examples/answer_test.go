@@ -192,7 +192,7 @@ func difference(got, want string) string {
 		got[begin:min(len(got), at+40)], want[begin:min(len(want), at+40)])
 }
 
-func TestAnAnswerGoesOnAfterAReloadInASecondTabAndInAnotherBrowser(t *testing.T) {
+func TestAnAnswerGoesOnAfterAReloadInASecondTabAndInOtherBrowsers(t *testing.T) {
 	t.Parallel()
 	x := startAnswering(t, 1)
 	b := browser.Chromium(t)
@@ -205,20 +205,28 @@ func TestAnAnswerGoesOnAfterAReloadInASecondTabAndInAnotherBrowser(t *testing.T)
 	first.Until(answerText + ".length > 500")
 	first.Picture("answer")
 	x.reload(first)
-	second := b.Open(address)
-	third := browser.Engines[1].Use(t).Open(address)
-	for _, p := range []*browser.Tab{first, second, third} {
+	pages := append(elsewhere(t, address), first, b.Open(address))
+	for _, p := range pages {
 		p.Until(answerIsShown)
 		if shown := browser.Evaluate[string](p, answerText); !strings.HasPrefix(x.model, shown) {
 			t.Errorf("a page does not begin with the first word: %q", shown)
 		}
 	}
-	x.wantsAll(first, second, third)
-	for _, p := range []*browser.Tab{first, second, third} {
+	x.wantsAll(pages...)
+	for _, p := range pages {
 		p.Until("document.querySelector('h1').textContent === 'How does an answer survive a reload?' && document.querySelector('footer button').hidden && document.querySelector('main').ariaBusy === 'false'")
 	}
 	x.reload(first)
 	x.wantsAll(first, b.Open(address))
+}
+
+// elsewhere opens an address in the other browsers.
+func elsewhere(t *testing.T, address string) (pages []*browser.Tab) {
+	t.Helper()
+	for _, engine := range browser.Engines[1:] {
+		pages = append(pages, engine.Use(t).Open(address))
+	}
+	return pages
 }
 
 func TestStopStopsTheModelAndEndsTheTopic(t *testing.T) {
@@ -266,9 +274,7 @@ func TestNoWordIsLostOrDoubledWhenThePushServerIsKilledTwice(t *testing.T) {
 	b.Offline.Store(true)
 	first := x.ask(b)
 	address := browser.Evaluate[string](first, "location.href")
-	second := b.Open(address)
-	third := browser.Engines[1].Use(t).Open(address)
-	pages := []*browser.Tab{first, second, third}
+	pages := append(elsewhere(t, address), first, b.Open(address))
 	for range 2 {
 		shown := browser.Evaluate[int](first, answerText+".length")
 		x.push.Stop(syscall.SIGKILL)

@@ -85,16 +85,17 @@ func publishFigure(t *testing.T, push *app.Server, topic, figure string) {
 
 func TestADashboardGoesOnWhenThePushServerIsBack(t *testing.T) {
 	t.Parallel()
-	b := browser.Chromium(t)
-	b.Offline.Store(true)
-	push := startDashboard(t)
-	publishFigures(t, push, "web-1")
-	page := b.Open(push.URL + "/machines/")
-	page.Until(figures("web-1", 2))
-	push.Stop(syscall.SIGKILL)
-	page.Until("document.querySelector('output').value.startsWith('Connection lost')")
-	app.Start(t, "PORT="+push.Port, "PUBLISH_TOKEN=secret")
-	page.Until("document.querySelector('output').value === 'Live' && document.querySelectorAll('.old').length === 0")
+	browser.Each(t, func(t *testing.T, b *browser.Browser) {
+		b.Offline.Store(true)
+		push := startDashboard(t)
+		publishFigures(t, push, "web-1")
+		page := b.Open(push.URL + "/machines/")
+		page.Until(figures("web-1", 2))
+		push.Stop(syscall.SIGKILL)
+		page.Until("document.querySelector('output').value.startsWith('Connection lost')")
+		app.Start(t, "PORT="+push.Port, "PUBLISH_TOKEN=secret")
+		page.Until("document.querySelector('output').value === 'Live' && document.querySelectorAll('.old').length === 0")
+	})
 }
 
 func TestADashboardFitsEveryScreenAndSchemeAndPassesAxe(t *testing.T) {

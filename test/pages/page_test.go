@@ -99,7 +99,6 @@ func TestPageResumesFromTheServersHistoryAndIsToldOfAGapAfterARestart(t *testing
 	page.Until(state("live"))
 	b.Offline.Store(true)
 	network.Cut() // before any message
-	page.Until(state("lost"))
 	a.Publish(`{"message":"one"}`)
 	a.Publish(`{"message":"two"}`)
 	page.Until(shows(2))
@@ -448,7 +447,7 @@ func TestPagesWorkBelowAPathOfAProxy(t *testing.T) {
 // page, six of its files, the others, the stream. A browser has six connections to a server.
 func TestFirstLoadIsSmallAndHasNoWaterfall(t *testing.T) {
 	t.Parallel()
-	const limit = 21_000 // bytes of what is sent, without headers
+	const limit = 20_000 // bytes of what is sent, without headers
 	browser.Each(t, func(t *testing.T, b *browser.Browser) {
 		a := app.Start(t)
 		page := b.Open(a.URL + "/")
@@ -493,6 +492,25 @@ func TestPageWorksWithTheBrowsersOwnEventSourceWithoutItsFirstLine(t *testing.T)
 		page.Until("document.querySelector('.ticks li').textContent === 'tock'")
 		if got, want := browser.Evaluate[[]string](page, messageTexts), []string{"one", "two"}; !slices.Equal(got, want) {
 			t.Errorf("the page shows %q, want %q", got, want)
+		}
+	})
+}
+
+func TestPageThatIsAtTheEndOfItsTopicIsNeverCalledLost(t *testing.T) {
+	t.Parallel()
+	browser.Each(t, func(t *testing.T, b *browser.Browser) {
+		b.Offline.Store(true)
+		for _, native := range []bool{false, true} {
+			s := newStage(t)
+			s.change(func() { s.native = native })
+			page := b.Open(s.url)
+			page.Until(state("live"))
+			page.Run("window.states = []; new MutationObserver(() => states.push(document.querySelector('#connection [role=status]').textContent)).observe(document.getElementById('connection'), { subtree: true, childList: true, attributes: true })")
+			s.change(func() { s.epoch, s.status = s.epoch+1, http.StatusNoContent }) // as after end=true
+			page.Until(state("ended"))
+			if got, want := browser.Evaluate[[]string](page, "[...new Set(states)]"), []string{"Reconnecting", "The stream has ended"}; !slices.Equal(got, want) {
+				t.Errorf("the page says %q, want %q (its own EventSource: %v)", got, want, native)
+			}
 		}
 	})
 }

@@ -259,7 +259,9 @@ user_pref("network.connectivity-service.enabled", false);
 		stop()
 		return nil, err
 	}
-	if _, err := ask("WebDriver:NewSession", map[string]any{"capabilities": map[string]any{"alwaysMatch": capabilities}}); err != nil {
+	// Firefox takes the capabilities as they are: with the names around them, it gave a script 30 s. Without a strategy, it
+	// waits until a page has loaded.
+	if _, err := ask("WebDriver:NewSession", map[string]any{"timeouts": capabilities["timeouts"]}); err != nil {
 		stop()
 		return nil, err
 	}

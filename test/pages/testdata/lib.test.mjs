@@ -402,6 +402,66 @@ it('a server with a backup put back is followed although its numbers are lower, 
   }
 });
 
+it('an id from before a backup was put back gets its gap, also where a stream is open already', async (server) => {
+  const { fetch } = server;
+  const first = listen(address, { fetch });
+  await settle();
+  const [stream] = server.requests;
+  stream.begin(position(50));
+  await settle();
+  const second = listen(`${address}?lastEventId=e-90`, { fetch });
+  await pass(100);
+  assert.deepEqual([server.last.lastId, server.last.finite], ['e-90', true]);
+  stream.write(message(51)); // while the part is on its way
+  server.last.begin(position(0, { live: false }), 'id:e-0\nevent:gap\ndata:{}\n\n', message(2), message(50), position(50));
+  await settle();
+  stream.write(message(52));
+  await pass(100);
+  assert.deepEqual(second.got, ['open', '{}', '2', '50', '51', '52']);
+  assert.equal(second.live, true);
+  assert.deepEqual(first.got, ['open', '51', '52']);
+  assert.deepEqual(server.open, [stream]);
+});
+
+it('an id from another stream that is ahead of the open one is asked about once, and nothing comes twice', async (server) => {
+  const { fetch } = server;
+  listen(address, { fetch });
+  await settle();
+  const [stream] = server.requests;
+  stream.begin(position(50)); // since then, only other topics have got messages
+  await settle();
+  const source = listen(`${address}?lastEventId=e-90`, { fetch });
+  await pass(100);
+  server.last.begin(position(90));
+  server.last.end();
+  await settle();
+  assert.equal(source.live, true);
+  stream.write(message(91));
+  await pass(10_000);
+  assert.deepEqual(source.got, ['open', '91']);
+  assert.equal(server.requests.length, 2);
+});
+
+it('an instance that lacks nothing of a quiet topic is live, although the stream has begun later', async (server) => {
+  const { fetch } = server;
+  listen(address, { fetch });
+  await settle();
+  const [stream] = server.requests;
+  stream.begin(position(100)); // the numbers are those of other topics
+  await settle();
+  const sources = [60, 70].map((id) => listen(`${address}?lastEventId=e-${id}`, { fetch }));
+  await pass(100);
+  const [, sixty, seventy] = server.requests;
+  sixty.begin(position(60, { live: false }), message(65), position(100));
+  seventy.begin(position(110));
+  await settle();
+  assert.deepEqual(sources.map(({ live }) => live), [true, true]);
+  stream.write(message(111));
+  await pass(10_000);
+  assert.deepEqual(sources.map(({ got }) => got.join()), ['open,65,111', 'open,111']);
+  assert.equal(server.requests.length, 3);
+});
+
 it('a part that breaks off is fetched again from there', async (server) => {
   const { fetch } = server;
   listen(address, { fetch });

@@ -111,11 +111,13 @@ class Pipe {
 // Server does what the real one does for one topic. The numbers in between are those of other topics.
 class Server {
   epoch = 1;
-  last = 0;
+  runs = [[0, 0]]; // the first and the last number that each start gave; those between the runs were never given
   published = { 1: [] }; // the numbers of each epoch
   kept = [];
   ended = 0; // the number of the message that ended the topic
-  ends = new Set(); // ids of such messages
+  ends = new Set(); // ids after which nothing comes any more
+  lost = []; // such runs, and their epochs, since a backup without them was put back
+  backup;
   up = true;
   streams = new Set();
   opened = 0; // streams
@@ -127,14 +129,21 @@ class Server {
     this.history = world.pick([3, 10, 1_000]);
   }
 
+  get last() { return this.runs.at(-1)[1]; }
+
   id(number) {
     return `e${this.epoch}-${number}`;
   }
 
+  // give gives numbers to messages. A backup keeps the lists before.
+  give(count) {
+    this.runs = this.runs.with(-1, [this.runs.at(-1)[0], this.last + count]);
+  }
+
   publish({ end = false } = {}) {
     if (this.ended) return;
-    this.last += this.world.between(1, 3);
-    this.published[this.epoch].push(this.last);
+    this.give(this.world.between(1, 3));
+    this.published[this.epoch] = [...this.published[this.epoch], this.last];
     this.kept = [...this.kept, this.last].slice(-this.history);
     this.world.note(`the server publishes ${this.id(this.last)}${end ? ', the end' : ''}`);
     this.send(this.frame(this.last));
@@ -156,8 +165,29 @@ class Server {
   restart(disk) {
     this.cut();
     if (disk) return;
-    Object.assign(this, { epoch: this.epoch + 1, last: 0, kept: [], ended: 0 });
+    Object.assign(this, { epoch: this.epoch + 1, runs: [[0, 0]], kept: [], ended: 0, backup: undefined });
     this.published[this.epoch] = [];
+  }
+
+  backUp() {
+    const { last, runs, kept, ended } = this;
+    this.backup = { last, runs, kept, ended, published: this.published[this.epoch] };
+  }
+
+  // putBack starts with the backup. As every start does, it leaves a hole in the numbers, by which later ids are known.
+  putBack() {
+    this.cut();
+    const { last, runs, kept, ended, published } = this.backup;
+    for (const [from, to] of this.runs) if (to > last) this.lost.push([this.epoch, Math.max(from, last + 1), to]);
+    const next = last + this.world.between(1, 1e12);
+    Object.assign(this, { runs: [...runs, [next, next]], kept, ended });
+    this.published[this.epoch] = published;
+  }
+
+  // forgot tells whether the server gave that id before a backup was put back that does not have it.
+  forgot(id) {
+    const [, epoch, number] = /^e(\d+)-(\d+)$/.exec(id)?.map(Number) ?? [];
+    return this.lost.some(([of, from, to]) => of === epoch && from <= number && number <= to);
   }
 
   frame(number) {
@@ -183,7 +213,8 @@ class Server {
     if (!this.up) return stream.head(503);
     if (world.tokens && world.now >= world.expires) return stream.head(401);
     const [, epoch, number] = /^e(\d+)-(\d+)$/.exec(after) ?? [];
-    const known = Number(epoch) === this.epoch && Number(number) <= this.last;
+    const known = Number(epoch) === this.epoch && this.runs.some(([from, to]) => from <= number && number <= to);
+    if (this.ended) this.ends.add(after).add(this.id(this.last));
     if (known && this.ended && number >= this.ended) return stream.head(204);
     const whole = after === 'earliest' || after === 'latest' || (after === '' && (this.ended || !follow));
     const begins = known ? Number(number) : after === '' && !whole ? this.last : (this.kept[0] ?? this.last + 1) - 1;
@@ -197,9 +228,9 @@ class Server {
     this.streams.add(stream);
     stream.expires = world.expires;
     stream.head(200);
-    stream.write(`retry:${world.between(200, 5_000)}\n${this.position(begins, kept.length === 0)}${gap}`);
+    stream.write(`retry:${world.between(200, 5_000)}\n${this.position(kept.length === 0 && gap === '' && !follow ? this.last : begins, kept.length === 0 && gap === '')}${gap}`);
     for (const n of kept) stream.write(this.frame(n));
-    if (kept.length > 0) stream.write(this.position(this.last, true));
+    if (kept.length > 0 || gap !== '') stream.write(this.position(this.last, true));
     if (this.ticks > 0 && follow) stream.write(`data:${this.ticks}\n\n`);
     if (this.ended || !follow) stream.end();
     if (world.tokens) world.after(world.expires - world.now, () => this.streams.has(stream) && stream.end());
@@ -464,7 +495,7 @@ class Listener {
     this.caughtUp = true;
     const { server } = this.world;
     const [, epoch, number] = /^e(\d+)-(\d+)$/.exec(this.source.lastEventId) ?? [];
-    if (!['earliest', 'latest'].includes(this.after) || Number(epoch) !== server.epoch || this.got.has('gap')) return;
+    if (!['earliest', 'latest'].includes(this.after) || Number(epoch) !== server.epoch || this.got.has('gap') || server.forgot(this.source.lastEventId)) return;
     const missing = server.latest().filter((n) => n <= number && !this.got.has(server.id(n)));
     if (missing.length > 0) this.world.fail(`${this.name} is live without ${missing}`);
   }
@@ -475,12 +506,13 @@ class Listener {
     world.note(`${this.name} gets the ${kind} ${id}`);
     const [, epoch, number] = /^e(\d+)-(\d+)$/.exec(id).map(Number);
     const [, lastEpoch, lastNumber] = /^e(\d+)-(\d+)$/.exec(last)?.map(Number) ?? [];
-    if (epoch === lastEpoch && number <= lastNumber) world.fail(`${this.name} gets ${id} after ${last}`);
+    const goesBack = kind === 'gap' && server.lost.length > 0; // a backup was put back, and it may not have the id of a position after last
+    if (epoch === lastEpoch && number <= lastNumber && !goesBack) world.fail(`${this.name} gets ${id} after ${last}`);
     this.last = id;
     this.got.add(kind === 'gap' ? 'gap' : id);
-    if (kind === 'gap') return;
+    if (kind === 'gap' || server.forgot(id)) return;
     let lost = [];
-    if (last && epoch !== lastEpoch) world.fail(`${this.name} gets no gap between ${last} and ${id}`);
+    if (last && (epoch !== lastEpoch || server.forgot(last))) world.fail(`${this.name} gets no gap between ${last} and ${id}`);
     else if (last && (this.caughtUp || this.after !== 'latest')) lost = server.published[epoch].filter((n) => n > lastNumber && n < number);
     else if (!last && this.after === 'earliest' && epoch === server.epoch) lost = server.kept.filter((n) => n < number);
     if (lost.length > 0) world.fail(`${this.name} gets ${id} without ${lost} before it`);
@@ -506,7 +538,7 @@ async function play(seed) {
     for (let times = world.between(2, n); times > 0; times--) within(ms, f);
   };
   const listeners = () => alive().flatMap((tab) => tab.listeners);
-  const beginning = () => world.pick(['', '', '', 'earliest', 'latest', 'e0-7', 'e0-9', server.id(world.between(0, server.last)), ...listeners().map(({ source }) => source.lastEventId)]);
+  const beginning = () => world.pick(['', '', '', 'earliest', 'latest', 'e0-7', 'e0-9', server.id(world.between(...server.runs.at(-1))), ...listeners().map(({ source }) => source.lastEventId)]);
   const open = () => alive().length < most && new Tab(world, beginning());
   const comments = () => {
     server.send(':\n\n');
@@ -516,6 +548,10 @@ async function play(seed) {
     open,
     () => many(most, world.pick([0, 300, 3_000]), open),
     () => server.publish(),
+    () => {
+      world.note('other topics get messages');
+      server.give(world.between(1, 100));
+    },
     () => many(30, 2_000, () => server.publish()),
     () => server.send(`data:${++server.ticks}\n\n`),
     () => world.random() < 0.1 && server.publish({ end: true }),
@@ -523,6 +559,15 @@ async function play(seed) {
       const disk = world.random() < 0.5;
       world.disturb(`the server restarts, ${disk ? 'with' : 'without'} its messages`);
       server.restart(disk);
+    },
+    () => {
+      world.note('the server is backed up');
+      server.backUp();
+    },
+    () => {
+      if (!server.backup) return;
+      world.disturb('the backup is put back');
+      server.putBack();
     },
     () => {
       world.disturb('the server goes');
