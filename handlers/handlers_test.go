@@ -3,7 +3,10 @@ package handlers_test
 import (
 	"bufio"
 	"context"
+	"flag"
 	"io"
+	"log"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -14,11 +17,21 @@ import (
 	"go.uber.org/goleak"
 
 	"gin-sse/handlers"
+	"gin-sse/internal/testlog"
 	"gin-sse/internal/testwait"
 )
 
+// errorLog is what package slog writes, from all tests.
+var errorLog testlog.Log
+
 func TestMain(m *testing.M) {
 	gin.SetMode(gin.TestMode)
+	gin.DebugPrintFunc = func(string, ...any) {}
+	slog.SetDefault(logger(&errorLog))
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil { // many tests wait
+		log.Fatal(err)
+	}
 	goleak.VerifyTestMain(m)
 }
 

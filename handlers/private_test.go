@@ -1,4 +1,4 @@
-package main
+package handlers_test
 
 import (
 	"cmp"
@@ -7,18 +7,25 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/tmaxmax/go-sse"
 
+	"gin-sse/handlers"
 	"gin-sse/internal/hub"
+	"gin-sse/internal/secret"
 	"gin-sse/internal/testcrowd"
 	"gin-sse/internal/testsse"
 	"gin-sse/internal/testwait"
+	"gin-sse/internal/token"
 )
 
 // bearer is the header with a token for private topics that expires then.
@@ -40,8 +47,8 @@ func cookie(header http.Header) http.Header {
 func TestPrivateTopicsAreForTokensThatListThem(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		on := p.start(t, nil, "SUBSCRIBE_KEY="+subscribeKey, "METRICS=true")
-		off := p.start(t, nil)
+		on := p.start(t, handlers.Options{SubscribeKeys: handlers.Secrets(subscribeKey)})
+		off := p.start(t, handlers.Options{})
 		later := time.Now().Add(time.Hour)
 		alice, builds, all := bearer(t, later, "private/orders/alice"), bearer(t, later, "private/builds/*", "private/orders/alice"), bearer(t, later, "private/*")
 		expired := bearer(t, time.Now().Add(-time.Minute), "private/orders/alice")
@@ -185,7 +192,7 @@ func (s *site) openUntilExpired(lifetime time.Duration, path, last string) (*htt
 func TestAStreamEndsWhenItsTokenExpiresAndGoesOnWithANewOne(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		s := p.start(t, nil, "SUBSCRIBE_KEY="+subscribeKey, "HISTORY=100000")
+		s := p.start(t, handlers.Options{SubscribeKeys: handlers.Secrets(subscribeKey), History: new(100000)})
 		const tokens, lifetime = 3, 300 * time.Millisecond
 		done := make(chan struct{})
 		var publishing sync.WaitGroup
@@ -244,7 +251,7 @@ func TestAClientThatIsFarBehindGetsNothingMoreOnceItsTokenHasExpired(t *testing.
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			const messages, size = 24, 1 << 20 // more than all buffers on the way
-			s := p.start(t, nil, "SUBSCRIBE_KEY="+subscribeKey, "MAX_EVENT_BYTES=2000000")
+			s := p.start(t, handlers.Options{SubscribeKeys: handlers.Secrets(subscribeKey), MaxEventBytes: 2000000})
 			for range messages {
 				if _, err := s.events.Publish(t.Context(), "private/a", strings.Repeat("x", size)); err != nil {
 					t.Fatal(err)
@@ -263,7 +270,7 @@ func TestAClientThatIsFarBehindGetsNothingMoreOnceItsTokenHasExpired(t *testing.
 func TestRandomClientsGetAllThatTheyMayReadInOrderAndNothingElse(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		s := p.start(t, nil, "SUBSCRIBE_KEY="+subscribeKey)
+		s := p.start(t, handlers.Options{SubscribeKeys: handlers.Secrets(subscribeKey)})
 		issue := func(topics ...string) http.Header {
 			header := bearer(t, time.Now().Add(time.Hour), topics...)
 			if len(topics) > 1 {
@@ -271,6 +278,251 @@ func TestRandomClientsGetAllThatTheyMayReadInOrderAndNothingElse(t *testing.T) {
 			}
 			return header
 		}
-		testcrowd.FollowTopics(t, secret, issue, testcrowd.Replica{URL: s.url, Client: s.client})
+		testcrowd.FollowTopics(t, publishToken, issue, testcrowd.Replica{URL: s.url, Client: s.client})
+	})
+}
+
+func TestATopicThatIsNotPublicNeedsATokenThatListsIt(t *testing.T) {
+	t.Parallel()
+	later := time.Now().Add(time.Hour)
+	s := start(t, handlers.Options{SubscribeKeys: handlers.Secrets(subscribeKey), PublicTopics: []string{"news", "builds/*"}})
+	for _, test := range []struct {
+		query  string
+		header http.Header
+		status int
+	}{
+		{"", nil, 200},
+		{"topic=news", nil, 200},
+		{"topic=news&topic=builds/7&topic=builds/*", nil, 200},
+		{"topic=builds/a/*", nil, 200},
+		{"topic=builds", nil, 401},
+		{"topic=news/1", nil, 401},
+		{"topic=news/*", nil, 401},
+		{"topic=orders/7", nil, 401},
+		{"topic=news&topic=orders/7", nil, 401},
+		{"topic=*", nil, 401},
+		{"topic=private/a", nil, 401},
+		{"topic=orders/7", bearer(t, later, "orders/*"), 200},
+		{"topic=orders/*&topic=news", bearer(t, later, "orders/*"), 200},
+		{"topic=orders/*", bearer(t, later, "orders/7"), 403},
+		{"topic=*", bearer(t, later, "orders/*"), 403},
+		{"topic=*", bearer(t, later, "*"), 200},
+		{"topic=orders/7", bearer(t, later, "*"), 200},
+		{"topic=private/a", bearer(t, later, "*"), 403},
+		{"topic=private/a&topic=orders/7", bearer(t, later, "private/*"), 403},
+	} {
+		response, text := s.ask(http.MethodHead, "/sse?"+test.query, test.header, "")
+		if response.StatusCode != test.status {
+			t.Errorf("?%s with %v is answered with %s, %s; want %d", test.query, test.header, response.Status, text, test.status)
+		}
+	}
+	all := s.follow("/sse?topic=*", bearer(t, later, "*"))
+	s.publish("/sse?topic=orders/7", authorized("application/json"), "1")
+	all.Wants("1")
+	s.follow("/sse?topic=orders/7", bearer(t, later, "orders/7"))
+	s.follow("/sse?topic=news", nil)
+	if _, page := s.ask(http.MethodGet, "/status", nil, ""); strings.Contains(page, "orders/7") || !strings.Contains(page, ">news<") {
+		t.Errorf("the status page shows %s", page)
+	}
+	closed := start(t, handlers.Options{PublicTopics: []string{"news"}})
+	if response, text := closed.ask(http.MethodGet, "/sse?topic=orders/7", nil, ""); response.StatusCode != http.StatusForbidden || !strings.Contains(text, "private topics are off") {
+		t.Errorf("without a key: %s, %s", response.Status, text)
+	}
+}
+
+func TestStreamsThatTakeATokenAreStoredByNobody(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, handlers.Options{SubscribeKeys: handlers.Secrets(subscribeKey)})
+		private, _ := testsse.Get(t, s.client, s.url+"/sse?topic=private/a", signed(t, subscribeKey))
+		public := s.get("/sse?topic=a")
+		for response, want := range map[*http.Response][]string{private: {"no-store", "no-cache, no-transform"}, public: {"no-cache, no-transform"}} {
+			if got := response.Header.Values("Cache-Control"); !slices.Equal(got, want) {
+				t.Errorf("%s: Cache-Control %q, want %q", response.Request.URL, got, want)
+			}
+		}
+		if got := private.Header.Values("Vary"); !slices.Contains(got, "Authorization, Cookie") {
+			t.Errorf("Vary: %q", got)
+		}
+	})
+}
+
+// keyFile returns the keys in a file, and what replaces them and has them read again.
+func keyFile(t *testing.T, keys ...string) (list *secret.List, replace func(keys ...string)) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keys")
+	replace = func(keys ...string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(strings.Join(keys, "\n")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if list != nil {
+			list.Reload(time.Now())
+		}
+	}
+	replace(keys...)
+	list, err := secret.OpenList("SUBSCRIBE_KEY_FILE", path, token.CheckKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list, replace
+}
+
+// signed is the header with a token for private/* that the key signs.
+func signed(t *testing.T, key string) http.Header {
+	t.Helper()
+	claims := jwt.MapClaims{"topics": []string{"private/*"}, "exp": time.Now().Add(time.Hour).Unix(), "sub": "alice"}
+	text, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return http.Header{"Authorization": {"Bearer " + text}}
+}
+
+const otherKey = "fedcba9876543210fedcba9876543210"
+
+// rotated is a client that follows private/a through streams that end, until it has a message that says "end". Like a
+// browser it also comes back after a stream that was cut off, as on a busy machine it may read too slowly.
+type rotated struct {
+	got     []string
+	refused int // most often in a row
+	streams int
+}
+
+func (r *rotated) follow(ctx context.Context, s *site, header *atomic.Pointer[http.Header]) error {
+	ctx, cancel := context.WithTimeout(ctx, testwait.Limit)
+	defer cancel()
+	last, refused := "earliest", 0
+	var problem error
+	for ; ctx.Err() == nil; <-time.After(10 * time.Millisecond) { // a browser waits longer before it comes back
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/sse?topic=private/a", nil)
+		if err != nil {
+			return err
+		}
+		request.Header = header.Load().Clone()
+		request.Header.Set("Last-Event-ID", last)
+		response, err := s.client.Do(request)
+		if err != nil {
+			problem = err
+			continue
+		}
+		if response.StatusCode != http.StatusOK {
+			response.Body.Close()
+			problem = fmt.Errorf("answered with %s", response.Status)
+			if response.StatusCode == http.StatusUnauthorized {
+				refused++
+				r.refused = max(r.refused, refused)
+			}
+			continue
+		}
+		refused, r.streams = 0, r.streams+1
+		for e, err := range sse.Read(response.Body, nil) {
+			if err != nil {
+				problem = err
+				break
+			}
+			if last = e.LastEventID; testsse.IsPosition(e) {
+				continue
+			}
+			if r.got = append(r.got, e.Data); e.Data == `"end"` {
+				response.Body.Close()
+				return nil
+			}
+		}
+		response.Body.Close()
+	}
+	return fmt.Errorf("%w after %w", ctx.Err(), problem)
+}
+
+func TestTheKeyIsRotatedUnderLoadAndNothingIsLost(t *testing.T) {
+	t.Parallel()
+	for _, p := range []protocol{http1, http2} {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			clients := 200
+			if p.name == http2.name {
+				clients = 50 // which share a connection
+			}
+			keys, replace := keyFile(t, subscribeKey)
+			s := p.start(t, handlers.Options{SubscribeKeys: keys, History: new(1000000)})
+			before, after := signed(t, subscribeKey), signed(t, otherKey)
+			var current atomic.Pointer[http.Header]
+			current.Store(&before)
+			all := make([]rotated, clients)
+			var following sync.WaitGroup
+			t.Cleanup(following.Wait) // also after a failure
+			for i := range all {
+				following.Go(func() {
+					if err := all[i].follow(t.Context(), s, &current); err != nil {
+						t.Errorf("client %d: %v", i, err)
+					}
+				})
+			}
+			published := 0
+			publish := func(data any) {
+				t.Helper()
+				if _, err := s.events.Publish(t.Context(), "private/a", data); err != nil {
+					t.Fatal(err)
+				}
+				published++
+			}
+			for n := range 300 {
+				publish(n)
+				switch n {
+				case 100: // both are accepted, and the first one signs from now on
+					replace(otherKey, subscribeKey)
+					current.Store(&after)
+				case 150: // a file that cannot be used changes nothing
+					replace("too short")
+				case 200:
+					replace(otherKey)
+				}
+			}
+			publish("end")
+			following.Wait()
+			for i, r := range all {
+				if len(r.got) != published || r.refused > 1 {
+					t.Errorf("client %d got %d of %d messages over %d streams, and was refused %d times in a row", i, len(r.got), published, r.streams, r.refused)
+				}
+				for n, data := range r.got[:max(0, len(r.got)-1)] {
+					if data != fmt.Sprint(n) {
+						t.Fatalf("client %d: message %d is %s", i, n, data)
+					}
+				}
+			}
+			if response, text := s.ask(http.MethodGet, "/sse?topic=private/a", before, ""); response.StatusCode != http.StatusUnauthorized {
+				t.Errorf("a token of the key before is answered with %s, %s", response.Status, text)
+			}
+		})
+	}
+}
+
+func TestRemovingAKeyEndsItsStreamsAlone(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		keys, replace := keyFile(t, subscribeKey, otherKey)
+		s := p.start(t, handlers.Options{SubscribeKeys: keys})
+		ends, stays, public := s.follow("/sse?topic=private/a", signed(t, subscribeKey)), s.follow("/sse?topic=private/a", signed(t, otherKey)), s.follow("/sse?topic=a", nil)
+		replace("")
+		replace(otherKey)
+		ends.WantsRest()
+		for _, topic := range []string{"private/a", "a"} {
+			if _, err := s.events.Publish(t.Context(), topic, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stays.Wants("1")
+		public.Wants("1")
+		line := s.out.Wait(t, " msg=stream ")
+		if !strings.HasSuffix(line, ` ended=revoked sub=alice topics=private/a events=0`) {
+			t.Errorf("the log has %q", line)
+		}
+		if _, text := s.ask(http.MethodGet, "/metrics", nil, ""); !strings.Contains(text, "\ngin_sse_streams_ended_total{reason=\"revoked\"} 1\n") {
+			t.Errorf("the figures are %s", text)
+		}
+		problem := `level=ERROR msg="SUBSCRIBE_KEY_FILE: the new content cannot be used, and what was read before stays in force" error="the file has no secret`
+		if lines := errorLog.Lines(problem); len(lines) == 0 {
+			t.Errorf("the log has %q", errorLog.String())
+		}
 	})
 }
