@@ -1,6 +1,7 @@
 package handlers_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -11,8 +12,8 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/handlers"
+	"gin-sse/internal/event"
 	"gin-sse/internal/testsse"
-	"gin-sse/internal/testwait"
 )
 
 // host serves the stream at an address of the program's own, and returns that.
@@ -43,8 +44,8 @@ func TestAServerOfOnesOwnEndsItsStreamsProperly(t *testing.T) {
 			if text := testsse.ReadAll(t, viewer.Body); !strings.HasSuffix(text, "\n\n") {
 				t.Errorf("the figures end with %q", text)
 			}
-			if _, err := s.events.Publish(t.Context(), "orders", 1); err == nil {
-				t.Error("after Close, a message is published")
+			if _, err := s.events.Publish(t.Context(), "orders", 1); !errors.Is(err, event.ErrClosed) {
+				t.Errorf("after Close, publishing ends with %v", err)
 			}
 		}
 	})
@@ -136,20 +137,4 @@ func TestOpenSaysWhatItCannotUse(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", o, err, want)
 		}
 	}
-}
-
-func TestAllHandlersOfTheSameEventsShareThePlaces(t *testing.T) {
-	t.Parallel()
-	events := open(t, handlers.Options{MaxClients: 1})
-	url, other := host(t, events), host(t, events)
-	first := testsse.Open(t, http.DefaultClient, url, nil)
-	if response, _ := testsse.Get(t, http.DefaultClient, other, nil); response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
-		t.Errorf("a second client is answered with %s", response.Status)
-	}
-	first.Leave()
-	testwait.For(t, "a free place", func() bool {
-		response, leave := testsse.Get(t, http.DefaultClient, other, nil)
-		leave()
-		return response.StatusCode == http.StatusOK
-	})
 }

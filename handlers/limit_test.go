@@ -1,14 +1,13 @@
 package handlers_test
 
 import (
-	"bufio"
 	"fmt"
 	"net/http"
 	"os"
 	"runtime"
-	"strings"
 	"testing"
-	"time"
+
+	"github.com/gin-gonic/gin"
 
 	"gin-sse/handlers"
 	"gin-sse/internal/testwait"
@@ -17,11 +16,13 @@ import (
 func TestLimitSendsTheNextClientAwayUntilThereIsRoom(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		s := p.start(t, handlers.Options{MaxClients: 2})
+		s := p.start(t, handlers.Options{MaxClients: 2}, func(s *site) {
+			s.more = func(app *gin.Engine) { app.GET("/again", handlers.SSE(s.events)) } // which has the same places
+		})
 		first := s.get("/sse")
-		s.get("/sse")
-		for range 3 {
-			response, body := s.ask(http.MethodGet, "/sse", nil, "")
+		s.get("/again")
+		for _, path := range []string{"/sse", "/again", "/sse?topic=a"} {
+			response, body := s.ask(http.MethodGet, path, nil, "")
 			if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") != "5" ||
 				body != `{"error":"All places are taken. Try again in a few seconds."}` {
 				t.Errorf("third client: status %d, Retry-After %q, body %q", response.StatusCode, response.Header.Get("Retry-After"), body)
@@ -39,41 +40,6 @@ func TestLimitSendsTheNextClientAwayUntilThereIsRoom(t *testing.T) {
 			return ""
 		})
 	})
-}
-
-func TestClientThatLeavesIsNoticedWithinTwoTicks(t *testing.T) {
-	t.Parallel()
-	for _, version := range []string{"1.0", "1.1"} {
-		t.Run("HTTP/"+version, func(t *testing.T) {
-			t.Parallel()
-			s := start(t, handlers.Options{Keepalive: time.Hour}) // no comment against silence comes
-			conn := s.raw("GET /sse HTTP/" + version + "\r\nHost: localhost\r\n\r\n")
-			s.tick("tick")
-			for lines := bufio.NewReader(conn); ; { // to the end, as with something unread the system would reset the connection
-				line, err := lines.ReadString('\n')
-				if err != nil {
-					t.Fatal(err)
-				}
-				if strings.HasPrefix(line, `data:"tick"`) {
-					_, _ = lines.Discard(lines.Buffered())
-					break
-				}
-			}
-			conn.Close()
-			clock := time.NewTicker(time.Second / 2)
-			for range 2 {
-				<-clock.C
-				s.tick("tick")
-			}
-			clock.Stop()
-			testwait.Until(t, func() string {
-				if n := s.events.Stats().Subscribers; n > 0 {
-					return fmt.Sprintf("HTTP/%s: %d streams after two ticks", version, n)
-				}
-				return ""
-			})
-		})
-	}
 }
 
 // Not parallel: it counts what the whole process holds.

@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"bytes"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -71,62 +72,6 @@ func TestAPageOfAnOriginThatIsNotListedGetsAReasonAndALineInTheLog(t *testing.T)
 	}
 }
 
-func TestAllowedOriginsMayOpenTheStream(t *testing.T) {
-	t.Parallel()
-	const dev, other, evil = "http://localhost:5173", "https://example.com", "https://evil.example"
-	for _, test := range []struct {
-		allowed, origin string
-		status          int
-		allow           string
-	}{
-		{"", dev, 200, ""},
-		{dev, dev, 200, dev},
-		{dev + ", " + other, other, 200, other},
-		{dev, evil, 403, ""},
-		{dev, dev + "0", 403, ""},
-		{dev, "null", 403, ""},
-		{dev, "", 200, ""},
-		{"*", evil, 200, "*"},
-	} {
-		s := start(t, handlers.Options{}, origins(test.allowed))
-		for _, method := range []string{http.MethodGet, http.MethodOptions} {
-			want := test.status
-			header := http.Header{}
-			if test.origin != "" {
-				header.Set("Origin", test.origin)
-			}
-			if method == http.MethodOptions {
-				if test.origin == "" || test.allowed == "" {
-					continue
-				}
-				header.Set("Access-Control-Request-Method", http.MethodGet)
-				header.Set("Access-Control-Request-Headers", "last-event-id")
-				if want == http.StatusOK {
-					want = http.StatusNoContent
-				}
-			}
-			request, err := http.NewRequest(method, s.url+"/sse", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			request.Header = header
-			response, err := s.client.Do(request)
-			if err != nil {
-				t.Fatal(err)
-			}
-			response.Body.Close()
-			if got := response.Header.Get("Access-Control-Allow-Origin"); response.StatusCode != want || got != test.allow {
-				t.Errorf("ALLOWED_ORIGINS=%q, %s from %q: status %d, allowed %q; want %d, %q",
-					test.allowed, method, test.origin, response.StatusCode, got, want, test.allow)
-			}
-			credentials := response.Header.Get("Access-Control-Allow-Credentials") == "true"
-			if listed := test.allow != "" && test.allow != "*"; credentials != listed {
-				t.Errorf("ALLOWED_ORIGINS=%q, %s from %q: credentials allowed: %v", test.allowed, method, test.origin, credentials)
-			}
-		}
-	}
-}
-
 func TestNoOtherOriginMayPublishFromABrowser(t *testing.T) {
 	t.Parallel()
 	const evil = "https://evil.example"
@@ -153,43 +98,63 @@ func TestNoOtherOriginMayPublishFromABrowser(t *testing.T) {
 	}
 }
 
-func TestPagesOfListedOriginsMayUseTokensAndCookiesAndNoOthers(t *testing.T) {
-	t.Parallel()
-	const shop = "https://shop.example"
-	for _, test := range []struct {
-		allowed, origin string
-		may, reads      bool // send credentials; read the answer
-	}{{shop, shop, true, true}, {shop, "https://evil.example", false, false}, {"*", shop, false, true}, {"", shop, false, false}} {
-		s := start(t, handlers.Options{SubscribeKeys: handlers.Secrets(subscribeKey)}, origins(test.allowed))
-		s.close() // streams end at once
-		preflight, _ := s.ask(http.MethodOptions, "/sse?topic=private/a", http.Header{
-			"Origin": {test.origin}, "Access-Control-Request-Method": {http.MethodGet}, "Access-Control-Request-Headers": {"authorization,last-event-id"},
-		}, "")
-		allowed := strings.ToLower(preflight.Header.Get("Access-Control-Allow-Headers"))
-		if got := strings.Contains(allowed, "authorization"); got != test.may {
-			t.Errorf("ALLOWED_ORIGINS=%q, a page of %s may send %q", test.allowed, test.origin, allowed)
-		}
-		if got := strings.Contains(allowed, "last-event-id"); got != test.reads {
-			t.Errorf("ALLOWED_ORIGINS=%q, a page of %s may send %q", test.allowed, test.origin, allowed)
-		}
-		for _, header := range []http.Header{{}, cookie(bearer(t, time.Now().Add(time.Hour), "private/a"))} { // 401 and 200
-			header.Set("Origin", test.origin)
-			response, _ := s.ask(http.MethodGet, "/sse?topic=private/a", header, "")
-			if got := response.Header.Get("Access-Control-Allow-Credentials") == "true"; got != test.may {
-				t.Errorf("ALLOWED_ORIGINS=%q, origin %s, status %d: credentials are allowed: %v", test.allowed, test.origin, response.StatusCode, got)
-			}
-			if got := response.Header.Get("Access-Control-Allow-Origin") != ""; got != test.reads {
-				t.Errorf("ALLOWED_ORIGINS=%q, origin %s, status %d: the page may read it: %v", test.allowed, test.origin, response.StatusCode, got)
-			}
-		}
-	}
-}
-
 // origins lets pages of these origins, separated by commas, use a site.
 func origins(list string) func(*site) {
 	return func(s *site) {
 		if list != "" {
 			s.origins = strings.Split(list, ", ")
+		}
+	}
+}
+
+func TestPagesOfListedOriginsMayReadAndSendCookiesAndTokensAndNoOthers(t *testing.T) {
+	t.Parallel()
+	const shop, dev, evil = "https://shop.example", "http://localhost:5173", "https://evil.example"
+	for _, test := range []struct {
+		allowed, origin string
+		status          int    // of a stream
+		reads           string // Access-Control-Allow-Origin
+		sends           bool   // cookies and tokens
+	}{
+		{"", shop, 200, "", false},
+		{shop, shop, 200, shop, true},
+		{dev + ", " + shop, shop, 200, shop, true},
+		{dev, evil, 403, "", false},
+		{dev, dev + "0", 403, "", false},
+		{dev, "null", 403, "", false},
+		{dev, "", 200, "", false},
+		{"*", evil, 200, "*", false},
+	} {
+		s := start(t, handlers.Options{SubscribeKeys: handlers.Secrets(subscribeKey)}, origins(test.allowed))
+		s.close() // streams end at once
+		header := http.Header{}
+		if test.origin != "" {
+			header.Set("Origin", test.origin)
+		}
+		token := cookie(bearer(t, time.Now().Add(time.Hour), "private/a"))
+		maps.Copy(token, header)
+		refused := max(test.status, http.StatusUnauthorized)
+		for _, request := range []struct {
+			query  string
+			header http.Header
+			status int
+		}{{"", header, test.status}, {"?topic=private/a", header, refused}, {"?topic=private/a", token, test.status}} {
+			response, _ := s.ask(http.MethodGet, "/sse"+request.query, request.header, "")
+			reads, sends := response.Header.Get("Access-Control-Allow-Origin"), response.Header.Get("Access-Control-Allow-Credentials") == "true"
+			if response.StatusCode != request.status || reads != test.reads || sends != test.sends {
+				t.Errorf("ALLOWED_ORIGINS=%q, from %q: /sse%s is answered with %d for %q, with credentials: %t; want %d, %q, %t",
+					test.allowed, test.origin, request.query, response.StatusCode, reads, sends, request.status, test.reads, test.sends)
+			}
+		}
+		if test.origin == "" || test.allowed == "" {
+			continue // no browser asks, or it gets no permission
+		}
+		header.Set("Access-Control-Request-Method", http.MethodGet)
+		header.Set("Access-Control-Request-Headers", "authorization,last-event-id")
+		preflight, _ := s.ask(http.MethodOptions, "/sse", header, "")
+		may := strings.ToLower(preflight.Header.Get("Access-Control-Allow-Headers"))
+		if (preflight.StatusCode == http.StatusNoContent) != (test.reads != "") || strings.Contains(may, "last-event-id") != (test.reads != "") || strings.Contains(may, "authorization") != test.sends {
+			t.Errorf("ALLOWED_ORIGINS=%q, from %q: the answer to a preflight is %d, and a page may send %q", test.allowed, test.origin, preflight.StatusCode, may)
 		}
 	}
 }

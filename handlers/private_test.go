@@ -55,8 +55,6 @@ func TestPrivateTopicsAreForTokensThatListThem(t *testing.T) {
 		forged := http.Header{"Authorization": {alice.Get("Authorization") + "x"}}
 		both := cookie(expired)
 		maps.Copy(both, alice)
-		bothWrong := cookie(alice)
-		maps.Copy(bothWrong, expired)
 		const challenge, invalid = `Bearer realm="gin-sse"`, `Bearer realm="gin-sse", error="invalid_token", error_description="`
 		const scope = `Bearer realm="gin-sse", error="insufficient_scope", error_description="The token does not list the topic `
 		for _, test := range []struct {
@@ -70,21 +68,13 @@ func TestPrivateTopicsAreForTokensThatListThem(t *testing.T) {
 			{off, "topic=a&topic=private/*", nil, 403, "The topic private/* is private", ""},
 			{on, "topic=private/orders/alice", nil, 401, "The topic private/orders/alice needs a token. Send it in a header, Authorization: Bearer TOKEN, or in the cookie access_token.", challenge},
 			{on, "topic=a&topic=private/orders/alice", nil, 401, "The topic private/orders/alice needs a token.", challenge},
-			{on, "topic=*&topic=private/*", nil, 401, "The topic private/* needs a token.", challenge},
-			{on, "topic=private/orders/alice", authorized(""), 401, "The token is not a JWT", invalid},
 			{on, "topic=private/orders/alice", forged, 401, "The token is not signed with this server's SUBSCRIBE_KEY.", invalid},
 			{on, "topic=private/orders/alice", cookie(forged), 401, "The token is not signed with this server's SUBSCRIBE_KEY.", invalid},
 			{on, "topic=private/orders/alice", expired, 401, "The token expired at ", invalid},
-			{on, "topic=private/orders/alice", bothWrong, 401, "The token expired at ", invalid},
 			{on, "topic=private/orders/bob", alice, 403, "The token does not list the topic private/orders/bob.", scope + "private/orders/bob"},
 			{on, "topic=private/orders/alice&topic=private/orders/bob", alice, 403, "The token does not list the topic private/orders/bob.", scope},
-			{on, "topic=private/orders/alice/x", alice, 403, "The token does not list the topic private/orders/alice/x.", scope},
 			{on, "topic=private/orders/*", alice, 403, "The token does not list the topic private/orders/*.", scope},
-			{on, "topic=private/*", builds, 403, "The token does not list the topic private/*.", scope},
-			{on, "topic=private/buildsecret", builds, 403, "The token does not list the topic private/buildsecret.", scope},
-			{on, "topic=private/builds", builds, 403, "The token does not list the topic private/builds.", scope},
 			{on, "topic=private/orders/alice&access_token=" + strings.TrimPrefix(alice.Get("Authorization"), "Bearer "), nil, 400, "A token does not belong in the address", challenge},
-			{on, "token=x", nil, 400, "A token does not belong in the address", challenge},
 		} {
 			for _, method := range []string{http.MethodGet, http.MethodHead} {
 				response, text := test.site.ask(method, "/sse?"+test.query, test.header, "")

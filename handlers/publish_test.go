@@ -190,16 +190,6 @@ func TestWhatCannotBePublishedIsRefusedWithAReason(t *testing.T) {
 	}
 }
 
-func TestPublishingToAStoppingServerSaysTryAgain(t *testing.T) {
-	t.Parallel()
-	s := start(t, handlers.Options{})
-	s.close()
-	response, fields := s.publish("/sse", authorized("application/json"), `{}`)
-	if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" || fields["error"] == "" {
-		t.Errorf("status %d, Retry-After %q, %v", response.StatusCode, response.Header.Get("Retry-After"), fields)
-	}
-}
-
 func TestKeyThatWasUsedHasTheSameAnswerAndSendsNothing(t *testing.T) {
 	t.Parallel()
 	s := start(t, handlers.Options{})

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -216,24 +215,7 @@ func (s *site) follow(path string, header http.Header) *testsse.Stream {
 // ask sends one request as it is written, follows no redirect, and returns the answer and its body.
 func (s *site) ask(method, target string, header http.Header, body string) (*http.Response, string) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), testwait.Limit)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, s.url, strings.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	request.URL.Opaque = target // not cleaned, not encoded
-	maps.Copy(request.Header, header)
-	response, err := s.client.Transport.RoundTrip(request)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return response, string(text)
+	return send(s.t, s.client, s.url, method, target, header, body)
 }
 
 // publish posts a body and returns the answer and its fields.

@@ -3,7 +3,6 @@ package program
 import (
 	"bufio"
 	"fmt"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -13,8 +12,6 @@ import (
 
 	"gin-sse/internal/testsse"
 	"gin-sse/test/internal/app"
-	"gin-sse/test/internal/child"
-	"gin-sse/test/internal/need"
 	"gin-sse/test/internal/npm"
 	"gin-sse/test/internal/relay"
 )
@@ -67,31 +64,6 @@ func TestNpmClientIsToldOfAGapWhenTheServerWasRestarted(t *testing.T) {
 	}
 	if got := npm.Printed(out, "gap "); len(got) != 1 || !strings.HasSuffix(got[0], ` {}`) {
 		t.Errorf("it was told of %q, want one gap of unknown size", got)
-	}
-}
-
-func TestCurlPublishesAsTheREADMESays(t *testing.T) {
-	t.Parallel()
-	if _, err := exec.LookPath("curl"); err != nil {
-		need.Missing(t, "curl", "install it (apt-get install curl)")
-	}
-	a := app.Start(t, "PUBLISH_TOKEN="+app.Token, "TICK_INTERVAL=0")
-	stream := a.Get("/sse").Body
-	testsse.ReadFirst(t, stream)
-	for _, args := range [][]string{
-		{"-H", "Content-Type: application/json", "-d", `{"message":"Deploy finished"}`},
-		{"-d", "message=Deploy finished"},
-	} {
-		curl := child.Command(t.Context(), "curl", append([]string{"-sS", "-H", "Authorization: Bearer " + app.Token, a.URL + "/sse"}, args...)...)
-		out, err := curl.CombinedOutput()
-		if err != nil || !strings.HasPrefix(string(out), `{"id":"`) {
-			t.Errorf("%v, and curl said %s", err, out)
-		}
-		testsse.ReadUntil(t, stream, "data:{\"message\":\"Deploy finished\"}\n\n")
-	}
-	off := app.Start(t)
-	if _, err := (&app.Server{URL: off.URL}).TryPublish(`{}`); err == nil || !strings.Contains(err.Error(), "status 403: Publishing is off.") {
-		t.Errorf("with no token set: %v", err)
 	}
 }
 
