@@ -2,24 +2,18 @@ package handlers_test
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/tmaxmax/go-sse"
-
 	"gin-sse/handlers"
 	"gin-sse/internal/testsse"
-	"gin-sse/internal/testwait"
 	"gin-sse/internal/token"
 )
 
@@ -123,105 +117,6 @@ func TestLastEventIDComesFromTheHeaderOrElseTheAddress(t *testing.T) {
 			}
 			if !slices.Equal(got, test.want) {
 				t.Errorf("%q with %.20q: got %q, want %q", test.query, test.header, got, test.want)
-			}
-		}
-	})
-}
-
-func TestManyPublishersToManySubscribersThatAreCutOffAndResume(t *testing.T) {
-	t.Parallel()
-	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		const publishers, each, subscribers = 16, 24, 16
-		s := p.start(t, handlers.Options{History: new(publishers * each)})
-		ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
-		defer cancel()
-		// On a machine that is too busy the server may end any connection. Then publishers repeat themselves, with the same
-		// key, and subscribers resume.
-		send := func(method, body string, header http.Header) (*http.Response, error) {
-			request, err := http.NewRequestWithContext(ctx, method, s.url+"/sse", strings.NewReader(body))
-			if err != nil {
-				return nil, err
-			}
-			request.Header = header
-			return s.client.Do(request)
-		}
-		got := make([][]string, subscribers)
-		var reading, publishing, connected sync.WaitGroup
-		for i := range got {
-			connected.Add(1)
-			reading.Go(func() {
-				random := rand.New(rand.NewPCG(2, uint64(i)))
-				begin := sync.OnceFunc(connected.Done)
-				defer begin()
-				for last := ""; len(got[i]) < publishers*each; {
-					if ctx.Err() != nil {
-						t.Errorf("subscriber %d has %d of %d messages in time", i, len(got[i]), publishers*each)
-						return
-					}
-					header := http.Header{}
-					if last != "" {
-						header.Set("Last-Event-ID", last)
-					}
-					response, err := send(http.MethodGet, "", header)
-					if err != nil {
-						continue
-					}
-					left := random.IntN(50) // until it is cut off
-					for event, err := range sse.Read(response.Body, nil) {
-						if err != nil {
-							break
-						}
-						last = event.LastEventID
-						begin() // from here on it has an id to resume from
-						switch event.Type {
-						case "":
-							got[i] = append(got[i], event.Data)
-						case "gap":
-							t.Errorf("subscriber %d was told of a gap: %s", i, event.Data)
-						}
-						if left--; left < 0 || len(got[i]) == publishers*each {
-							break
-						}
-					}
-					response.Body.Close()
-				}
-			})
-		}
-		connected.Wait()
-		for publisher := range publishers {
-			publishing.Go(func() {
-				for n := 0; n < each && ctx.Err() == nil; {
-					header := authorized("application/json")
-					header.Set("Idempotency-Key", fmt.Sprintf("%d of %d", n, publisher))
-					response, err := send(http.MethodPost, fmt.Sprintf("[%d,%d]", publisher, n), header)
-					if err != nil {
-						continue
-					}
-					_, _ = io.Copy(io.Discard, response.Body) // so that the connection is used again
-					response.Body.Close()
-					if response.StatusCode != http.StatusAccepted {
-						t.Errorf("a publisher is answered with %s", response.Status)
-						cancel()
-						return
-					}
-					n++
-				}
-			})
-		}
-		publishing.Wait()
-		reading.Wait()
-
-		next := make([]int, publishers)
-		for _, data := range got[0] {
-			var publisher, n int
-			if _, err := fmt.Sscanf(data, "[%d,%d]", &publisher, &n); err != nil || n != next[publisher] {
-				t.Fatalf("unexpected %q, want number %d of publisher %d", data, next[publisher], publisher)
-			}
-			next[publisher]++
-		}
-		for i := range got {
-			if !slices.Equal(got[i], got[0]) {
-				t.Errorf("subscriber %d saw something else than subscriber 0", i)
 			}
 		}
 	})
