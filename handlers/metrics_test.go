@@ -8,12 +8,16 @@ import (
 
 	"gin-sse/handlers"
 
+	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
 
 func TestMetricsAreWhatPrometheusExpects(t *testing.T) {
 	t.Parallel()
-	s := start(t, handlers.Options{MaxClients: 2, MaxEventBytes: 10})
+	s := start(t, handlers.Options{MaxClients: 2, MaxEventBytes: 10}, func(s *site) {
+		s.more = func(app *gin.Engine) { app.PUT("/sse", func(*gin.Context) { panic("a mistake") }) }
+	})
+	s.ask(http.MethodPut, "/sse", nil, "")
 	s.busy()
 	s.ask(http.MethodGet, "/sse", nil, "")
 	s.ask(http.MethodGet, "/sse?mistyped=a", nil, "")
@@ -31,7 +35,7 @@ func TestMetricsAreWhatPrometheusExpects(t *testing.T) {
 		"# TYPE gin_sse_gaps_total counter\ngin_sse_gaps_total 2\n",
 		"# TYPE gin_sse_ready gauge\ngin_sse_ready 1\n", "\ngin_sse_behind_seconds ", "\ngin_sse_history_bytes ",
 		"\ngin_sse_refusals_total{reason=\"max_clients\"} 1\n", "\ngin_sse_refusals_total{reason=\"token\"} 1\n", "\ngin_sse_refusals_total{reason=\"size\"} 1\n",
-		"\ngin_sse_refusals_total{reason=\"request\"} 1\n", "\ngin_sse_refusals_total{reason=\"unavailable\"} 0\n",
+		"\ngin_sse_refusals_total{reason=\"request\"} 1\n", "\ngin_sse_refusals_total{reason=\"unavailable\"} 1\n",
 		"\ngin_sse_post_seconds_count{status=\"202\"} 1\n", "\ngin_sse_post_seconds_count{status=\"413\"} 1\n", "\ngin_sse_post_seconds_count{status=\"401\"} 1\n",
 		"\ngo_build_info{",
 		"\ngo_goroutines ", "\nprocess_start_time_seconds ", "\nprocess_resident_memory_bytes ",

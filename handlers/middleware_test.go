@@ -46,32 +46,6 @@ func TestAPageOfAnotherOriginMayReadWhatItNeedsToKnow(t *testing.T) {
 	}
 }
 
-func TestAPageOfAnOriginThatIsNotListedGetsAReasonAndALineInTheLog(t *testing.T) {
-	t.Parallel()
-	listed := []string{"https://shop.example", "capacitor://localhost", "chrome-extension://abcdefghijklmnop", "file://", "http://localhost:5173"}
-	var log bytes.Buffer
-	send := behind(&log, listed...)
-	for _, origin := range listed {
-		response, _ := send(http.MethodGet, "/sse", origin)
-		if got := response.Header.Get("Access-Control-Allow-Origin"); response.StatusCode != http.StatusServiceUnavailable || got != origin {
-			t.Errorf("%s: status %d, allowed %q", origin, response.StatusCode, got)
-		}
-	}
-	for _, origin := range []string{"https://evil.example", "http://shop.example", "https://shop.example:8443", "https://SHOP.example", "capacitor://other", "null", "x\"<\\", "/.*/"} {
-		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodOptions, http.MethodHead} {
-			log.Reset()
-			response, body := send(method, "/sse", origin)
-			reason := ` may not use this server. Its setting ALLOWED_ORIGINS lists those that may."}`
-			if response.StatusCode != http.StatusForbidden || !strings.HasSuffix(body, reason) || response.Header.Get("Content-Type") != "application/json; charset=utf-8" || response.Header.Get("Vary") != "Origin" {
-				t.Errorf("%s from %s: status %d, %q, header %v", method, origin, response.StatusCode, body, response.Header)
-			}
-			if line := log.String(); !strings.Contains(line, " status=403 ") || !strings.Contains(line, "ALLOWED_ORIGINS does not list ") || strings.Count(line, "\n") != 1 {
-				t.Errorf("%s from %s: the log has %q", method, origin, line)
-			}
-		}
-	}
-}
-
 func TestNoOtherOriginMayPublishFromABrowser(t *testing.T) {
 	t.Parallel()
 	const evil = "https://evil.example"
@@ -155,6 +129,32 @@ func TestPagesOfListedOriginsMayReadAndSendCookiesAndTokensAndNoOthers(t *testin
 		may := strings.ToLower(preflight.Header.Get("Access-Control-Allow-Headers"))
 		if (preflight.StatusCode == http.StatusNoContent) != (test.reads != "") || strings.Contains(may, "last-event-id") != (test.reads != "") || strings.Contains(may, "authorization") != test.sends {
 			t.Errorf("ALLOWED_ORIGINS=%q, from %q: the answer to a preflight is %d, and a page may send %q", test.allowed, test.origin, preflight.StatusCode, may)
+		}
+	}
+}
+
+func TestAPageOfAnOriginThatIsNotListedGetsAReasonAndALineInTheLog(t *testing.T) {
+	t.Parallel()
+	listed := []string{"https://shop.example", "capacitor://localhost", "chrome-extension://abcdefghijklmnop", "file://", "http://localhost:5173"}
+	var log bytes.Buffer
+	send := behind(&log, listed...)
+	for _, origin := range listed {
+		response, _ := send(http.MethodGet, "/sse", origin)
+		if got := response.Header.Get("Access-Control-Allow-Origin"); response.StatusCode != http.StatusServiceUnavailable || got != origin {
+			t.Errorf("%s: status %d, allowed %q", origin, response.StatusCode, got)
+		}
+	}
+	for _, origin := range []string{"https://evil.example", "http://shop.example", "https://shop.example:8443", "https://SHOP.example", "capacitor://other", "null", "x\"<\\", "/.*/"} {
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodOptions, http.MethodHead} {
+			log.Reset()
+			response, body := send(method, "/sse", origin)
+			reason := ` may not use this server. Its setting ALLOWED_ORIGINS lists those that may."}`
+			if response.StatusCode != http.StatusForbidden || !strings.HasSuffix(body, reason) || response.Header.Get("Content-Type") != "application/json; charset=utf-8" || response.Header.Get("Vary") != "Origin" {
+				t.Errorf("%s from %s: status %d, %q, header %v", method, origin, response.StatusCode, body, response.Header)
+			}
+			if line := log.String(); !strings.Contains(line, " status=403 ") || !strings.Contains(line, "ALLOWED_ORIGINS does not list ") || strings.Count(line, "\n") != 1 {
+				t.Errorf("%s from %s: the log has %q", method, origin, line)
+			}
 		}
 	}
 }

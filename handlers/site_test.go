@@ -147,7 +147,7 @@ func (s *site) mount() {
 	}
 	s.app.HTMLRender = templates
 	metrics := handlers.NewMetrics(s.events)
-	s.app.Use(handlers.RequestLog(slog.New(output.Handler(s.out, s.logFormat))), gin.CustomRecoveryWithWriter(nil, handlers.InternalError), metrics.Count,
+	s.app.Use(handlers.RequestLog(slog.New(output.Handler(s.out, s.logFormat))), metrics.Count, gin.CustomRecoveryWithWriter(nil, handlers.InternalError),
 		handlers.WriteDeadline, handlers.PageErrors, handlers.LimitHeader, handlers.Secure(), handlers.CORS(s.origins))
 	get := []string{http.MethodGet, http.MethodHead}
 	s.app.Match(get, "/sse", handlers.SSE(s.events))

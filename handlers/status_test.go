@@ -115,64 +115,6 @@ func TestFiguresFollowTheEvents(t *testing.T) {
 	})
 }
 
-func TestUptimeIsInWholeSeconds(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		events := open(t, handlers.Options{})
-		status := handlers.NewStatus(events, 0, 0)
-		events.Stop() // or their comments would keep the clock busy
-		status.Viewers.Stop()
-		started := time.Now()
-		for _, test := range []struct {
-			after time.Duration
-			want  string
-		}{
-			{0, "0s"},
-			{time.Minute - 1, "59s"},
-			{time.Minute, "1m0s"},
-			{time.Hour - 1, "59m59s"},
-			{time.Hour, "1h0m0s"},
-			{24*time.Hour - 1, "23h59m59s"},
-			{26 * time.Hour, "26h0m0s"},
-			{24001 * time.Hour, "24001h0m0s"},
-		} {
-			time.Sleep(time.Until(started.Add(test.after)))
-			recorder := httptest.NewRecorder()
-			c, app := gin.CreateTestContext(recorder)
-			app.SetHTMLTemplate(template.Must(template.New("status.html").Parse("{{.uptime}}")))
-			status.Page(c)
-			if got := recorder.Body.String(); got != test.want {
-				t.Errorf("after %v it has been up for %q, want %q", test.after, got, test.want)
-			}
-		}
-	})
-}
-
-func TestNoFiguresAreComputedWhileNobodyLooks(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		status := handlers.NewStatus(open(t, handlers.Options{}), 0, 0)
-		defer status.Viewers.Stop()
-		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
-		defer stop()
-		clock.Run(ctx, time.Second/2, status.Update)
-		viewer := subscribe(t, status.Viewers)
-		defer viewer.Close()
-		if sent, err := viewer.Next(t.Context()); err != nil || strings.Contains(string(sent), "subscribers") {
-			t.Errorf("figures were sent while nobody looked: %q, %v", sent, err)
-		}
-	})
-}
-
-func subscribe(t *testing.T, events *handlers.Events) *hub.Subscriber {
-	t.Helper()
-	subscriber, err := events.Hub().Subscribe(t.Context(), event.Topics{}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return subscriber
-}
-
 // busy gives a site a message that it keeps and two clients, which have each seen three events: what they
 // missed, a tick and the message.
 func (s *site) busy() {
@@ -251,4 +193,62 @@ func TestFirstViewerInAWhileGetsTheFiguresOfNow(t *testing.T) {
 	if got := s.figures()["kept"]; got != "1" {
 		t.Errorf("%s messages are kept, says what is sent first, want 1", got)
 	}
+}
+
+func TestUptimeIsInWholeSeconds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		events := open(t, handlers.Options{})
+		status := handlers.NewStatus(events, 0, 0)
+		events.Stop() // or their comments would keep the clock busy
+		status.Viewers.Stop()
+		started := time.Now()
+		for _, test := range []struct {
+			after time.Duration
+			want  string
+		}{
+			{0, "0s"},
+			{time.Minute - 1, "59s"},
+			{time.Minute, "1m0s"},
+			{time.Hour - 1, "59m59s"},
+			{time.Hour, "1h0m0s"},
+			{24*time.Hour - 1, "23h59m59s"},
+			{26 * time.Hour, "26h0m0s"},
+			{24001 * time.Hour, "24001h0m0s"},
+		} {
+			time.Sleep(time.Until(started.Add(test.after)))
+			recorder := httptest.NewRecorder()
+			c, app := gin.CreateTestContext(recorder)
+			app.SetHTMLTemplate(template.Must(template.New("status.html").Parse("{{.uptime}}")))
+			status.Page(c)
+			if got := recorder.Body.String(); got != test.want {
+				t.Errorf("after %v it has been up for %q, want %q", test.after, got, test.want)
+			}
+		}
+	})
+}
+
+func TestNoFiguresAreComputedWhileNobodyLooks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		status := handlers.NewStatus(open(t, handlers.Options{}), 0, 0)
+		defer status.Viewers.Stop()
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		clock.Run(ctx, time.Second/2, status.Update)
+		viewer := subscribe(t, status.Viewers)
+		defer viewer.Close()
+		if sent, err := viewer.Next(t.Context()); err != nil || strings.Contains(string(sent), "subscribers") {
+			t.Errorf("figures were sent while nobody looked: %q, %v", sent, err)
+		}
+	})
+}
+
+func subscribe(t *testing.T, events *handlers.Events) *hub.Subscriber {
+	t.Helper()
+	subscriber, err := events.Hub().Subscribe(t.Context(), event.Topics{}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return subscriber
 }
