@@ -175,7 +175,7 @@ func TestHAProxyDoesNotCompressAStreamEvenIfItIsTold(t *testing.T) {
 	t.Parallel()
 	a := app.Start(t, "TICK_INTERVAL=0", "PUBLISH_TOKEN="+app.Token)
 	p := proxy.HAProxy
-	p.Swap = [][2]string{{"\nbackend gin_sse\n", "\nbackend gin_sse\n    compression algo gzip\n    compression type text/javascript text/event-stream\n"}}
+	p.Swap = [][2]string{{"\nbackend gin_sse\n", "\nbackend gin_sse\n    compression offload\n    compression algo gzip\n    compression type text/javascript text/event-stream\n"}}
 	url := p.Start(t, "127.0.0.1:"+a.Port)
 	if script := app.Open(t, new(http.Transport), http.MethodGet, strings.TrimSuffix(url, "sse")+"app.js"); !script.Uncompressed {
 		t.Error("it compresses nothing")
