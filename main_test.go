@@ -255,7 +255,7 @@ func TestTheStatusPageHasPlacesOfItsOwn(t *testing.T) {
 func TestASignalEndsEveryKindOfStreamProperly(t *testing.T) {
 	t.Parallel()
 	var problem string
-	for range 5 { // a stop has 0.7 s, which may not be enough on a busy machine
+	for range 20 { // a stop has 0.7 s, which may not be enough on a busy machine
 		p := with(t)
 		problem = ""
 		var streams []*http.Response
