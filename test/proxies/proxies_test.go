@@ -170,7 +170,7 @@ func TestNginxPassesLinesOnAsTheyArrive(t *testing.T) {
 	stream.WantsRest()
 }
 
-// HAProxy would keep the last bytes of each event back.
+// HAProxy 2.6 would keep the last bytes of each event back.
 func TestHAProxyDoesNotCompressAStreamEvenIfItIsTold(t *testing.T) {
 	t.Parallel()
 	a := app.Start(t, "TICK_INTERVAL=0", "PUBLISH_TOKEN="+app.Token)
