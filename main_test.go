@@ -2,17 +2,13 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/json"
-	"errors"
-	"flag"
+	"fmt"
 	"io"
-	"log"
 	"log/slog"
-	"maps"
-	"net"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -23,89 +19,32 @@ import (
 
 	"gin-sse/handlers"
 	"gin-sse/internal/config"
-	"gin-sse/internal/event"
 	"gin-sse/internal/output"
 	"gin-sse/internal/server"
-	"gin-sse/internal/testcert"
 	"gin-sse/internal/testlog"
 	"gin-sse/internal/testsse"
 	"gin-sse/internal/testwait"
+	"gin-sse/internal/token"
 )
-
-// errorLog is what package slog writes, from all tests.
-var errorLog testlog.Log
 
 func TestMain(m *testing.M) {
 	gin.SetMode(gin.TestMode)
-	gin.DebugPrintFunc = func(string, ...any) {}
-	slog.SetDefault(slog.New(output.Handler(&errorLog, "text")))
-	flag.Parse()
-	if err := flag.Set("test.parallel", "4"); err != nil { // many tests wait
-		log.Fatal(err)
-	}
 	goleak.VerifyTestMain(m)
 }
 
-const (
-	secret = "s3cret"
-
-	// subscribeKey signs the tokens of private topics.
-	subscribeKey = "0123456789abcdef0123456789abcdef"
-)
-
-// site is a server with the program's own routes, without its process, its clock and its signals.
-type site struct {
-	t      testing.TB
-	app    *gin.Engine
-	url    string
-	client *http.Client
-	out    *testlog.Log // what it prints
-	stop   func()       // stops it as a signal does, and waits
-	reload func()       // reads the files with secrets again
-	cfg    config.Config
+// program is what main.go makes of settings and serves, without the process, its clock and its signals.
+type program struct {
+	t    *testing.T
+	url  string
+	log  testlog.Log
+	stop func() // as a signal does, and waits
 	services
 }
 
-// protocol is one that a client may speak.
-type protocol struct {
-	name  string
-	proto string // as http.Response has it
-	tls   bool
-	set   func(*http.Protocols, bool)
-}
-
-var (
-	http1 = protocol{"HTTP1", "HTTP/1.1", false, (*http.Protocols).SetHTTP1}
-	http2 = protocol{"HTTP2", "HTTP/2.0", false, (*http.Protocols).SetUnencryptedHTTP2}
-)
-
-// onEveryProtocol runs a test with each writer that a stream may have: its own on HTTP/1.1, in clear text and
-// over TLS, and net/http's on HTTP/2.
-func onEveryProtocol(t *testing.T, test func(t *testing.T, p protocol)) {
-	for _, p := range []protocol{
-		http1,
-		{"HTTP1 over TLS", "HTTP/1.1", true, (*http.Protocols).SetHTTP1},
-		http2,
-		{"HTTP2 over TLS", "HTTP/2.0", true, (*http.Protocols).SetHTTP2},
-	} {
-		t.Run(p.name, func(t *testing.T) {
-			t.Parallel()
-			test(t, p)
-		})
-	}
-}
-
-// start serves until the test ends. The settings are as in the environment, such as MAX_CLIENTS=1.
-func start(t testing.TB, settings ...string) *site { return http1.start(t, nil, settings...) }
-
-// start serves for clients that speak the protocol, with routes of the test's own added to the program's.
-func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...string) *site {
+// with serves what these settings make until the test ends. Each is as in the environment.
+func with(t *testing.T, settings ...string) *program {
 	t.Helper()
-	environment := map[string]string{"HOST": "127.0.0.1", "PORT": "0", "PUBLISH_TOKEN": secret}
-	var pool *x509.CertPool
-	if p.tls {
-		environment["TLS_CERT_FILE"], environment["TLS_KEY_FILE"], pool = testcert.Write(t)
-	}
+	environment := map[string]string{"HOST": "127.0.0.1", "PORT": "0", "PUBLISH_TOKEN": "s3cret"}
 	for _, setting := range settings {
 		name, value, _ := strings.Cut(setting, "=")
 		environment[name] = value
@@ -114,166 +53,238 @@ func (p protocol) start(t testing.TB, more func(app *gin.Engine), settings ...st
 	if err != nil {
 		t.Fatal(err)
 	}
-
-	s := &site{t: t, cfg: cfg, out: new(testlog.Log)}
-	if s.secrets, err = cfg.Secrets(); err != nil {
+	p := &program{t: t}
+	if p.secrets, err = cfg.Secrets(); err != nil {
 		t.Fatal(err)
 	}
-	if s.events, err = handlers.Open(options(cfg, s.secrets)); err != nil {
+	if p.events, err = handlers.Open(options(cfg, p.secrets)); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.events.Close)
-	s.status = handlers.NewStatus(s.events, cfg.Viewers(), cfg.Keepalive)
+	t.Cleanup(p.events.Close)
+	p.status = handlers.NewStatus(p.events, cfg.Viewers(), cfg.Keepalive)
 	var cancel context.CancelFunc
-	s.running, cancel = context.WithCancel(context.Background())
-	app, err := newApp(cfg, s.services, slog.New(output.Handler(s.out, cfg.LogFormat)))
+	p.running, cancel = context.WithCancel(context.Background())
+	app, err := newApp(cfg, p.services, slog.New(output.Handler(&p.log, cfg.LogFormat)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.app = app.(*gin.Engine)
-	if more != nil {
-		more(s.app)
-	}
-	transport := &http.Transport{
-		Protocols:       new(http.Protocols),
-		TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "localhost"},
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := new(net.Dialer).DialContext(ctx, network, address)
-			if err == nil {
-				t.Cleanup(func() { conn.Close() }) // before the stop, which an open connection of HTTP/2 delays by a second
-			}
-			return conn, err
-		},
-	}
-	p.set(transport.Protocols, true)
-	s.client = &http.Client{Transport: transport, Timeout: testwait.Limit} // also for a body
-
-	port, err := server.Open(s.running, cfg.Server())
+	port, err := server.Open(p.running, cfg.Server())
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() {
-		ended <- port.Serve(s.running, app, s.close)
-	}()
-	s.stop = sync.OnceFunc(func() {
+	go func() { ended <- port.Serve(p.running, app, p.close) }()
+	p.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	})
-	t.Cleanup(func() {
-		s.stop()
-		transport.CloseIdleConnections()
-	})
-	s.url, s.reload = port.URL(), func() { s.secrets.Reload(time.Now()); port.Reload(time.Now()) }
-	return s
+	t.Cleanup(p.stop)
+	p.url = port.URL()
+	return p
 }
 
-// tick sends an event that has no id to every client.
-func (s *site) tick(data any) {
-	s.t.Helper()
-	if err := s.events.Tick(data); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// send sends a message to every client, and returns its id.
-func (s *site) send(data any) (id string) {
-	s.t.Helper()
-	id, err := s.events.Publish(context.Background(), "", data)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return id
-}
-
-// ended reports whether a topic has ended. Unless it has, it gets a message.
-func (s *site) ended(topic string) bool {
-	_, err := s.events.Publish(context.Background(), topic, "is it over?")
-	return errors.Is(err, event.ErrEnded)
-}
-
-// get asks for the path and returns the answer.
-func (s *site) get(path string) *http.Response {
-	s.t.Helper()
-	return s.open(path, nil)
-}
-
-// open asks for the path with these headers and returns the answer, which is cut off when the test ends.
-func (s *site) open(path string, header http.Header) *http.Response {
-	s.t.Helper()
-	response, _ := testsse.Get(s.t, s.client, s.url+path, header)
-	return response
-}
-
-// follow opens a stream.
-func (s *site) follow(path string, header http.Header) *testsse.Stream {
-	s.t.Helper()
-	return testsse.Open(s.t, s.client, s.url+path, header)
-}
-
-// ask sends one request as it is written, follows no redirect, and returns the answer and its body.
-func (s *site) ask(method, target string, header http.Header, body string) (*http.Response, string) {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), testwait.Limit)
+// wants fails the test unless the request is answered with that status. It sends headers as "Name: value", and returns the
+// whole answer.
+func (p *program) wants(status int, method, target, body string, headers ...string) (answer http.Header, text string) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), testwait.Limit)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, s.url, strings.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, p.url+target, strings.NewReader(body))
 	if err != nil {
-		s.t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	request.URL.Opaque = target // not cleaned, not encoded
-	maps.Copy(request.Header, header)
-	response, err := s.client.Transport.RoundTrip(request)
+	request.Close = true
+	for _, header := range headers {
+		if name, value, ok := strings.Cut(header, ": "); ok {
+			request.Header.Set(name, value)
+		}
+	}
+	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {
-		s.t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		s.t.Fatal(err)
+	all := testsse.ReadAll(p.t, response.Body)
+	response.Body.Close()
+	if response.StatusCode != status {
+		p.t.Errorf("%s %.100s with %q is answered with %s and %.200s, want %d", method, target, headers, response.Status, all, status)
 	}
-	return response, string(text)
+	return response.Header, all
 }
 
-// publish posts a body and returns the answer and its fields.
-func (s *site) publish(path string, header http.Header, body string) (*http.Response, map[string]string) {
-	s.t.Helper()
-	response, text := s.ask(http.MethodPost, path, header, body)
-	var fields map[string]string
-	if err := json.Unmarshal([]byte(text), &fields); err != nil {
-		s.t.Fatalf("status %d, and an answer that is not JSON: %v", response.StatusCode, err)
+const (
+	authorization = "Authorization: Bearer s3cret"
+	asJSON        = "Content-Type: application/json"
+)
+
+func TestEachAddressHasItsAnswerBehindTheMiddleware(t *testing.T) {
+	t.Parallel()
+	p := with(t, "METRICS=true")
+	p.close() // so that streams end at once
+	for _, test := range []struct {
+		method, path string
+		status       int
+		typ, body    string
+	}{
+		{"GET", "/", 200, "text/html", ""}, // a page of the user's own may be there,
+		{"GET", "/app.js", 200, "text/javascript", "EventSource"},
+		{"GET", "/lib/shared-event-source.js", 200, "text/javascript", "SharedEventSource"},
+		{"GET", "/sse", 200, "text/event-stream", "event:position\n"},
+		{"HEAD", "/sse", 200, "text/event-stream", ""},
+		{"POST", "/sse", 401, "application/json", "PUBLISH_TOKEN"},
+		{"GET", "/status", 200, "text/html", `id="subscribers"`},
+		{"GET", "/status/sse", 200, "text/event-stream", "retry:"},
+		{"GET", "/healthz", 200, "application/json", `{"status":"ok"}`},
+		{"GET", "/readyz", 200, "application/json", `{"status":"ok"}`},
+		{"GET", "/metrics", 200, "text/plain", "gin_sse_subscribers"},
+		{"GET", "/nope", 404, "application/json", "There is nothing at this address."},
+		{"GET", "/main.go", 404, "application/json", ""},
+		{"GET", "/public/index.html", 404, "application/json", ""},
+		{"GET", "/sse/", 404, "application/json", "a slash too many. Use /sse."},
+		{"DELETE", "/sse", 405, "application/json", "This address accepts only GET, HEAD, POST."},
+		{"POST", "/app.js", 405, "application/json", "This address accepts only GET, HEAD."},
+		{"GET", "/?" + strings.Repeat("x", 16<<10), 431, "application/json", "The address and the headers have "},
+	} {
+		header, body := p.wants(test.status, test.method, test.path, "")
+		if got := header.Get("Content-Type"); !strings.HasPrefix(got, test.typ) || !strings.Contains(body, test.body) {
+			t.Errorf("%s %.100s is answered with the type %q and %.200q, want %q and %q", test.method, test.path, got, body, test.typ, test.body)
+		}
+		for name, want := range map[string]string{
+			"Content-Security-Policy": "object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+			"X-Content-Type-Options":  "nosniff",
+			"X-Frame-Options":         "DENY",
+			"Referrer-Policy":         "same-origin",
+		} {
+			if got := header.Get(name); got != want && test.status != http.StatusRequestHeaderFieldsTooLarge {
+				t.Errorf("%s %.100s: %s is %q, want %q", test.method, test.path, name, got, want)
+			}
+		}
 	}
-	return response, fields
 }
 
-func authorized(contentType string) http.Header {
-	return http.Header{"Authorization": {"Bearer " + secret}, "Content-Type": {contentType}}
-}
-
-// raw sends bytes as they are and returns the connection, which the caller closes.
-func (s *site) raw(text string) *net.TCPConn {
-	s.t.Helper()
-	_, address, _ := strings.Cut(s.url, "://")
-	conn, err := net.Dial("tcp", address)
+func TestEachSettingReachesItsHandler(t *testing.T) {
+	t.Parallel()
+	const key = "0123456789abcdef0123456789abcdef"
+	alice, err := token.Issue([]byte(key), []string{"private/a"}, "", time.Hour)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	if err := conn.SetDeadline(time.Now().Add(testwait.Limit)); err != nil {
-		s.t.Fatal(err)
+	for _, test := range []struct {
+		setting, method, target, body, header string
+		status                                int
+		says                                  string
+	}{
+		{"METRICS=", "GET", "/metrics", "", "", 404, ""},
+		{"METRICS=false", "GET", "/metrics", "", "", 404, ""},
+		{"METRICS=true", "GET", "/metrics", "", "", 200, "gin_sse_subscribers 0"},
+		{"PUBLISH_TOKEN=", "POST", "/sse", "1", authorization, 403, "Publishing is off."},
+		{"PUBLISH_TOKEN=other", "POST", "/sse", "1", authorization, 401, ""},
+		{"PUBLISH_TOKEN=other", "POST", "/sse", "1", "Authorization: Bearer other", 202, ""},
+		{"MAX_EVENT_BYTES=3", "POST", "/sse", "123", authorization, 202, ""},
+		{"MAX_EVENT_BYTES=3", "POST", "/sse", "1234", authorization, 413, "up to 3 bytes"},
+		{"SUBSCRIBE_KEY=", "GET", "/sse?follow=false&topic=private/a", "", "Authorization: Bearer " + alice, 403, "private topics are off"},
+		{"SUBSCRIBE_KEY=" + key, "GET", "/sse?follow=false&topic=private/a", "", "", 401, ""},
+		{"SUBSCRIBE_KEY=" + key, "GET", "/sse?follow=false&topic=private/a", "", "Authorization: Bearer " + alice, 200, `"expires":`},
+		{"PUBLIC_TOPICS=news", "GET", "/sse?follow=false&topic=news", "", "", 200, ""},
+		{"PUBLIC_TOPICS=news", "GET", "/sse?follow=false&topic=orders", "", "", 403, "private topics are off"},
+		{"ALLOWED_ORIGINS=https://a.example", "GET", "/sse?follow=false", "", "Origin: https://a.example", 200, ""},
+		{"ALLOWED_ORIGINS=https://a.example", "GET", "/sse?follow=false", "", "Origin: https://b.example", 403, "ALLOWED_ORIGINS"},
+	} {
+		p := with(t, test.setting)
+		if _, text := p.wants(test.status, test.method, test.target, test.body, test.header, asJSON); !strings.Contains(text, test.says) {
+			t.Errorf("%s: %s %s is answered with %q, want %q", test.setting, test.method, test.target, text, test.says)
+		}
 	}
-	if _, err := io.WriteString(conn, text); err != nil {
-		s.t.Fatal(err)
+	for setting, kept := range map[string]int{"HISTORY=": 2, "HISTORY=1": 1, "HISTORY_BYTES=0": 0} {
+		p := with(t, setting)
+		p.wants(http.StatusAccepted, http.MethodPost, "/sse", "1", authorization, asJSON)
+		p.wants(http.StatusAccepted, http.MethodPost, "/sse", "2", authorization, asJSON)
+		if got := p.events.Stats().Kept; got != kept {
+			t.Errorf("%s: %d of 2 messages are kept, want %d", setting, got, kept)
+		}
 	}
-	return conn.(*net.TCPConn)
+	for setting, want := range map[string]string{
+		"TRUSTED_PROXIES=":                      " client=127.0.0.1\n",
+		"TRUSTED_PROXIES=10.0.0.0/8":            " client=127.0.0.1\n",
+		"TRUSTED_PROXIES=10.0.0.0/8, 127.0.0.1": " client=203.0.113.7\n",
+		"LOG_FORMAT=json":                       `"client":"127.0.0.1"}` + "\n",
+	} {
+		p := with(t, setting)
+		p.wants(http.StatusOK, http.MethodHead, "/", "", "X-Forwarded-For: 203.0.113.7")
+		p.log.Wait(t, "HEAD")
+		if got := p.log.String(); !strings.HasSuffix(got, want) {
+			t.Errorf("%s: the log has %q, want %q", setting, got, want)
+		}
+	}
 }
 
-// stream opens a stream by hand and returns its connection, which the caller closes, once the answer has begun.
-func (s *site) stream() *net.TCPConn {
-	s.t.Helper()
-	conn := s.raw("GET /sse HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	if _, err := io.ReadFull(conn, make([]byte, len("HTTP/1.1 200 OK"))); err != nil {
-		s.t.Fatal(err)
+func TestSecretsInFilesAreReadAgain(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "tokens")
+	write := func(tokens string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(tokens), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return conn
+	write("old")
+	p := with(t, "PUBLISH_TOKEN=", "PUBLISH_TOKEN_FILE="+file)
+	p.wants(http.StatusAccepted, http.MethodPost, "/sse", "1", "Authorization: Bearer old", asJSON)
+	write("new")
+	p.secrets.Reload(time.Now())
+	p.wants(http.StatusUnauthorized, http.MethodPost, "/sse", "1", "Authorization: Bearer old", asJSON)
+	p.wants(http.StatusAccepted, http.MethodPost, "/sse", "1", "Authorization: Bearer new", asJSON)
+}
+
+func TestTheStatusPageHasPlacesOfItsOwn(t *testing.T) {
+	t.Parallel()
+	p := with(t, "MAX_CLIENTS=1", "KEEPALIVE=1s")
+	stream, _ := testsse.Get(t, http.DefaultClient, p.url+"/sse", nil)
+	p.wants(http.StatusServiceUnavailable, http.MethodGet, "/sse", "")
+	p.wants(http.StatusOK, http.MethodGet, "/status", "")
+	viewer, _ := testsse.Get(t, http.DefaultClient, p.url+"/status/sse", nil)
+	for _, response := range []*http.Response{stream, viewer} {
+		if response.StatusCode != http.StatusOK {
+			t.Errorf("%s is answered with %s", response.Request.URL, response.Status)
+		}
+		testsse.ReadUntil(t, response.Body, "\n:\n\n") // the comment against silence
+	}
+}
+
+func TestASignalEndsEveryKindOfStreamProperly(t *testing.T) {
+	t.Parallel()
+	var problem string
+	for range 20 { // a stop has 0.7 s, which may not be enough on a busy machine
+		p := with(t)
+		problem = ""
+		var streams []*http.Response
+		for _, path := range []string{"/sse", "/status/sse", "/sse?topic=a"} {
+			stream, _ := testsse.Get(t, http.DefaultClient, p.url+path, nil)
+			streams = append(streams, stream)
+		}
+		p.stop()
+		for _, stream := range streams {
+			if text, err := io.ReadAll(stream.Body); err != nil || !strings.HasSuffix(string(text), "\n\n") {
+				problem = fmt.Sprintf("%s ended with %v after %q", stream.Request.URL.Path, err, text)
+			}
+		}
+		if problem == "" {
+			break
+		}
+	}
+	if problem != "" {
+		t.Error(problem)
+	}
+}
+
+// Gin's init panics over a mode that it does not know. This test's own process imports what main.go does, and so has the
+// order in which that is initialised.
+func TestABadGinModeDoesNotPanicBeforeMain(t *testing.T) {
+	t.Parallel()
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
+	child.Env = []string{"GIN_MODE=production"}
+	if out, err := child.CombinedOutput(); err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
 }

@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/handlers"
+	"gin-sse/internal/testsse"
 )
 
 func TestAnAddressWithASlashTooManyIsA404ThatNamesTheRightOne(t *testing.T) {
@@ -78,4 +80,74 @@ func TestAPostIsNeverRedirected(t *testing.T) {
 	if err != nil || response.StatusCode != http.StatusNotFound || response.Request.Method != http.MethodPost {
 		t.Errorf("status %d, %q, error %v, and it ended as a %s", response.StatusCode, body, err, response.Request.Method)
 	}
+}
+
+func TestErrorsAreJSONUnlessHTMLIsAskedFor(t *testing.T) {
+	t.Parallel()
+	s := start(t, handlers.Options{}, func(s *site) {
+		s.more = func(app *gin.Engine) {
+			app.GET("/panic", func(*gin.Context) { panic("this one is intended") })
+		}
+	})
+	const (
+		chromium = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+		asJSON   = "application/json; charset=utf-8"
+		asHTML   = "text/html; charset=utf-8"
+	)
+	for _, test := range []struct {
+		method, path, accept string
+		status               int
+		typ, text            string
+	}{
+		{"GET", "/nope", "", 404, asJSON, `{"error":"There is nothing at this address."}`},
+		{"GET", "/nope", "*/*", 404, asJSON, `{"error":"There is nothing at this address."}`}, // curl
+		{"GET", "/nope", "application/json, text/plain, */*", 404, asJSON, `{"error":"There is nothing at this address."}`},
+		{"GET", "/nope", "text/event-stream", 404, asJSON, `{"error":"There is nothing at this address."}`},
+		{"POST", "/nope", "application/json", 404, asJSON, `{"error":"There is nothing at this address."}`},
+		{"GET", "/nope", chromium, 404, asHTML, "<h1>Not Found</h1>\n    <p>There is nothing at this address.</p>"},
+		{"GET", "/nope", "text/html", 404, asHTML, "<h1>Not Found</h1>\n    <p>There is nothing at this address.</p>"},
+		{"DELETE", "/sse", "", 405, asJSON, `{"error":"This address accepts only GET, HEAD, POST."}`},
+		{"DELETE", "/sse", chromium, 405, asHTML, "<h1>Method Not Allowed</h1>\n    <p>This address accepts only GET, HEAD, POST.</p>"},
+		{"POST", "/app.js", "*/*", 405, asJSON, `{"error":"This address accepts only GET, HEAD."}`},
+		{"GET", "/panic", "", 500, asJSON, `{"error":"Something went wrong. The server's log says what."}`},
+		{"GET", "/panic", chromium, 500, asHTML, "<h1>Internal Server Error</h1>\n    <p>Something went wrong. The server&#39;s log says what.</p>"},
+	} {
+		header := http.Header{}
+		if test.accept != "" {
+			header.Set("Accept", test.accept)
+		}
+		response, body := s.ask(test.method, test.path, header, "")
+		exact := test.typ == asHTML || body == test.text
+		if response.StatusCode != test.status || response.Header.Get("Content-Type") != test.typ || !exact || !strings.Contains(body, test.text) {
+			t.Errorf("%s %s with Accept %q: status %d, type %q, body %q; want %d, %q, %q", test.method, test.path, test.accept,
+				response.StatusCode, response.Header.Get("Content-Type"), body, test.status, test.typ, test.text)
+		}
+		if got := response.Header.Get("Allow"); (got != "") != (test.status == http.StatusMethodNotAllowed) {
+			t.Errorf("%s %s: Allow is %q", test.method, test.path, got)
+		}
+		if got := response.Header.Get("Vary"); !strings.Contains(got, "Accept") {
+			t.Errorf("%s %s: Vary is %q, so a cache could show a page to a program", test.method, test.path, got)
+		}
+	}
+}
+
+func TestPanicEndsItsRequestAlone(t *testing.T) {
+	t.Parallel()
+	s := start(t, handlers.Options{}, func(s *site) {
+		s.more = func(app *gin.Engine) {
+			app.GET("/late-panic", func(c *gin.Context) {
+				c.String(http.StatusOK, "begun")
+				c.Writer.Flush()
+				panic("this one comes in the middle")
+			})
+		}
+	})
+	beside := s.stream()
+	defer beside.Close()
+	if body, err := io.ReadAll(s.get("/late-panic").Body); string(body) != "begun" || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("after a panic in the middle: body %q and error %v, want it cut off", body, err)
+	}
+	errorLog.Wait(t, "this one comes in the middle")
+	s.tick("still here")
+	testsse.ReadUntil(t, beside, "still here")
 }

@@ -1,9 +1,8 @@
 package handlers_test
 
 import (
-	"context"
+	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,82 +12,43 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"gin-sse/handlers"
+	"gin-sse/internal/event"
 	"gin-sse/internal/testsse"
-	"gin-sse/internal/testwait"
 )
 
-// host is a server of somebody else's, which has the stream at an address of its own.
-func host(t *testing.T, events *handlers.Events) (url string, server *http.Server) {
+// host serves the stream at an address of the program's own, and returns that.
+func host(t *testing.T, events *handlers.Events) (url string) {
 	t.Helper()
 	app := gin.New()
 	app.GET("/events", handlers.SSE(events))
-	app.POST("/events", handlers.Publish(events))
-	s := serve(t, app)
-	return s.URL, s.Config
+	return serve(t, app).URL + "/events"
 }
 
 func TestAServerOfOnesOwnEndsItsStreamsProperly(t *testing.T) {
 	t.Parallel()
-	for _, dir := range []string{"", t.TempDir()} { // in memory, and on disk
-		events := open(t, handlers.Options{DataDir: dir})
-		url, server := host(t, events)
-		server.RegisterOnShutdown(events.Stop)
-		var streams []*testsse.Stream
-		for range 3 {
-			streams = append(streams, testsse.Open(t, http.DefaultClient, url+"/events?topic=orders", nil))
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		for _, dir := range []string{"", t.TempDir()} { // in memory, and on disk
+			s := p.start(t, handlers.Options{DataDir: dir})
+			streams := []*testsse.Stream{s.follow("/sse?topic=orders", nil), s.follow("/sse?topic=orders", nil)}
+			viewer := s.get("/status/sse")
+			if _, err := s.events.Publish(t.Context(), "orders", gin.H{"message": "<Shipped>"}); err != nil {
+				t.Fatal(err)
+			}
+			s.stop()
+			if n := s.events.Stats().Subscribers; n > 0 {
+				t.Errorf("after Close, %d clients are served", n)
+			}
+			for _, stream := range streams {
+				stream.WantsRest(`{"message":"<Shipped>"}`)
+			}
+			if text := testsse.ReadAll(t, viewer.Body); !strings.HasSuffix(text, "\n\n") {
+				t.Errorf("the figures end with %q", text)
+			}
+			if _, err := s.events.Publish(t.Context(), "orders", 1); !errors.Is(err, event.ErrClosed) {
+				t.Errorf("after Close, publishing ends with %v", err)
+			}
 		}
-		if _, err := events.Publish(t.Context(), "orders", gin.H{"message": "<Shipped>"}); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
-		defer cancel()
-		if err := server.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-		events.Close()
-		if n := events.Stats().Subscribers; n > 0 {
-			t.Errorf("after Close, %d clients are served", n)
-		}
-		for _, s := range streams {
-			s.WantsRest(`{"message":"<Shipped>"}`)
-		}
-		if _, err := events.Publish(t.Context(), "orders", 1); err == nil {
-			t.Error("after Close, a message is published")
-		}
-	}
-}
-
-func TestAnUploadDoesNotHoldUpAServerOfOnesOwn(t *testing.T) {
-	t.Parallel()
-	events := open(t, handlers.Options{})
-	url, server := host(t, events)
-	server.RegisterOnShutdown(events.Stop)
-	stream := testsse.Open(t, http.DefaultClient, url+"/events?topic=log", nil)
-	body, lines := io.Pipe()
-	defer lines.Close()
-	status := make(chan int, 1)
-	go func() {
-		response, err := http.Post(url+"/events?topic=log", "text/plain", body)
-		if err != nil {
-			t.Error(err)
-			status <- 0
-			return
-		}
-		response.Body.Close()
-		status <- response.StatusCode
-	}()
-	if _, err := io.WriteString(lines, "one\n"); err != nil {
-		t.Fatal(err)
-	}
-	stream.Wants(`{"message":"one"}`) // and no more comes
-	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
-	defer cancel()
-	if err := server.Shutdown(ctx); err != nil {
-		t.Error(err)
-	}
-	if got := <-status; got != http.StatusServiceUnavailable {
-		t.Errorf("the upload is answered with %d", got)
-	}
+	})
 }
 
 func TestMessagesInTheDataDirOutliveTheEvents(t *testing.T) {
@@ -99,8 +59,8 @@ func TestMessagesInTheDataDirOutliveTheEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	before.Close()
-	url, _ := host(t, open(t, o))
-	testsse.Open(t, http.DefaultClient, url+"/events?topic=orders&follow=false", nil).WantsRest(`"kept"`)
+	url := host(t, open(t, o))
+	testsse.Open(t, http.DefaultClient, url+"?topic=orders&follow=false", nil).WantsRest(`"kept"`)
 }
 
 func TestTheZeroOptionsAreTheSettingsDefaults(t *testing.T) {
@@ -153,15 +113,6 @@ func TestPublishRefusesWhatNoClientCouldReceive(t *testing.T) {
 	}
 }
 
-func TestPrivateTopicsAreClosedWithoutASubscribeKey(t *testing.T) {
-	t.Parallel()
-	url, _ := host(t, open(t, handlers.Options{}))
-	response, _ := testsse.Get(t, http.DefaultClient, url+"/events?topic=private/a", nil)
-	if response.StatusCode != http.StatusForbidden {
-		t.Errorf("a private topic is answered with %s", response.Status)
-	}
-}
-
 func TestOpenSaysWhatItCannotUse(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
@@ -186,21 +137,4 @@ func TestOpenSaysWhatItCannotUse(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", o, err, want)
 		}
 	}
-}
-
-func TestAllHandlersOfTheSameEventsShareThePlaces(t *testing.T) {
-	t.Parallel()
-	events := open(t, handlers.Options{MaxClients: 1})
-	url, _ := host(t, events)
-	other, _ := host(t, events)
-	first := testsse.Open(t, http.DefaultClient, url+"/events", nil)
-	if response, _ := testsse.Get(t, http.DefaultClient, other+"/events", nil); response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
-		t.Errorf("a second client is answered with %s", response.Status)
-	}
-	first.Leave()
-	testwait.For(t, "a free place", func() bool {
-		response, leave := testsse.Get(t, http.DefaultClient, other+"/events", nil)
-		leave()
-		return response.StatusCode == http.StatusOK
-	})
 }

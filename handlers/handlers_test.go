@@ -3,22 +3,36 @@ package handlers_test
 import (
 	"bufio"
 	"context"
+	"flag"
 	"io"
+	"log"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/gin-gonic/gin"
 	"go.uber.org/goleak"
 
 	"gin-sse/handlers"
+	"gin-sse/internal/testlog"
 	"gin-sse/internal/testwait"
 )
 
+// errorLog is what package slog writes, from all tests.
+var errorLog testlog.Log
+
 func TestMain(m *testing.M) {
 	gin.SetMode(gin.TestMode)
+	gin.DebugPrintFunc = func(string, ...any) {}
+	slog.SetDefault(logger(&errorLog))
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil { // many tests wait
+		log.Fatal(err)
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -45,24 +59,30 @@ func serve(t *testing.T, app http.Handler) *httptest.Server {
 // ask sends one request as it is written, follows no redirect, and returns the answer and its body.
 func ask(t *testing.T, server *httptest.Server, method, target string, header http.Header) (*http.Response, string) {
 	t.Helper()
+	return send(t, server.Client(), server.URL, method, target, header, "")
+}
+
+// send is ask for any client, and with a body.
+func send(t testing.TB, client *http.Client, url, method, target string, header http.Header, body string) (*http.Response, string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, server.URL, nil)
+	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	request.URL.Opaque = target // not cleaned, not encoded
 	maps.Copy(request.Header, header)
-	response, err := server.Client().Transport.RoundTrip(request)
+	response, err := client.Transport.RoundTrip(request)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	text, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return response, string(body)
+	return response, string(text)
 }
 
 // pipe is a listener with one connection within the process, as time in a bubble is not for real ones.

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -181,10 +180,7 @@ func TestALineOfTextIsPublishedWhateverItHas(t *testing.T) {
 		"only beginnings":             {"\xf0\xf0\xf0\xf0\xf0\xf0\xf0\xf0\xf0", []string{strings.Repeat(replaced, 7), replaced + replaced}},
 		"a character without its end": {"\xf0\x9f\n\x99\x82", []string{replaced + replaced, replaced + replaced}},
 	} {
-		for pieces, body := range map[string]io.Reader{
-			"at once":      strings.NewReader(test.body),
-			"byte by byte": iotest.OneByteReader(strings.NewReader(test.body)),
-		} {
+		for pieces, body := range piecemeal(test.body) {
 			var log batches
 			app := gin.New()
 			app.POST("/sse", handlers.PublishTo(&log, 8))

@@ -5,6 +5,10 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -192,5 +196,88 @@ func TestAFileThatCannotBeReadBreaksNoPage(t *testing.T) {
 				t.Errorf("%s: %s is %q, and the log has %q, want %q", mode, name, body, logged, want)
 			}
 		}
+	}
+}
+
+func TestPagesHaveRelativeAddressesAlone(t *testing.T) {
+	t.Parallel()
+	s := start(t, handlers.Options{})
+	address := regexp.MustCompile(`(?:href|src)="([^"]*)"`)
+	for _, path := range []string{"/", "/status", "/nope", "/nope/", "/a/b%2Fc/nope?d=/e/"} {
+		_, body := s.ask(http.MethodGet, path, http.Header{"Accept": {"text/html"}}, "")
+		found := address.FindAllStringSubmatch(body, -1)
+		if len(found) < 4 && path != "/" { // which may be a page of the user's own
+			t.Fatalf("%s has the addresses %q", path, found)
+		}
+		page, err := url.Parse("http://example.com" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range found {
+			to, err := page.Parse(match[1])
+			if err != nil || strings.HasPrefix(match[1], "/") {
+				t.Fatalf("%s has the address %q, which does not hold below the path of a proxy: write it without the slash before it; %v", path, match[1], err)
+			}
+			if linked, _ := s.ask(http.MethodGet, to.Path, nil, ""); linked.StatusCode != http.StatusOK {
+				t.Errorf("%s has the address %q, which is %s, and that is answered with %d", path, match[1], to.Path, linked.StatusCode)
+			}
+		}
+	}
+}
+
+// The tutorial's own page has its script and its style inline.
+func TestPageOfTheUsersOwnWorksAndAnEditShowsOnTheNextRefreshInDebugMode(t *testing.T) {
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const page = `<!DOCTYPE html><style>li { color: teal }</style><ul id="events"></ul><script>
+		new EventSource('/sse').onmessage = event => { document.getElementById('events').innerHTML += '<li>' + JSON.parse(event.data).message }
+	</script>`
+	html := http.Header{"Accept": {"text/html"}}
+	for _, mode := range []string{gin.DebugMode, gin.ReleaseMode} {
+		t.Run(mode, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			write("public/index.html", page)
+			write("templates/error.html", "<h1>{{.title}}</h1>")
+			write("secret.txt", "secret")
+			gin.SetMode(mode)
+			s := start(t, handlers.Options{})
+			gin.SetMode(gin.TestMode)
+			fromDisk := mode == gin.DebugMode
+
+			response, body := s.ask(http.MethodGet, "/", nil, "")
+			if (body == page) != fromDisk {
+				t.Errorf("the page is %q", body)
+			}
+			// A policy with one of these would block the page's script, its style or its EventSource.
+			policy := response.Header.Get("Content-Security-Policy")
+			for _, directive := range []string{"default-src", "script-src", "style-src", "connect-src", "sandbox", "require-trusted-types-for"} {
+				if strings.Contains(policy, directive) {
+					t.Errorf("the policy is %q, with a %s", policy, directive)
+				}
+			}
+			if _, body := s.ask(http.MethodGet, "/nope", html, ""); (body == "<h1>Not Found</h1>") != fromDisk {
+				t.Errorf("the error's page is %q", body)
+			}
+			write("public/index.html", "second")
+			write("templates/error.html", "<b>{{.title}}</b>")
+			if _, body := s.ask(http.MethodGet, "/", nil, ""); (body == "second") != fromDisk {
+				t.Errorf("after an edit the page is %q", body)
+			}
+			if _, body := s.ask(http.MethodGet, "/nope", html, ""); (body == "<b>Not Found</b>") != fromDisk {
+				t.Errorf("after an edit the error's page is %q", body)
+			}
+			for _, path := range []string{"/%2e%2e/secret.txt", "/..%2fsecret.txt", "/public/index.html", "/%00", "/index.html%00", "/main.go"} {
+				if response, _ := s.ask(http.MethodGet, path, nil, ""); response.StatusCode != http.StatusNotFound {
+					t.Errorf("%s is answered with %d", path, response.StatusCode)
+				}
+			}
+		})
 	}
 }

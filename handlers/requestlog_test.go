@@ -3,10 +3,12 @@ package handlers_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -24,6 +26,8 @@ import (
 	"gin-sse/internal/output"
 	"gin-sse/internal/stream"
 	"gin-sse/internal/testlog"
+	"gin-sse/internal/testsse"
+	"gin-sse/internal/testwait"
 )
 
 // logger returns a logger that writes text.
@@ -216,6 +220,140 @@ func TestAStreamIsLoggedWhenItEndsAndItsRequestIsGarbageByThen(t *testing.T) {
 		want := regexp.MustCompile(`^time=` + time.Now().Format("2006-01-02T15:04:05") + `\S+ level=INFO msg=stream method=GET path=/sse status=200 seconds=4500 client="" ended=complete` + "\n$")
 		if !want.MatchString(log.String()) {
 			t.Errorf("the log has %q, want %s", log.String(), want)
+		}
+	})
+}
+
+func TestEachKindOfRequestIsAnObjectOfJSONAndARefusedOneHasItsReason(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, handlers.Options{SubscribeKeys: handlers.Secrets(subscribeKey), MaxClients: 2, MaxEventBytes: 100}, func(s *site) {
+			s.logFormat, s.origins = "json", []string{"https://shop.example"}
+		})
+		later := time.Now().Add(time.Hour)
+		alice := signed(t, subscribeKey)
+		first := s.follow("/sse?topic=private/a&topic=news&lastEventId=earliest", alice)
+		second := s.follow("/sse?topic=news/*", nil)
+		long := strings.Repeat("x", 101)
+		plain := authorized("text/plain")
+		for _, test := range []struct {
+			method, target string
+			header         http.Header
+			body           string
+			status         int
+			reason         string
+		}{
+			{"GET", "/", nil, "", 200, ""},
+			{"HEAD", "/style.css", nil, "", 200, ""},
+			{"GET", "/nope?a=b", nil, "", 404, "There is nothing at this address."},
+			{"GET", "/nope", http.Header{"Accept": {"text/html"}}, "", 404, "There is nothing at this address."},
+			{"DELETE", "/sse", nil, "", 405, "This address accepts only "},
+			{"GET", "/sse", nil, "", 503, "all places are taken (MAX_CLIENTS)"},
+			{"GET", "/sse?topics=a", nil, "", 400, `"topics" is unknown in the query of a GET`},
+			{"GET", "/sse?topic=private/b", nil, "", 401, "The topic private/b needs a token."},
+			{"GET", "/sse?topic=private/b", bearer(t, later, "private/a"), "", 403, "The token does not list the topic private/b."},
+			{"GET", "/sse?topic=private/b", bearer(t, time.Now().Add(-time.Hour), "private/b"), "", 401, "The token expired at "},
+			{"GET", "/sse?topic=private/b", signed(t, otherKey), "", 401, "The token is not signed with this server's SUBSCRIBE_KEY."},
+			{"GET", "/sse?access_token=s3cr3t", nil, "", 400, "A token does not belong in the address"},
+			{"GET", "/sse", http.Header{"Origin": {"https://evil.example"}}, "", 403, "ALLOWED_ORIGINS does not list https://evil.example"},
+			{"GET", "/sse?" + strings.Repeat("x", 17<<10), nil, "", 431, "The address and the headers have "},
+			{"POST", "/sse?topic=news", authorized("application/json"), `"hello"`, 202, ""},
+			{"POST", "/sse?topic=news/1", authorized("application/json"), `{`, 400, "The event cannot be published: the body is not JSON"},
+			{"POST", "/sse?topic=news/1", authorized("application/json"), `"` + long + `"`, 413, "The event is too large: this server accepts up to 100 bytes (MAX_EVENT_BYTES)."},
+			{"POST", "/sse?topic=news/1", authorized("application/x-ndjson"), "1\n{\n", 400, "Line 2 cannot be published"},
+			{"POST", "/sse?topic=ended&end=true", plain, "1\n", 202, ""},
+			{"POST", "/sse?topic=ended", plain, "1\n", 409, "Line 1: This topic has ended."},
+			{"POST", "/sse?topic=news/1", authorized("image/png"), "x", 415, `Content-Type "image/png" is not accepted.`},
+			{"POST", "/sse", http.Header{"Authorization": {"Bearer wr0ng"}}, "", 401, "The token in the header Authorization is not the server's PUBLISH_TOKEN."},
+			{"GET", "/status", nil, "", 200, ""},
+		} {
+			before := len(s.out.Lines(""))
+			response, text := s.ask(test.method, test.target, test.header, test.body)
+			if response.StatusCode != test.status {
+				t.Errorf("%s %.50s is answered with %s, %s", test.method, test.target, response.Status, text)
+			}
+			line := s.out.WaitFor(t, "", before+1, testwait.Limit)[before]
+			var got struct {
+				Time                                            time.Time
+				Level, Msg, Method, Path, Client, Reason, Ended string
+				Status                                          int
+				Seconds                                         float64
+			}
+			if err := json.Unmarshal([]byte(line), &got); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			level := "INFO"
+			if test.status >= 500 {
+				level = "WARN"
+			}
+			path, _, _ := strings.Cut(test.target, "?")
+			if got.Level != level || got.Msg != "request" || got.Method != test.method || !strings.HasPrefix(got.Path, path) || got.Client != "127.0.0.1" ||
+				got.Status != test.status || got.Seconds <= 0 || time.Since(got.Time) > testwait.Limit || got.Ended != "" {
+				t.Errorf("%s %.50s: the log has %s", test.method, test.target, line)
+			}
+			if !strings.HasPrefix(got.Reason, test.reason) || test.reason == "" && got.Reason != "" {
+				t.Errorf("%s %.50s: the reason is %q, want %q", test.method, test.target, got.Reason, test.reason)
+			}
+		}
+		first.Wants(`"hello"`)
+		s.follow("/status/sse", nil)
+		if lines := s.out.Lines(`"msg":"stream"`); len(lines) > 0 {
+			t.Errorf("while the streams are open, the log has %q", lines)
+		}
+		s.close()
+		second.WantsRest("1")
+		s.out.WaitFor(t, `"msg":"stream"`, 3, testwait.Limit)
+		ended := map[string]map[string]any{}
+		for _, line := range s.out.Lines(`"msg":"stream"`) {
+			var fields map[string]any
+			if err := json.Unmarshal([]byte(line), &fields); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			if fields["ended"] != "complete" && fields["ended"] != "stopped" {
+				t.Errorf("the stream ended as %v", fields["ended"])
+			}
+			for _, varies := range []string{"time", "seconds", "ended"} {
+				delete(fields, varies)
+			}
+			ended[fields["topics"].(string)] = fields
+		}
+		stream := func(more map[string]any) map[string]any {
+			fields := map[string]any{"level": "INFO", "msg": "stream", "method": "GET", "path": "/sse", "status": 200.0, "client": "127.0.0.1"}
+			maps.Copy(fields, more)
+			return fields
+		}
+		for topics, want := range map[string]map[string]any{
+			"news private/a": stream(map[string]any{"topics": "news private/a", "events": 1.0, "sub": "alice"}),
+			"news/*":         stream(map[string]any{"topics": "news/*", "events": 1.0}), // the first line of an upload
+			"":               stream(map[string]any{"topics": "", "events": 1.0, "path": "/status/sse"}),
+		} {
+			if !maps.Equal(ended[topics], want) {
+				t.Errorf("the line of the stream of %q is %v, want %v", topics, ended[topics], want)
+			}
+		}
+		for _, publishToken := range []string{publishToken, "wr0ng", "s3cr3t", subscribeKey, alice.Get("Authorization")[20:]} {
+			if strings.Contains(s.out.String(), publishToken) {
+				t.Errorf("the log has a secret: %s", s.out.String())
+			}
+		}
+	})
+}
+
+func TestALineSaysWhyAStreamEnded(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, handlers.Options{SubscribeKeys: handlers.Secrets(subscribeKey)})
+		s.follow("/sse?topic=leaves", nil).Leave()
+		s.ask(http.MethodGet, "/sse?topic=fetches&follow=false", nil, "")
+		over := s.follow("/sse?topic=ends", nil)
+		s.publish("/sse?topic=ends&end=true", authorized("application/json"), "1")
+		over.WantsRest("1")
+		expires, _ := s.openUntilExpired(time.Second, "/sse?topic=private/a", "")
+		testsse.Read(t, expires.Body).WantsRest()
+		for topic, want := range map[string]string{"leaves": "left", "fetches": "complete", "ends": "complete", "private/a": "expired"} {
+			if line := s.out.Wait(t, " topics="+topic+" "); !strings.Contains(line, " ended="+want+" ") {
+				t.Errorf("the log has %q, want ended=%s", line, want)
+			}
 		}
 	})
 }

@@ -65,17 +65,28 @@ func TestSilentStreamHasACommentAtEachKeepalive(t *testing.T) {
 	}
 }
 
-func TestClientThatLeavesIsLetGoWithin30SecondsWithoutEvents(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		events := open(t, handlers.Options{})
-		app := gin.New()
-		app.GET("/sse", handlers.SSE(events))
-		_, client := servePipe(t, app)
-		client.Close()
-		time.Sleep(30 * time.Second)
-		synctest.Wait()
-		if n := events.Stats().Subscribers; n > 0 {
-			t.Errorf("%d streams are open", n)
-		}
-	})
+// Where the system does not say that a client has left, as here, the second write after that finds out.
+func TestAClientThatLeavesIsLetGoAtTheSecondEventOrComment(t *testing.T) {
+	for pause, send := range map[time.Duration]func(*handlers.Events) error{
+		time.Second:      func(e *handlers.Events) error { return e.Tick("tick") },
+		15 * time.Second: func(*handlers.Events) error { return nil }, // a comment comes by itself
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			events := open(t, handlers.Options{})
+			app := gin.New()
+			app.GET("/sse", handlers.SSE(events))
+			_, client := servePipe(t, app)
+			client.Close()
+			for range 2 {
+				time.Sleep(pause)
+				if err := send(events); err != nil {
+					t.Fatal(err)
+				}
+			}
+			synctest.Wait()
+			if n := events.Stats().Subscribers; n > 0 {
+				t.Errorf("after twice %v, %d streams are open", pause, n)
+			}
+		})
+	}
 }

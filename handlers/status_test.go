@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"maps"
+	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,11 +16,13 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/tmaxmax/go-sse"
 
 	"gin-sse/handlers"
 	"gin-sse/internal/clock"
 	"gin-sse/internal/event"
 	"gin-sse/internal/hub"
+	"gin-sse/internal/testsse"
 )
 
 // figures returns what the stream sends, by name.
@@ -108,6 +113,86 @@ func TestFiguresFollowTheEvents(t *testing.T) {
 		stop()
 		synctest.Wait()
 	})
+}
+
+// busy gives a site a message that it keeps and two clients, which have each seen three events: what they
+// missed, a tick and the message.
+func (s *site) busy() {
+	s.t.Helper()
+	s.tick("tick")
+	s.send("message")
+	for range 2 {
+		testsse.ReadUntil(s.t, s.get("/sse?lastEventId=unknown").Body, `data:"message"`)
+	}
+}
+
+func TestStatusPageShowsTheFiguresWithoutJavaScript(t *testing.T) {
+	t.Parallel()
+	s := start(t, handlers.Options{})
+	s.busy()
+	response, page := s.ask(http.MethodGet, "/status", nil, "")
+	if got := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || got != "text/html; charset=utf-8" {
+		t.Errorf("status %d, type %q", response.StatusCode, got)
+	}
+	if got := response.Header.Get("Cache-Control"); got != "no-cache" {
+		t.Errorf("Cache-Control %q: the figures of earlier could be shown", got)
+	}
+	want := map[string]string{
+		"subscribers": "2", "rate": `\d+(\.\d)?`, "delivered": "6", "kept": "1", "topics": "1", "uptime": `(\d+m)?\d+s`, "memory": `\d+(\.\d)? MB`,
+		"top": `\d+`, "summary": "Nothing to show yet.",
+	}
+	for id, value := range want {
+		if !regexp.MustCompile(` id="` + id + `">` + value + `</`).MatchString(page) {
+			t.Errorf("%s is not %s in %s", id, value, page)
+		}
+	}
+	if strings.Contains(page, "{{") || strings.Contains(page, "<no value>") || strings.Contains(page, "127.0.0.1") || strings.Contains(page, publishToken) {
+		t.Errorf("a place that is not filled in, an address, or a secret, in %s", page)
+	}
+
+	sent := s.figures()
+	want["chart"], want["busiest"] = "", ""
+	for id := range maps.Keys(sent) {
+		if !strings.Contains(page, ` id="`+id+`"`) {
+			t.Errorf("%q is sent, and no element of the page has that id", id)
+		}
+	}
+	if len(sent) != len(want) || sent["subscribers"] != "2" || sent["delivered"] != "6" || sent["kept"] != "1" {
+		t.Errorf("sent are %v", sent)
+	}
+}
+
+// figures returns what the stream of the status page sends first, by name.
+func (s *site) figures() (figures map[string]string) {
+	s.t.Helper()
+	for event, err := range sse.Read(s.get("/status/sse").Body, nil) {
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if !testsse.IsPosition(event) {
+			var all map[string]any
+			if err := json.Unmarshal([]byte(event.Data), &all); err != nil {
+				s.t.Fatalf("%q: %v", event.Data, err)
+			}
+			figures = map[string]string{}
+			for name, value := range all {
+				figures[name] = fmt.Sprint(value)
+			}
+			return figures
+		}
+	}
+	s.t.Fatal("the stream ended without figures")
+	return nil
+}
+
+func TestFirstViewerInAWhileGetsTheFiguresOfNow(t *testing.T) {
+	t.Parallel()
+	s := start(t, handlers.Options{})
+	s.status.Refresh(nil) // somebody looked before
+	s.busy()
+	if got := s.figures()["kept"]; got != "1" {
+		t.Errorf("%s messages are kept, says what is sent first, want 1", got)
+	}
 }
 
 func TestUptimeIsInWholeSeconds(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"gin-sse/internal/hub"
+	"gin-sse/internal/testfiles"
 )
 
 func TestADirectoryThatIsMissingIsMade(t *testing.T) {
@@ -119,7 +120,7 @@ func TestAStartThatIsRefusedSaysWhatToDoAndChangesNothing(t *testing.T) {
 			root := t.TempDir()
 			synctest.Test(t, func(t *testing.T) { // a start waits two seconds for another process
 				test.prepare(t, root)
-				before := snapshot(t, root)
+				before := testfiles.Snapshot(t, root)
 				dir := filepath.Join(root, test.path)
 				events := hub.New(plenty)
 				defer events.Close()
@@ -127,38 +128,12 @@ func TestAStartThatIsRefusedSaysWhatToDoAndChangesNothing(t *testing.T) {
 				if err == nil || !strings.HasPrefix(err.Error(), fmt.Sprintf("DATA_DIR=%q", dir)) || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
 					t.Errorf("the error is %v, want %q", err, test.want)
 				}
-				if after := snapshot(t, root); after != before {
+				if after := testfiles.Snapshot(t, root); after != before {
 					t.Errorf("after the start there is\n%s, and before there was\n%s", after, before)
 				}
 			})
 		})
 	}
-}
-
-// snapshot returns the names, times and contents of all files below a directory, and its own.
-func snapshot(t *testing.T, root string) string {
-	t.Helper()
-	var all strings.Builder
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := entry.Info()
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(&all, path, info.Mode(), info.ModTime().UnixNano())
-		if entry.Type().IsRegular() {
-			content, err := os.ReadFile(path)
-			fmt.Fprintf(&all, "%q\n", content)
-			return err
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all.String()
 }
 
 func TestAStartWaitsForAServerThatIsStopping(t *testing.T) {

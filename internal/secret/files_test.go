@@ -84,3 +84,40 @@ func TestSecretsThatStayAreNotInterrupted(t *testing.T) {
 		t.Error("an empty list has secrets")
 	}
 }
+
+func TestAListFollowsItsFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "tokens")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("old")
+	l, err := OpenList("PUBLISH_TOKEN_FILE", path, func([]byte) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		change func()
+		old    bool
+		new    bool
+	}{
+		{func() {}, true, false},
+		{func() { write("new\n\nold\n") }, true, true},
+		{func() { write("new") }, false, true},
+		{func() { write("") }, false, true}, // a file that cannot be used changes nothing
+		{func() {
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}, false, true},
+	} {
+		step.change()
+		l.Reload(time.Now())
+		if l.Has("old") != step.old || l.Has("new") != step.new || l.Has("") {
+			t.Errorf("old is accepted: %t, want %t; new: %t, want %t; nothing: %t", l.Has("old"), step.old, l.Has("new"), step.new, l.Has(""))
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"log"
@@ -25,6 +26,7 @@ import (
 	"gin-sse/internal/stream"
 	"gin-sse/internal/testcert"
 	"gin-sse/internal/testlog"
+	"gin-sse/internal/testsse"
 )
 
 // errorLog is what package log writes, from all tests.
@@ -488,6 +490,63 @@ func TestCertificatesThatCannotBeUsedAreExplained(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: error %v, want %s", name, err, want)
 		}
+	}
+}
+
+func TestARenewedCertificateIsUsedForNewConnections(t *testing.T) {
+	t.Parallel()
+	cfg := Config{Host: "127.0.0.1", HTTP2: true}
+	var before *x509.CertPool
+	cfg.CertFile, cfg.KeyFile, before = testcert.Write(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	port, err := Open(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- port.Serve(ctx, names(), func() {}) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	connect := func(roots *x509.CertPool) (*tls.Conn, error) {
+		return tls.Dial("tcp", port.Addr().String(), &tls.Config{RootCAs: roots, ServerName: "localhost"})
+	}
+	open, err := connect(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	cert, key, after := testcert.Write(t)
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+		port.Reload(time.Now())
+	}
+	used := func(roots *x509.CertPool) bool {
+		conn, err := connect(roots)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	}
+	move(cert, cfg.CertFile) // its key comes a moment later, so the two do not fit
+	if !used(before) {
+		t.Error("while the new files are incomplete, the certificate before is not used")
+	}
+	move(key, cfg.KeyFile)
+	if !used(after) || used(before) {
+		t.Error("the new certificate is not used, or the one before still is")
+	}
+	if _, err := io.WriteString(open, "GET / HTTP/1.1\r\nHost: localhost\r\nX-Name: still here\r\nConnection: close\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got := testsse.ReadAll(t, open); !strings.HasSuffix(got, "still here") {
+		t.Errorf("over a connection that was open, the answer is %q", got)
 	}
 }
 

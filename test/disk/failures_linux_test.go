@@ -23,6 +23,7 @@ import (
 	"github.com/tmaxmax/go-sse"
 	"golang.org/x/sys/unix"
 
+	"gin-sse/internal/testfiles"
 	"gin-sse/internal/testsse"
 	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/app"
@@ -534,7 +535,7 @@ func TestStartOnADiskThatFailsWritesIsRefusedAndChangesNothing(t *testing.T) {
 	a := startKeeping(t, dir)
 	a.Publish(`"one"`)
 	a.StopPolitely(syscall.SIGTERM)
-	before := snapshot(t, dir)
+	before := testfiles.Snapshot(t, dir)
 	cmd := app.Command(t, fmt.Sprint("PORT=", a.Port), "DATA_DIR="+dir)
 	cmd.Args = []string{"sh", "-c", `ulimit -f 0 && exec "$0"`, cmd.Path}
 	cmd.Path = "/bin/sh"
@@ -542,7 +543,7 @@ func TestStartOnADiskThatFailsWritesIsRefusedAndChangesNothing(t *testing.T) {
 	if want := fmt.Sprintf("gin-sse: DATA_DIR=%q cannot be written: file too large; look at the disk\n", dir); string(out) != want || cmd.ProcessState.ExitCode() != 1 {
 		t.Errorf("exit status %d, and it said %q; want %q", cmd.ProcessState.ExitCode(), out, want)
 	}
-	if after := snapshot(t, dir); after != before {
+	if after := testfiles.Snapshot(t, dir); after != before {
 		t.Errorf("after the start there is\n%s, and before there was\n%s", after, before)
 	}
 }

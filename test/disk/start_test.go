@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -16,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"gin-sse/internal/testfiles"
 	"gin-sse/internal/testlog"
 	"gin-sse/internal/testport"
 	"gin-sse/internal/testsse"
@@ -110,40 +110,14 @@ func TestStartWithADataDirThatCannotBeUsedSaysWhyInOneLineAndChangesNothing(t *t
 // refuses checks that a start with that DATA_DIR ends with one line, and changes nothing below root.
 func refuses(t *testing.T, root, dir, want string) {
 	t.Helper()
-	before := snapshot(t, root)
+	before := testfiles.Snapshot(t, root)
 	out, code := app.Fails(t, []string{fmt.Sprint("PORT=", testport.Free(t)), "DATA_DIR=" + dir})
 	if code != 1 || !strings.HasPrefix(out, fmt.Sprintf("gin-sse: DATA_DIR=%q", dir)) || !strings.Contains(out, want) || strings.Count(out, "\n") != 1 {
 		t.Errorf("exit status %d, and it said %q; want 1 and one line with %q", code, out, want)
 	}
-	if after := snapshot(t, root); after != before {
+	if after := testfiles.Snapshot(t, root); after != before {
 		t.Errorf("after the start there is\n%s, and before there was\n%s", after, before)
 	}
-}
-
-// snapshot returns the names, times and contents of all files below a directory, and its own.
-func snapshot(t *testing.T, root string) string {
-	t.Helper()
-	var all strings.Builder
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := entry.Info()
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(&all, path, info.Mode(), info.ModTime().UnixNano())
-		if entry.Type().IsRegular() {
-			content, err := os.ReadFile(path)
-			fmt.Fprintf(&all, "%q\n", content)
-			return err
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all.String()
 }
 
 // Package journal tries every byte. This is whether the program does the same.

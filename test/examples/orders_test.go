@@ -27,10 +27,11 @@ import (
 
 // shop is the example "Orders" beside its push server.
 type shop struct {
-	t    *testing.T
-	url  string
-	push *app.Server
-	out  *testlog.Log
+	t       *testing.T
+	url     string
+	push    *app.Server
+	pushEnv []string
+	out     *testlog.Log
 }
 
 func startShop(t *testing.T, env ...string) *shop {
@@ -44,9 +45,12 @@ func startShopAt(t *testing.T, other string, env ...string) *shop {
 	command := inREADME(t, "orders", "python3 docs/examples/orders/orders.py")
 	need.Program(t, command)
 	site := fmt.Sprint("http://localhost:", testport.Free(t))
-	push := app.Start(t, "SUBSCRIBE_KEY="+app.SubscribeKey, "PUBLISH_TOKEN=secret", "ALLOWED_ORIGINS="+strings.Trim(site+","+other, ","), "METRICS=true")
-	env = append(env, "SITE="+site, "PUSH="+push.URL, "SUBSCRIBE_KEY="+app.SubscribeKey, "PUBLISH_TOKEN=secret")
-	return &shop{t, site, push, startExample(t, command, "The shop is at "+site, env...)}
+	secrets, _ := settings(inREADME(t, "orders", "export PUBLISH_TOKEN=secret SUBSCRIBE_KEY=only-to-try-it-0123456789-abcdef"))
+	pushEnv, _ := settings(strings.ReplaceAll(inREADME(t, "orders", "ALLOWED_ORIGINS=http://localhost:8000 go run main.go"), "http://localhost:8000", strings.Trim(site+","+other, ",")))
+	pushEnv = append(pushEnv, secrets...)
+	push := app.Start(t, append(pushEnv, "METRICS=true")...)
+	env = append(append(env, "SITE="+site, "PUSH="+push.URL), secrets...)
+	return &shop{t, site, push, pushEnv, startExample(t, command, "The shop is at "+site, env...)}
 }
 
 // post sends a form and returns the answer, without its body.
@@ -286,7 +290,7 @@ func TestOrdersGoesOnAfterTheRestartOfAPushServerThatForgotEverything(t *testing
 	if response := s.post("/change", "", "Bearer secret", url.Values{"order": {"1002"}, "status": {"lost"}}); response.StatusCode != http.StatusBadGateway {
 		t.Errorf("without a push server, a change is answered with %s", response.Status)
 	}
-	app.Start(t, "PORT="+s.push.Port, "SUBSCRIBE_KEY="+app.SubscribeKey, "PUBLISH_TOKEN=secret", "ALLOWED_ORIGINS="+s.url)
+	app.Start(t, append(s.pushEnv, "PORT="+s.push.Port)...)
 	other := b.Private().Open(s.url) // with the id of an event that the push server no longer knows
 	signIn(other, "alice", "tea party")
 	for _, page := range []*browser.Tab{alice, other} {
@@ -312,7 +316,7 @@ func TestOrdersComesAliveOnceThePushServerIsThere(t *testing.T) {
 	alice.Until("document.querySelector('#connection').textContent.startsWith('Connection lost')")
 	colour := "getComputedStyle(document.querySelector('#connection')).color"
 	lost := browser.Evaluate[string](alice, colour)
-	app.Start(t, "PORT="+s.push.Port, "SUBSCRIBE_KEY="+app.SubscribeKey, "PUBLISH_TOKEN=secret", "ALLOWED_ORIGINS="+s.url)
+	app.Start(t, append(s.pushEnv, "PORT="+s.push.Port)...)
 	alice.Until(live)
 	if browser.Evaluate[string](alice, colour) == lost {
 		t.Errorf("a lost connection has the colour of a live one, %s", lost)

@@ -1,9 +1,7 @@
 package figures
 
 import (
-	"bytes"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 
@@ -22,20 +20,7 @@ func BenchmarkFullHistory(b *testing.B) {
 				const each = 500 // messages of a topic
 				for b.Loop() {
 					for topic := range 2*full/size/each + 1 { // twice as many as fit, so that old ones have gone
-						request, err := http.NewRequest(http.MethodPost, fmt.Sprint(a.URL, "/sse?topic=t", topic), bytes.NewReader(bytes.Repeat([]byte(line), each)))
-						if err != nil {
-							b.Fatal(err)
-						}
-						request.Header.Set("Authorization", "Bearer "+app.Token)
-						request.Header.Set("Content-Type", "application/x-ndjson")
-						response, err := http.DefaultClient.Do(request)
-						if err != nil {
-							b.Fatal(err)
-						}
-						response.Body.Close()
-						if response.StatusCode != http.StatusAccepted {
-							b.Fatal(response.Status)
-						}
+						postLines(b, a, fmt.Sprint("t", topic), line, each)
 					}
 				}
 				b.ReportMetric(float64(resident(b, a.Cmd.Process.Pid))/(1<<20), "MiB")

@@ -1,7 +1,6 @@
 package figures
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -31,22 +30,7 @@ func BenchmarkRestart(b *testing.B) {
 			}
 			a := app.Start(b, env...)
 			env = append(env, "PORT="+a.Port)
-			post := func(topic, line string, lines int) {
-				request, err := http.NewRequest(http.MethodPost, a.URL+"/sse?topic="+topic, bytes.NewReader(bytes.Repeat([]byte(line), lines)))
-				if err != nil {
-					b.Fatal(err)
-				}
-				request.Header.Set("Authorization", "Bearer "+app.Token)
-				request.Header.Set("Content-Type", "application/x-ndjson")
-				response, err := http.DefaultClient.Do(request)
-				if err != nil {
-					b.Fatal(err)
-				}
-				response.Body.Close()
-				if response.StatusCode != http.StatusAccepted {
-					b.Fatal(response.Status)
-				}
-			}
+			post := func(topic, line string, lines int) { postLines(b, a, topic, line, lines) }
 			if test.size > 0 {
 				const each = 500 // messages of a topic
 				for topic := range (64<<20)/test.size/each + 1 {
@@ -99,5 +83,24 @@ func BenchmarkRestart(b *testing.B) {
 				b.ReportMetric(float64(took.Milliseconds())/float64(b.N), "ms/"+name)
 			}
 		})
+	}
+}
+
+// postLines publishes the same line of JSON several times, in one request.
+func postLines(b *testing.B, a *app.Server, topic, line string, lines int) {
+	b.Helper()
+	request, err := http.NewRequest(http.MethodPost, a.URL+"/sse?topic="+topic, strings.NewReader(strings.Repeat(line, lines)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+app.Token)
+	request.Header.Set("Content-Type", "application/x-ndjson")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		b.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusAccepted {
+		b.Fatal(response.Status)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -106,14 +107,21 @@ func TestHealthcheckTellsWhetherTheServerIsWell(t *testing.T) {
 
 func TestEmbeddedFilesAreServedFromAnyFolder(t *testing.T) {
 	t.Parallel()
+	public := os.DirFS(filepath.Join("..", "..", "public"))
 	for _, mode := range []string{"debug", "release"} {
 		a := app.StartIn(t, t.TempDir(), "GIN_MODE="+mode)
-		want, err := os.ReadFile(filepath.Join("..", "..", "public", "index.html"))
+		err := fs.WalkDir(public, ".", func(name string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
+			}
+			want, err := fs.ReadFile(public, name)
+			if got := testsse.ReadAll(t, a.Get("/"+name).Body); got != string(want) {
+				t.Errorf("%s: /%s is not public/%s", mode, name, name)
+			}
+			return err
+		})
 		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := io.ReadAll(a.Get("/").Body); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s: / is not public/index.html, and the error is %v", mode, err)
+			t.Error(err)
 		}
 	}
 }

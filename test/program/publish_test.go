@@ -1,20 +1,13 @@
 package program
 
 import (
-	"bufio"
 	"fmt"
-	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
 
-	"gin-sse/internal/testsse"
 	"gin-sse/test/internal/app"
-	"gin-sse/test/internal/child"
-	"gin-sse/test/internal/need"
 	"gin-sse/test/internal/npm"
 	"gin-sse/test/internal/relay"
 )
@@ -67,62 +60,5 @@ func TestNpmClientIsToldOfAGapWhenTheServerWasRestarted(t *testing.T) {
 	}
 	if got := npm.Printed(out, "gap "); len(got) != 1 || !strings.HasSuffix(got[0], ` {}`) {
 		t.Errorf("it was told of %q, want one gap of unknown size", got)
-	}
-}
-
-func TestCurlPublishesAsTheREADMESays(t *testing.T) {
-	t.Parallel()
-	if _, err := exec.LookPath("curl"); err != nil {
-		need.Missing(t, "curl", "install it (apt-get install curl)")
-	}
-	a := app.Start(t, "PUBLISH_TOKEN="+app.Token, "TICK_INTERVAL=0")
-	stream := a.Get("/sse").Body
-	testsse.ReadFirst(t, stream)
-	for _, args := range [][]string{
-		{"-H", "Content-Type: application/json", "-d", `{"message":"Deploy finished"}`},
-		{"-d", "message=Deploy finished"},
-	} {
-		curl := child.Command(t.Context(), "curl", append([]string{"-sS", "-H", "Authorization: Bearer " + app.Token, a.URL + "/sse"}, args...)...)
-		out, err := curl.CombinedOutput()
-		if err != nil || !strings.HasPrefix(string(out), `{"id":"`) {
-			t.Errorf("%v, and curl said %s", err, out)
-		}
-		testsse.ReadUntil(t, stream, "data:{\"message\":\"Deploy finished\"}\n\n")
-	}
-	off := app.Start(t)
-	if _, err := (&app.Server{URL: off.URL}).TryPublish(`{}`); err == nil || !strings.Contains(err.Error(), "status 403: Publishing is off.") {
-		t.Errorf("with no token set: %v", err)
-	}
-}
-
-func TestBurstIsAcceptedWithAStalledClientAndNobodyMissesAnything(t *testing.T) {
-	t.Parallel()
-	const burst = 3_000 // more than are kept
-	a := app.Start(t, "PUBLISH_TOKEN="+app.Token, "TICK_INTERVAL=0")
-	a.Raw("GET /sse HTTP/1.1\r\nHost: x\r\n\r\n") // reads nothing
-	stream := a.Get("/sse").Body
-	testsse.ReadFirst(t, stream)
-	next := 0
-	var reading sync.WaitGroup
-	reading.Go(func() { // while the burst goes on: on a busy machine it lasts longer than a client may read nothing
-		for lines := bufio.NewScanner(stream); next < burst && lines.Scan(); {
-			data, is := strings.CutPrefix(lines.Text(), "data:")
-			switch {
-			case !is || data == "{}":
-			case data != fmt.Sprint(next):
-				t.Errorf("message %s, want %d", data, next)
-				return
-			default:
-				next++
-			}
-		}
-	})
-	begin := time.Now()
-	for n := range burst {
-		a.Publish(fmt.Sprint(n))
-	}
-	t.Logf("%d messages accepted in %v", burst, time.Since(begin))
-	if reading.Wait(); next != burst {
-		t.Errorf("the stream ended after %d messages", next)
 	}
 }

@@ -25,8 +25,8 @@ func TestEventsArriveOneByOneBehindAProxy(t *testing.T) {
 				a := app.Start(t, "TICK_INTERVAL=0", "PUBLISH_TOKEN="+app.Token)
 				url := p.Start(t, "127.0.0.1:"+a.Port)
 				response := app.Open(t, &http.Transport{DisableCompression: !compressed}, http.MethodGet, url)
-				if p.Name == proxy.Nginx.Name && response.Uncompressed != compressed {
-					t.Errorf("that the answer was compressed is %t, want %t", response.Uncompressed, compressed)
+				if want := compressed && p.Name == proxy.Nginx.Name; response.Uncompressed != want {
+					t.Errorf("that the answer was compressed is %t, want %t", response.Uncompressed, want)
 				}
 				testsse.ReadFirst(t, response.Body)
 				for n := range 5 {
@@ -113,4 +113,78 @@ func TestDocsShowTheConfigurationsThatAreTested(t *testing.T) {
 			t.Errorf("docs/proxies.md shows docs/%s %d times, want once", p.Config, n)
 		}
 	}
+}
+
+// section returns the block of code in docs/proxies.md that has the text.
+func section(t *testing.T, text string) string {
+	t.Helper()
+	document, err := os.ReadFile(filepath.Join("..", "..", "docs", "proxies.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, block := range strings.Split(string(document), "```") {
+		if i%2 == 1 && strings.Contains(block, text) {
+			_, block, _ = strings.Cut(block, "\n") // without its language
+			return block
+		}
+	}
+	t.Fatalf("docs/proxies.md has no block with %q", text)
+	return ""
+}
+
+func TestNginxPassesLinesOnAsTheyArrive(t *testing.T) {
+	t.Parallel()
+	a := app.Start(t, "TICK_INTERVAL=0", "PUBLISH_TOKEN="+app.Token)
+	address := "127.0.0.1:" + a.Port
+	p := proxy.Nginx
+	p.Swap = [][2]string{{"    location / {\n", strings.ReplaceAll(section(t, "proxy_request_buffering"), "localhost:3000", address) + "\n    location / {\n"}}
+	url := p.Start(t, address)
+	stream := testsse.Open(t, app.Client(t), url+"?topic=builds/42", nil)
+	body, lines := io.Pipe()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"?topic=builds/42&end=true", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header = http.Header{"Authorization": {"Bearer " + app.Token}, "Content-Type": {"text/plain"}}
+	answered := make(chan string, 1)
+	client := app.Client(t)
+	go func() {
+		response, err := client.Do(request)
+		if err != nil {
+			answered <- err.Error()
+			return
+		}
+		response.Body.Close()
+		answered <- response.Status
+	}()
+	for n := range 3 { // each arrives while the request goes on
+		if _, err := fmt.Fprintf(lines, "line %d\n", n); err != nil {
+			t.Fatal(err)
+		}
+		stream.Wants(fmt.Sprintf(`{"message":"line %d"}`, n))
+	}
+	lines.Close()
+	if got := <-answered; got != "202 Accepted" {
+		t.Errorf("the publisher is answered with %s", got)
+	}
+	stream.WantsRest()
+}
+
+// HAProxy 2.6 would keep the last bytes of each event back.
+func TestHAProxyDoesNotCompressAStreamEvenIfItIsTold(t *testing.T) {
+	t.Parallel()
+	a := app.Start(t, "TICK_INTERVAL=0", "PUBLISH_TOKEN="+app.Token)
+	p := proxy.HAProxy
+	p.Swap = [][2]string{{"\nbackend gin_sse\n", "\nbackend gin_sse\n    compression offload\n    compression algo gzip\n    compression type text/javascript text/event-stream\n"}}
+	url := p.Start(t, "127.0.0.1:"+a.Port)
+	if script := app.Open(t, new(http.Transport), http.MethodGet, strings.TrimSuffix(url, "sse")+"app.js"); !script.Uncompressed {
+		t.Error("it compresses nothing")
+	}
+	response := app.Open(t, new(http.Transport), http.MethodGet, url)
+	if response.Uncompressed {
+		t.Errorf("the stream is compressed: %v", response.Header)
+	}
+	testsse.ReadFirst(t, response.Body)
+	a.Publish(`"hello"`)
+	testsse.ReadUntil(t, response.Body, "data:\"hello\"\n\n")
 }

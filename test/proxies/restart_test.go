@@ -1,11 +1,8 @@
 package proxies
 
 import (
-	"bytes"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -80,22 +77,6 @@ func TestProxyHoldsClientsThroughARestart(t *testing.T) {
 			}
 		})
 	}
-}
-
-// section returns the block of code in docs/proxies.md that begins with a text.
-func section(t *testing.T, begin string) string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(app.Root(), "docs", "proxies.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for block := range bytes.SplitSeq(text, []byte("```")) {
-		if rest, ok := bytes.CutPrefix(block, []byte("nginx\n")); ok && bytes.Contains(rest, []byte(begin)) && !bytes.Contains(rest, []byte("server {")) {
-			return string(rest)
-		}
-	}
-	t.Fatalf("docs/proxies.md has no block with %q", begin)
-	return ""
 }
 
 func TestNginxAnswersAnEventSourceDuringARestartSoThatItComesBack(t *testing.T) {

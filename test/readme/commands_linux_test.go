@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"gin-sse/internal/testcert"
 	"gin-sse/internal/testlog"
 	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/app"
@@ -18,18 +19,46 @@ import (
 	"gin-sse/test/internal/need"
 )
 
-// elsewhere are the blocks of the documents below that need no run here, by what they contain, with the reason.
+// elsewhere are the blocks of the documents that need no run here, by what they contain: with the test that reads or does the
+// same, or with the reason why none does.
 var elsewhere = map[string]string{
-	"git clone":         "only its readers know where from",
-	"docker build":      "needs Docker",
-	"go test ./...":     "is how this test was started",
-	"go mod ":           "TestTheStepsToAProgramOfOnesOwnWork",
-	"internal/clock":    "is a drawing",
-	"Set-Cookie:":       "is a header",
-	`"exp": 1790000000`: "is a token's content; TestTheExamplesOfTheDocumentationIssueTokensThatAreAccepted",
+	"git clone":        "only its readers know where from",
+	"docker ":          "needs Docker",
+	"nats stream edit": "needs the program nats",
+	"internal/clock":   "is a drawing",
+	"Set-Cookie:":      "is a header",
+	"W = N ×":          "is a formula",
+	"replicas  R =":    "is a formula",
+	"go test ":         "TestTheCommandsThatRepeatFiguresNameTestsThatExist",
+	"go run ./load":    "TestTheCommandsThatRepeatFiguresNameTestsThatExist",
+	"go mod ":          "TestTheStepsToAProgramOfOnesOwnWork",
+
+	`"exp": 1790000000`: "TestTheExamplesOfTheDocumentationIssueTokensThatAreAccepted",
 	"import jwt":        "TestTheExamplesOfTheDocumentationIssueTokensThatAreAccepted",
 	"jwt.NewWithClaims": "TestTheExamplesOfTheDocumentationIssueTokensThatAreAccepted",
 	"base64url(":        "TestTheExamplesOfTheDocumentationIssueTokensThatAreAccepted",
+
+	"listen 80;":              "TestDocsShowTheConfigurationsThatAreTested",
+	"tune.bufsize":            "TestDocsShowTheConfigurationsThatAreTested",
+	"encode gzip":             "TestDocsShowTheConfigurationsThatAreTested",
+	"@restarting":             "TestNginxAnswersAnEventSourceDuringARestartSoThatItComesBack",
+	"proxy_request_buffering": "TestNginxPassesLinesOnAsTheyArrive",
+
+	"gin-sse backup copy.db":     "TestBackUpRestoreAndMoveAsDocumented",
+	"cp copy.db data/gin-sse.db": "TestBackUpRestoreAndMoveAsDocumented",
+	"mv data elsewhere/data":     "TestBackUpRestoreAndMoveAsDocumented",
+	"DATA_DIR: /data":            "TestTheCompositionWithADiskHasSettingsThatExist",
+	"permissions {":              "TestReplicaNeedsFewPermissions",
+	"sync_interval":              "TestNATSTakesTheSettingThatWritesEachMessageToTheDisk",
+	"nats pub":                   "TestWhatAnotherProgramPublishesThroughNATSArrivesAsDocumented",
+	"NATS_URL=":                  "TestWhatAnotherProgramPublishesThroughNATSArrivesAsDocumented",
+	"level=INFO msg=started":     "TestTheLogHasTheFieldsThatTheDocumentShows",
+	"docs/examples/answer/":      "TestAnAnswerGoesOnAfterAReloadInASecondTabAndInAnotherBrowser",
+	"DATA_DIR=answers":           "TestAnAnswerGoesOnAfterAReloadInASecondTabAndInAnotherBrowser",
+	"docs/examples/build-log/":   "TestABuildsLogIsShownFromItsFirstLineAndThenAsItIsWritten",
+	"docs/examples/machine/":     "TestADashboardHasTheCurrentValuesOfEachMachineAtOnce",
+	"docs/examples/orders/":      "TestOrdersShowsEachCustomerTheirOwnAndForgetsThemWhenTheySignOut",
+	"localhost:8000":             "TestOrdersShowsEachCustomerTheirOwnAndForgetsThemWhenTheySignOut",
 }
 
 // transcript is a document whose commands run in its order, in one folder, against one server.
@@ -47,7 +76,7 @@ func TestTheCommandsOfTheDocumentsDoWhatTheySay(t *testing.T) {
 	for _, program := range []string{"bash", "curl", "openssl", "node", "php"} {
 		need.Program(t, program)
 	}
-	for _, document := range []string{"README.md", "docs/http.md", "docs/private-topics.md", "docs/browser.md"} {
+	for _, document := range documents(t) {
 		t.Run(document, func(t *testing.T) {
 			t.Parallel()
 			x := &transcript{t: t, dir: t.TempDir(), ids: map[string]string{}}
@@ -55,7 +84,7 @@ func TestTheCommandsOfTheDocumentsDoWhatTheySay(t *testing.T) {
 			for i := 0; i < len(all); i++ {
 				b := all[i]
 				switch {
-				case b.isTestedElsewhere():
+				case b.elsewhere() != "":
 				case b.language == "js":
 					x.check(b)
 				case b.language == "php":
@@ -64,7 +93,7 @@ func TestTheCommandsOfTheDocumentsDoWhatTheySay(t *testing.T) {
 					// TestEveryEditWorks…, TestTheStepsTo…, TestTheGoOf…, and test/pages
 				case b.language == "" || b.language == "sh":
 					commands, prints := b.transcript()
-					if prints == "" && i+1 < len(all) && all[i+1].isOutput() && !all[i+1].isTestedElsewhere() {
+					if prints == "" && i+1 < len(all) && all[i+1].isOutput() && all[i+1].elsewhere() == "" {
 						i++
 						prints = all[i].text
 					}
@@ -77,13 +106,44 @@ func TestTheCommandsOfTheDocumentsDoWhatTheySay(t *testing.T) {
 	}
 }
 
-func (b block) isTestedElsewhere() bool {
-	for text := range elsewhere {
+// elsewhere returns where a block is tested, or why it is not.
+func (b block) elsewhere() string {
+	for text, where := range elsewhere {
 		if strings.Contains(b.text, text) {
-			return true
+			return where
 		}
 	}
-	return false
+	return ""
+}
+
+func TestTheTestsOfBlocksThatRunElsewhereExist(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join("..", "*", "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tests strings.Builder
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tests.Write(text)
+	}
+	var all strings.Builder
+	for _, document := range documents(t) {
+		for _, b := range blocks(t, document) {
+			all.WriteString(b.text)
+		}
+	}
+	for text, where := range elsewhere {
+		if strings.HasPrefix(where, "Test") && !strings.Contains(tests.String(), "func "+where+"(") {
+			t.Errorf("%q: there is no %s", text, where)
+		}
+		if !strings.Contains(all.String(), text) {
+			t.Errorf("no document has a block with %q", text)
+		}
+	}
 }
 
 // isOutput reports whether the block begins with what a server says.
@@ -127,6 +187,14 @@ func (x *transcript) start(command string) {
 	variables, _, _ := strings.Cut(command, "go run main.go")
 	cmd.Args = []string{"bash", "-c", variables + "exec " + cmd.Path}
 	cmd.Path, cmd.Dir = "/bin/bash", x.dir
+	if strings.Contains(variables, "cert.pem") {
+		cert, key, _ := testcert.Write(x.t)
+		for name, file := range map[string]string{"cert.pem": cert, "key.pem": key} {
+			if err := os.Rename(file, filepath.Join(x.dir, name)); err != nil {
+				x.t.Fatal(err)
+			}
+		}
+	}
 	x.server = app.StartCommand(x.t, cmd)
 }
 

@@ -50,6 +50,31 @@ func TestTheCommandsThatRepeatFiguresNameTestsThatExist(t *testing.T) {
 	}
 }
 
+func TestREADMEHasTheFiguresOfTheDocumentOfFigures(t *testing.T) {
+	t.Parallel()
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(app.Root(), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	figures := read("docs/figures.md")
+	_, costs, _ := strings.Cut(read("README.md"), "\n## What it costs\n")
+	costs, _, _ = strings.Cut(costs, "\n## ")
+	rows := 0
+	for line := range strings.Lines(costs) {
+		if strings.HasPrefix(line, "| ") {
+			if rows++; !strings.Contains(figures, "\n"+line) {
+				t.Errorf("docs/figures.md has no row %s", line)
+			}
+		}
+	}
+	if rows < 4 {
+		t.Errorf("README has %d rows of figures", rows)
+	}
+}
+
 // wrongNames returns what the arguments of the go command name that does not exist, in a folder of the project.
 func wrongNames(folder string, args []string) (problems []string) {
 	var source strings.Builder // of the packages

@@ -148,6 +148,33 @@ func TestCompositionPassesEachSettingOnAndInsistsOnSecrets(t *testing.T) {
 	}
 }
 
+func TestTheCompositionWithADiskHasSettingsThatExist(t *testing.T) {
+	t.Parallel()
+	_, text, _ := strings.Cut(read(t, "docs/disk.md"), "```yaml\n")
+	text, _, _ = strings.Cut(text, "```\n")
+	var composition struct {
+		Services map[string]struct {
+			Environment map[string]string
+			Volumes     []string
+			ReadOnly    bool `yaml:"read_only"`
+		}
+		Volumes map[string]any
+	}
+	if err := yaml.Unmarshal([]byte(text), &composition); err != nil {
+		t.Fatal(err)
+	}
+	app := composition.Services["gin-sse"]
+	for name := range app.Environment {
+		if !slices.Contains(names(t), name) {
+			t.Errorf("%s is no setting", name)
+		}
+	}
+	volume, path, _ := strings.Cut(strings.Join(app.Volumes, ","), ":")
+	if _, made := composition.Volumes[volume]; !made || path != app.Environment["DATA_DIR"] || !app.ReadOnly {
+		t.Errorf("messages are kept in %q, and these volumes are there: %v", app.Environment["DATA_DIR"], app.Volumes)
+	}
+}
+
 // There is no cluster here. This reads every object, and checks what the server relies on.
 func TestKubernetesManifestsAskForTheProbesAndPassSettingsThatExist(t *testing.T) {
 	t.Parallel()

@@ -87,14 +87,7 @@ func (p *page) follow(ctx context.Context, replicas []*app.Server, issue func() 
 // publishOnce publishes to private/a, and tries again while NATS is too busy.
 func publishOnce(ctx context.Context, a *app.Server, key, data string) (err error) {
 	for range 20 {
-		var request *http.Request
-		if request, err = http.NewRequestWithContext(ctx, http.MethodPost, a.URL+"/sse?topic=private/a", strings.NewReader(data)); err != nil {
-			return err
-		}
-		request.Header.Set("Authorization", "Bearer "+app.Token)
-		request.Header.Set("Content-Type", "application/json")
-		request.Header.Set("Idempotency-Key", key)
-		response, problem := http.DefaultClient.Do(request)
+		response, problem := app.PostTo(ctx, a.URL+"/sse?topic=private/a", key, data)
 		if problem != nil {
 			return problem
 		}

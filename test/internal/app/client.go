@@ -44,13 +44,7 @@ func (a *Server) Publish(body string) string {
 
 // TryPublish is Publish that may fail.
 func (a *Server) TryPublish(body string) (string, error) {
-	request, err := http.NewRequest(http.MethodPost, a.URL+"/sse", strings.NewReader(body))
-	if err != nil {
-		return "", err
-	}
-	request.Header.Set("Authorization", "Bearer "+Token)
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
+	response, err := PostTo(context.Background(), a.URL+"/sse", "", body)
 	if err != nil {
 		return "", err
 	}
@@ -104,17 +98,11 @@ func TokenFor(t *testing.T, topics ...string) string {
 // PublishTo sends JSON to a topic.
 func (a *Server) PublishTo(topic, body string) {
 	a.T.Helper()
-	request, err := http.NewRequestWithContext(a.T.Context(), http.MethodPost, a.URL+"/sse?topic="+topic, strings.NewReader(body))
+	response, err := PostTo(a.T.Context(), a.URL+"/sse?topic="+topic, "", body)
 	if err != nil {
 		a.T.Fatal(err)
 	}
-	request.Header.Set("Authorization", "Bearer "+Token)
-	request.Header.Set("Content-Type", "application/json")
-	response, err := Client(a.T).Do(request)
-	if err != nil {
-		a.T.Fatal(err)
-	}
-	defer response.Body.Close()
+	response.Body.Close()
 	if response.StatusCode != http.StatusAccepted {
 		a.T.Fatalf("publishing to %s: %s", topic, response.Status)
 	}
@@ -147,13 +135,20 @@ func (a *Server) AwaitStatus(path string, status int) (body string) {
 
 // Post publishes once, with a key.
 func Post(ctx context.Context, url, key, body string) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/sse", strings.NewReader(body))
+	return PostTo(ctx, url+"/sse", key, body)
+}
+
+// PostTo sends JSON to an address, with a key if there is one.
+func PostTo(ctx context.Context, address, key, body string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("Authorization", "Bearer "+Token)
 	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Idempotency-Key", key)
+	if key != "" {
+		request.Header.Set("Idempotency-Key", key)
+	}
 	return http.DefaultClient.Do(request)
 }
 

@@ -1,31 +1,26 @@
-package main
+package handlers_test
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/tmaxmax/go-sse"
-
 	"gin-sse/handlers"
-	"gin-sse/internal/hub"
 	"gin-sse/internal/testsse"
-	"gin-sse/internal/testwait"
+	"gin-sse/internal/token"
 )
 
 func TestStreamHasTheTutorialsHeadersAndFrames(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		s := p.start(t, nil)
+		s := p.start(t, handlers.Options{})
 		s.tick(map[string]string{"message": "one"})
 		head, nothing := s.ask(http.MethodHead, "/sse", nil, "")
 		stream := s.get("/sse")
@@ -64,7 +59,7 @@ func TestStreamHasTheTutorialsHeadersAndFrames(t *testing.T) {
 // This is the place to change when the text that the page shows every second is changed.
 func TestTheClockSendsTheServersTime(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	s := start(t, handlers.Options{})
 	for hour, want := range map[int]string{
 		14: `{"message":"Server Time: 2:03:25 PM"}`,
 		0:  `{"message":"Server Time: 12:03:25 AM"}`,
@@ -72,7 +67,7 @@ func TestTheClockSendsTheServersTime(t *testing.T) {
 		handlers.SimulateData(s.events)(time.Date(2026, 1, 2, hour, 3, 25, 0, time.UTC))
 		stream := s.follow("/sse", nil) // which begins with the latest tick
 		if got, _ := stream.Text(); got != want {
-			t.Errorf("the clock sends %s, want %s; if you changed that text, change it here, in subscribe_test.go, as well", got, want)
+			t.Errorf("the clock sends %s, want %s; if you changed that text, change it here, in handlers/sse_test.go, as well", got, want)
 		}
 		stream.Leave()
 	}
@@ -81,7 +76,7 @@ func TestTheClockSendsTheServersTime(t *testing.T) {
 func TestThirdPartyClientSeesEveryTickInOrder(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		s := p.start(t, nil)
+		s := p.start(t, handlers.Options{})
 		s.tick(0)
 		stream := s.follow("/sse", nil)
 		for n := range 100 {
@@ -94,7 +89,7 @@ func TestThirdPartyClientSeesEveryTickInOrder(t *testing.T) {
 func TestLastEventIDComesFromTheHeaderOrElseTheAddress(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		s := p.start(t, nil)
+		s := p.start(t, handlers.Options{})
 		var ids []string
 		for n := range 4 {
 			ids = append(ids, s.send(n))
@@ -127,109 +122,10 @@ func TestLastEventIDComesFromTheHeaderOrElseTheAddress(t *testing.T) {
 	})
 }
 
-func TestManyPublishersToManySubscribersThatAreCutOffAndResume(t *testing.T) {
-	t.Parallel()
-	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		const publishers, each, subscribers = 16, 24, 16
-		s := p.start(t, nil, fmt.Sprint("HISTORY=", publishers*each))
-		ctx, cancel := context.WithTimeout(t.Context(), testwait.Limit)
-		defer cancel()
-		// On a machine that is too busy the server may end any connection. Then publishers repeat themselves, with the same
-		// key, and subscribers resume.
-		send := func(method, body string, header http.Header) (*http.Response, error) {
-			request, err := http.NewRequestWithContext(ctx, method, s.url+"/sse", strings.NewReader(body))
-			if err != nil {
-				return nil, err
-			}
-			request.Header = header
-			return s.client.Do(request)
-		}
-		got := make([][]string, subscribers)
-		var reading, publishing, connected sync.WaitGroup
-		for i := range got {
-			connected.Add(1)
-			reading.Go(func() {
-				random := rand.New(rand.NewPCG(2, uint64(i)))
-				begin := sync.OnceFunc(connected.Done)
-				defer begin()
-				for last := ""; len(got[i]) < publishers*each; {
-					if ctx.Err() != nil {
-						t.Errorf("subscriber %d has %d of %d messages in time", i, len(got[i]), publishers*each)
-						return
-					}
-					header := http.Header{}
-					if last != "" {
-						header.Set("Last-Event-ID", last)
-					}
-					response, err := send(http.MethodGet, "", header)
-					if err != nil {
-						continue
-					}
-					left := random.IntN(50) // until it is cut off
-					for event, err := range sse.Read(response.Body, nil) {
-						if err != nil {
-							break
-						}
-						last = event.LastEventID
-						begin() // from here on it has an id to resume from
-						switch event.Type {
-						case "":
-							got[i] = append(got[i], event.Data)
-						case "gap":
-							t.Errorf("subscriber %d was told of a gap: %s", i, event.Data)
-						}
-						if left--; left < 0 || len(got[i]) == publishers*each {
-							break
-						}
-					}
-					response.Body.Close()
-				}
-			})
-		}
-		connected.Wait()
-		for publisher := range publishers {
-			publishing.Go(func() {
-				for n := 0; n < each && ctx.Err() == nil; {
-					header := authorized("application/json")
-					header.Set("Idempotency-Key", fmt.Sprintf("%d of %d", n, publisher))
-					response, err := send(http.MethodPost, fmt.Sprintf("[%d,%d]", publisher, n), header)
-					if err != nil {
-						continue
-					}
-					_, _ = io.Copy(io.Discard, response.Body) // so that the connection is used again
-					response.Body.Close()
-					if response.StatusCode != http.StatusAccepted {
-						t.Errorf("a publisher is answered with %s", response.Status)
-						cancel()
-						return
-					}
-					n++
-				}
-			})
-		}
-		publishing.Wait()
-		reading.Wait()
-
-		next := make([]int, publishers)
-		for _, data := range got[0] {
-			var publisher, n int
-			if _, err := fmt.Sscanf(data, "[%d,%d]", &publisher, &n); err != nil || n != next[publisher] {
-				t.Fatalf("unexpected %q, want number %d of publisher %d", data, next[publisher], publisher)
-			}
-			next[publisher]++
-		}
-		for i := range got {
-			if !slices.Equal(got[i], got[0]) {
-				t.Errorf("subscriber %d saw something else than subscriber 0", i)
-			}
-		}
-	})
-}
-
 func TestATopicReachesItsFollowersAloneAndTicksTheDefaultTopicAlone(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		s := p.start(t, nil)
+		s := p.start(t, handlers.Options{})
 		s.tick("tick")
 		twenty := ""
 		for n := range 19 {
@@ -288,36 +184,10 @@ func TestATopicReachesItsFollowersAloneAndTicksTheDefaultTopicAlone(t *testing.T
 	})
 }
 
-func TestATopicThatCannotBeIsRefusedAndLeavesNothing(t *testing.T) {
-	t.Parallel()
-	s := start(t)
-	query := strings.Repeat("&topic=a", 101)
-	if response, text := s.ask(http.MethodGet, "/sse?"+query[1:], nil, ""); response.StatusCode != 400 || !strings.Contains(text, "101 topics are too many: one subscriber follows up to 100.") {
-		t.Errorf("101 topics are answered with %d and %q", response.StatusCode, text)
-	}
-	for _, name := range []string{
-		"", "/", "/a", "a/", "a//b", "a%20b", "a+b", "%C3%A9", "a%00", "a%0Aid:1", "a,b", "a*", "*a", "a/*b", "*/a", "a/*/b", "**", "a/**", "%2A%2A",
-		"a:b", "a?b", "a%23", "~", "private/", "private//a", "%zz", strings.Repeat("x", 201), strings.Repeat("x", 199) + "/*",
-	} {
-		for method, header := range map[string]http.Header{http.MethodGet: nil, http.MethodHead: nil, http.MethodPost: authorized("application/json")} {
-			response, text := s.ask(method, "/sse?topic="+name, header, "{}")
-			if response.StatusCode != http.StatusBadRequest || method != http.MethodHead && !strings.HasPrefix(text, `{"error":"`) {
-				t.Errorf("%s of topic %.20q is answered with %d and %q", method, name, response.StatusCode, text)
-			}
-		}
-		if response, text := s.ask(http.MethodGet, "/sse?topic=a&topic="+name, nil, ""); response.StatusCode != http.StatusBadRequest {
-			t.Errorf("%.20q beside a good topic is answered with %d and %q", name, response.StatusCode, text)
-		}
-	}
-	if s.events.Stats() != (hub.Stats{}) {
-		t.Errorf("what was refused left %+v", s.events.Stats())
-	}
-}
-
 func TestOnlyClientsThatMissSomethingGetAGap(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		s := p.start(t, nil, "HISTORY=2")
+		s := p.start(t, handlers.Options{History: new(2)})
 		var ids []string
 		for _, topic := range []string{"b", "a/x", "a/x", "a/x", "a/x", "a/y", "b"} {
 			_, answer := s.publish("/sse?topic="+topic, authorized("application/json"), fmt.Sprintf(`"%s %d"`, topic, len(ids)))
@@ -360,7 +230,7 @@ func TestOnlyClientsThatMissSomethingGetAGap(t *testing.T) {
 func TestAnEndedTopicEndsItsStreamsAndTakesNothingMore(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		s := p.start(t, nil)
+		s := p.start(t, handlers.Options{})
 		alone, both, wild := s.follow("/sse?topic=a/x", nil), s.follow("/sse?topic=a/x&topic=b", nil), s.follow("/sse?topic=a/*", nil)
 		_, first := s.publish("/sse?topic=a/x", authorized("application/json"), `1`)
 		_, last := s.publish("/sse?topic=a/x&event=done&end=true", authorized("application/json"), `2`)
@@ -395,4 +265,106 @@ func TestAnEndedTopicEndsItsStreamsAndTakesNothingMore(t *testing.T) {
 			t.Errorf("when the other topic has ended as well, the stream ends with %q", got)
 		}
 	})
+}
+
+// brief is a stream in short: its fields but the ids and times, an event in each line.
+func brief(text string) string {
+	text = regexp.MustCompile(`(?m)^(retry|id|time):.*\n`).ReplaceAllString(text, "")
+	return strings.ReplaceAll(strings.TrimSuffix(strings.ReplaceAll(text, "\n\n", "|"), "|"), "\n", " ")
+}
+
+// kept returns what ?follow=false answers.
+func (s *site) kept(query string) string {
+	s.t.Helper()
+	response, text := s.ask(http.MethodGet, "/sse?follow=false&"+query, nil, "")
+	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "text/event-stream" {
+		s.t.Fatalf("?%s is answered with %s and %q", query, response.Status, text)
+	}
+	return brief(text)
+}
+
+const (
+	loading = `event:position data:{"live":false}`
+	live    = `event:position data:{"live":true}`
+)
+
+func TestCurrentValuesOfTopicsAreReadAndReplaced(t *testing.T) {
+	t.Parallel()
+	onEveryProtocol(t, func(t *testing.T, p protocol) {
+		s := p.start(t, handlers.Options{})
+		for n := range 3 {
+			for _, topic := range []string{"cpu", "load"} {
+				s.publish("/sse?topic="+topic, authorized("application/json"), fmt.Sprint(n))
+			}
+		}
+		for query, want := range map[string]string{
+			"topic=cpu&lastEventId=latest":            loading + "|topic:cpu data:2|" + live,
+			"topic=cpu&topic=load&lastEventId=latest": loading + "|topic:cpu data:2|topic:load data:2|" + live,
+			"topic=*&lastEventId=latest":              loading + "|topic:cpu data:2|topic:load data:2|" + live,
+			"topic=cpu":                               loading + "|topic:cpu data:0|topic:cpu data:1|topic:cpu data:2|" + live,
+			"topic=nobody&_=1":                        live,
+		} {
+			if got := s.kept(query); got != want {
+				t.Errorf("?%s: %q, want %q", query, got, want)
+			}
+		}
+		_, answer := s.publish("/sse?topic=cpu&replace=true", authorized("application/json"), `"whole"`)
+		if got, want := s.kept("topic=cpu&lastEventId=earliest"), loading+`|topic:cpu data:"whole"|`+live; got != want {
+			t.Errorf("what replaces: %q, want %q", got, want)
+		}
+		if got, want := s.kept("topic=cpu&lastEventId="+answer["id"]), live; got != want {
+			t.Errorf("after it: %q, want %q", got, want)
+		}
+		for range 2 { // what has ended can be erased, too
+			if response, text := s.ask(http.MethodPost, "/sse?topic=cpu&end=true&replace=true", http.Header{"Authorization": {"Bearer " + publishToken}}, ""); response.StatusCode != http.StatusAccepted {
+				t.Errorf("erasing is answered with %s and %q", response.Status, text)
+			}
+		}
+		if got := s.kept("topic=cpu&lastEventId=earliest"); got != live {
+			t.Errorf("an erased topic has %q", got)
+		}
+		if response, _ := s.publish("/sse?topic=cpu", authorized("application/json"), "1"); response.StatusCode != http.StatusConflict {
+			t.Errorf("publishing to it is answered with %s", response.Status)
+		}
+	})
+}
+
+func TestAStreamSaysWhenItIsLiveAndWhenItEnds(t *testing.T) {
+	t.Parallel()
+	s := start(t, handlers.Options{SubscribeKeys: handlers.Secrets(subscribeKey)})
+	_, answer := s.publish("/sse?topic=private/a", authorized("application/json"), "1")
+	s.publish("/sse?topic=private/a", authorized("application/json"), "2")
+	bearer, err := token.Issue([]byte(subscribeKey), []string{"private/a"}, "", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	header := http.Header{"Authorization": {"Bearer " + bearer}}
+	response := s.open("/sse?topic=private/a&lastEventId="+answer["id"], header)
+	s.stop()
+	text, err := io.ReadAll(response.Body)
+	want := regexp.MustCompile(`^event:position data:{"live":false,"expires":(\d{10})}\|topic:private/a data:2\|event:position data:{"live":true,"expires":(\d{10})}$`)
+	found := want.FindStringSubmatch(brief(string(text)))
+	if err != nil || found == nil || found[1] != found[2] {
+		t.Errorf("got %q, %v", brief(string(text)), err)
+	}
+	if !regexp.MustCompile(`\ntime:1\d{12}\n`).Match(text) {
+		t.Errorf("a message has no time in %q", text)
+	}
+}
+
+func TestAHundredTopicsAreFollowedAndMoreHeadersThan16KiBAreRefusedWithAdvice(t *testing.T) {
+	t.Parallel()
+	s := start(t, handlers.Options{})
+	names := func(size int) (query string) {
+		for n := range 100 {
+			query += "&topic=" + url.QueryEscape(fmt.Sprintf("%0*d", size, n))
+		}
+		return "/sse?" + query[1:]
+	}
+	f := s.follow(names(100), nil)
+	s.publish(fmt.Sprintf("/sse?topic=%0*d", 100, 99), authorized("application/json"), `"to one of them"`)
+	f.Wants(`"to one of them"`)
+	if response, text := s.ask(http.MethodGet, names(180), nil, ""); response.StatusCode != http.StatusRequestHeaderFieldsTooLarge || !strings.Contains(text, "wildcard, such as topic=orders/*") {
+		t.Errorf("headers of more than 16 KiB are answered with %s and %q", response.Status, text)
+	}
 }

@@ -1,4 +1,4 @@
-package main
+package handlers_test
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"gin-sse/handlers"
 	"gin-sse/internal/testsse"
 	"gin-sse/internal/testwait"
 )
@@ -83,7 +84,7 @@ func write(t testing.TB, body io.Writer, text string) {
 func TestALineIsDeliveredWhileTheRequestIsOpen(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		s := p.start(t, nil)
+		s := p.start(t, handlers.Options{})
 		for _, test := range []struct {
 			contentType string
 			lines, want []string
@@ -124,7 +125,7 @@ func TestALineIsDeliveredWhileTheRequestIsOpen(t *testing.T) {
 func TestALineThatCannotBePublishedEndsTheRequestAtOnceWithItsNumber(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		s := p.start(t, nil, "MAX_EVENT_BYTES=100")
+		s := p.start(t, handlers.Options{MaxEventBytes: 100})
 		for i, test := range []struct {
 			contentType, good, bad string
 			status                 int
@@ -153,7 +154,7 @@ func TestALineThatCannotBePublishedEndsTheRequestAtOnceWithItsNumber(t *testing.
 			f.Leave()
 			if p.name == http1.name {
 				// A publisher that sends on all the time can read the answer as well.
-				head := "POST " + topic + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\nContent-Type: " + test.contentType + "\r\nAuthorization: Bearer " + secret + "\r\n\r\n"
+				head := "POST " + topic + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\nContent-Type: " + test.contentType + "\r\nAuthorization: Bearer " + publishToken + "\r\n\r\n"
 				conn := s.raw(head + test.good + test.bad + strings.Repeat("3\n", 1000))
 				testsse.ReadUntil(t, conn, "HTTP/1.1 "+fmt.Sprint(test.status))
 				conn.Close()
@@ -172,7 +173,7 @@ func TestALineThatCannotBePublishedEndsTheRequestAtOnceWithItsNumber(t *testing.
 func TestAnUploadThatBreaksOffKeepsWhatArrivedAndPublishesNoHalfLine(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		s := p.start(t, nil)
+		s := p.start(t, handlers.Options{})
 		for topic, contentType := range map[string]string{"a": "text/plain", "b": "application/x-ndjson"} {
 			before := s.events.Stats().Published
 			f := s.follow("/sse?topic="+topic, nil)
@@ -189,8 +190,8 @@ func TestAnUploadThatBreaksOffKeepsWhatArrivedAndPublishesNoHalfLine(t *testing.
 		}
 	})
 	for _, framing := range []string{"Content-Length: 100\r\n\r\n1\n2\n345", "Transfer-Encoding: chunked\r\n\r\n2\r\n1\n\r\n9\r\n2\n345", "Transfer-Encoding: chunked\r\n\r\n7\r\n1\n2\n345\r\n"} {
-		s := start(t)
-		conn := s.raw("POST /sse?topic=a&end=true HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nAuthorization: Bearer " + secret + "\r\n" + framing)
+		s := start(t, handlers.Options{})
+		conn := s.raw("POST /sse?topic=a&end=true HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nAuthorization: Bearer " + publishToken + "\r\n" + framing)
 		if err := conn.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
@@ -208,7 +209,7 @@ func TestAnUploadThatBreaksOffKeepsWhatArrivedAndPublishesNoHalfLine(t *testing.
 func TestAnUploadEndsItsTopicWhenTheBodyDoes(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		s := p.start(t, nil)
+		s := p.start(t, handlers.Options{})
 		f := s.follow("/sse?topic=a", nil)
 		body, answer := s.upload("/sse?topic=a&end=true", authorized("text/plain"))
 		write(t, body, "1\n")
@@ -239,7 +240,7 @@ func TestAnUploadEndsItsTopicWhenTheBodyDoes(t *testing.T) {
 func TestAnUploadThatIsSentAgainPublishesOnlyTheRest(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		s := p.start(t, nil)
+		s := p.start(t, handlers.Options{})
 		with := func(key, contentType string) http.Header {
 			header := authorized(contentType)
 			header.Set("Idempotency-Key", key)
@@ -291,7 +292,7 @@ func TestAnUploadThatIsSentAgainPublishesOnlyTheRest(t *testing.T) {
 
 func TestCompressedLinesAreRefused(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	s := start(t, handlers.Options{})
 	for encoding, want := range map[string]int{"gzip": 415, "br, gzip": 415, "identity": 202, "Identity": 202} {
 		for contentType, body := range map[string]string{"text/plain": "1\n", "application/x-ndjson": "1\n", "application/json": "1", "application/x-www-form-urlencoded": "a=1"} {
 			header := authorized(contentType)
@@ -306,7 +307,7 @@ func TestCompressedLinesAreRefused(t *testing.T) {
 func TestAStopDuringAnUploadIsAnsweredWithWhatWasPublished(t *testing.T) {
 	t.Parallel()
 	onEveryProtocol(t, func(t *testing.T, p protocol) {
-		s := p.start(t, nil)
+		s := p.start(t, handlers.Options{})
 		f := s.follow("/sse?topic=a", nil)
 		body, answer := s.upload("/sse?topic=a&end=true", authorized("text/plain"))
 		write(t, body, "1\n2\n3")
