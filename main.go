@@ -76,7 +76,7 @@ func newApp(cfg config.Config, s services, log *slog.Logger) (http.Handler, erro
 		s.metrics = handlers.NewMetrics(s.events)
 		app.Use(s.metrics.Count)
 	}
-	app.Use(handlers.WriteDeadline, handlers.PageErrors, handlers.LimitHeader, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
+	app.Use(handlers.WriteDeadline, handlers.PageErrors, handlers.LimitHeader, handlers.Secure, handlers.CORS(cfg.AllowedOrigins))
 	routes(app, cfg, s)
 	return app, nil
 }

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"slices"
-
-	"github.com/gin-contrib/sse"
+	"strconv"
 )
 
 // Comment is sent when nothing else has been sent for a while. Clients ignore it.
@@ -24,7 +22,7 @@ type Position struct {
 // comes without.
 func (p Position) Frame(id string) []byte {
 	data, _ := json.Marshal(p) // numbers and booleans always encode
-	return encode(sse.Event{Id: id, Event: "position", Data: string(data)})
+	return Message{Name: "position", Data: data}.Frame(id)
 }
 
 // Retry returns a line for the first block of a stream: how long to wait before reconnecting, a random time of 2 to 5 s. It
@@ -39,38 +37,34 @@ func Tick(data any) ([]byte, error) {
 	if err := encoder.Encode(data); err != nil {
 		return nil, fmt.Errorf("encode tick: %w", err)
 	}
-	return encode(sse.Event{Data: onOneLine(bytes.TrimSuffix(b.Bytes(), []byte("\n")))}), nil
+	return Message{Data: bytes.TrimSuffix(b.Bytes(), []byte("\n"))}.Frame(""), nil
 }
+
+// Gap returns the frame that says: messages up to this id may be missing.
+func Gap(id string) []byte { return Message{Name: "gap", Data: json.RawMessage("{}")}.Frame(id) }
 
 // Frame returns the frame of a message with that id. A message that only ends its topic has none.
 func (m Message) Frame(id string) []byte {
 	if m.IsSilent() {
 		return nil
 	}
-	frame := encode(sse.Event{Id: id, Event: m.Name, Data: onOneLine(m.Data)})
-	if m.Topic == "" && m.Time == 0 {
-		return frame
-	}
-	// EventSource ignores these two fields, and everything else may read them.
-	var fields []byte
-	if m.Topic != "" {
-		fields = fmt.Appendf(fields, "topic:%s\n", m.Topic)
-	}
+	data, digits := onOneLine(m.Data), ""
 	if m.Time != 0 {
-		fields = fmt.Appendf(fields, "time:%d\n", m.Time)
+		digits = strconv.FormatInt(m.Time, 10)
 	}
-	data := bytes.Index(frame, []byte("\ndata:")) + 1 // an id comes before it
-	return slices.Concat(frame[:data], fields, frame[data:])
-}
-
-// Gap returns the frame that says: messages up to this id may be missing.
-func Gap(id string) []byte { return encode(sse.Event{Id: id, Event: "gap", Data: "{}"}) }
-
-// encode returns the frame of an event whose data is JSON on one line. The data is a string, because the encoder would
-// escape anything else for HTML.
-func encode(e sse.Event) []byte {
-	var b bytes.Buffer
-	b.Grow(len(e.Id) + len(e.Event) + len(e.Data.(string)) + len("id:\nevent:\ndata:\n\n"))
-	_ = sse.Encode(&b, e)         // a buffer takes everything
-	return slices.Clip(b.Bytes()) // frames are shared: appending to one must copy it
+	// EventSource ignores a topic and a time, and everything else may read them.
+	fields := [...]struct{ name, value string }{{"id:", id}, {"event:", m.Name}, {"topic:", m.Topic}, {"time:", digits}}
+	size := len("data:\n\n") + len(data)
+	for _, field := range fields {
+		if field.value != "" {
+			size += len(field.name) + len(field.value) + len("\n")
+		}
+	}
+	frame := make([]byte, 0, size) // and no more: frames are kept, and appending to one must copy it
+	for _, field := range fields {
+		if field.value != "" {
+			frame = append(append(append(frame, field.name...), field.value...), '\n')
+		}
+	}
+	return append(append(append(frame, "data:"...), data...), "\n\n"...)
 }
