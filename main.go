@@ -71,12 +71,12 @@ func newApp(cfg config.Config, s services, log *slog.Logger) (http.Handler, erro
 	if app.HTMLRender, err = handlers.NewPages(handlers.Assets(assets, "templates", "error.html"), app.FuncMap); err != nil {
 		return nil, err
 	}
-	app.Use(handlers.RequestLog(log), gin.CustomRecoveryWithWriter(nil, handlers.InternalError))
+	app.Use(handlers.RequestLog(log))
 	if cfg.Metrics {
 		s.metrics = handlers.NewMetrics(s.events)
 		app.Use(s.metrics.Count)
 	}
-	app.Use(handlers.WriteDeadline, handlers.PageErrors, handlers.LimitHeader, handlers.Secure, handlers.CORS(cfg.AllowedOrigins))
+	app.Use(gin.CustomRecoveryWithWriter(nil, handlers.InternalError), handlers.WriteDeadline, handlers.PageErrors, handlers.LimitHeader, handlers.Secure(), handlers.CORS(cfg.AllowedOrigins))
 	routes(app, cfg, s)
 	return app, nil
 }

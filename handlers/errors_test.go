@@ -24,7 +24,7 @@ func TestAnAddressWithASlashTooManyIsA404ThatNamesTheRightOne(t *testing.T) {
 	var log bytes.Buffer
 	app := gin.New()
 	app.RedirectTrailingSlash = false
-	app.Use(handlers.RequestLog(logger(&log)), handlers.Secure, handlers.CORS([]string{"https://shop.example"}), handlers.Static(files))
+	app.Use(handlers.RequestLog(logger(&log)), handlers.Secure(), handlers.CORS([]string{"https://shop.example"}), handlers.Static(files))
 	for _, path := range []string{"/sse", "/status", "/status/sse", "/healthz"} {
 		app.Match([]string{http.MethodGet, http.MethodPost}, path, func(c *gin.Context) { t.Errorf("%s %s was answered", c.Request.Method, c.Request.URL) })
 	}

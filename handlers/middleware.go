@@ -15,16 +15,18 @@ import (
 )
 
 // Secure sets the headers that are safe for any page, the user's own included. Our own pages have a stricter policy in a
-// <meta> of their own. A request with a bearer token is a program's or a script's, as no browser sends one by itself, and
-// its answer is never shown as a page.
-func Secure(c *gin.Context) {
-	if strings.HasPrefix(c.GetHeader("Authorization"), "Bearer ") {
-		return
+// <meta> of their own. A POST with a bearer token is a program's or a script's, as no browser sends one by itself, and its
+// answer is never shown as a page.
+func Secure() gin.HandlerFunc {
+	return func(c *gin.Context) {
+		if c.Request.Method == http.MethodPost && strings.HasPrefix(c.GetHeader("Authorization"), "Bearer ") {
+			return
+		}
+		c.Header("Content-Security-Policy", "object-src 'none'; base-uri 'none'; frame-ancestors 'none'")
+		c.Header("X-Content-Type-Options", "nosniff")
+		c.Header("X-Frame-Options", "DENY")
+		c.Header("Referrer-Policy", "same-origin")
 	}
-	c.Header("Content-Security-Policy", "object-src 'none'; base-uri 'none'; frame-ancestors 'none'")
-	c.Header("X-Content-Type-Options", "nosniff")
-	c.Header("X-Frame-Options", "DENY")
-	c.Header("Referrer-Policy", "same-origin")
 }
 
 // errOrigin is for the log and the figures.
