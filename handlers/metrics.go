@@ -80,21 +80,19 @@ func (m *Metrics) Count(c *gin.Context) {
 		return
 	}
 	start := time.Now()
-	defer func() { // also if a panic cuts the answer off
-		status := c.Writer.Status()
-		if c.Request.Method == http.MethodPost {
-			m.posts.WithLabelValues(strconv.Itoa(status)).Observe(time.Since(start).Seconds())
-		}
-		if status >= http.StatusBadRequest {
-			m.refusals.WithLabelValues(refusal(c, status)).Inc()
-		}
-		stream.AtEnd(c, func(end stream.End) {
-			if end != "" {
-				m.ends.WithLabelValues(string(end)).Inc()
-			}
-		})
-	}()
 	c.Next()
+	status := c.Writer.Status()
+	if c.Request.Method == http.MethodPost {
+		m.posts.WithLabelValues(strconv.Itoa(status)).Observe(time.Since(start).Seconds())
+	}
+	if status >= http.StatusBadRequest {
+		m.refusals.WithLabelValues(refusal(c, status)).Inc()
+	}
+	stream.AtEnd(c, func(end stream.End) {
+		if end != "" {
+			m.ends.WithLabelValues(string(end)).Inc()
+		}
+	})
 }
 
 // readiness returns figures about whether messages can be stored and followed.

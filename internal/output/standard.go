@@ -35,8 +35,7 @@ type text struct {
 func (h text) Handle(ctx context.Context, r slog.Record) error {
 	buffer := h.buffers.Get().(*[]byte)
 	defer h.buffers.Put(buffer)
-	line := append((*buffer)[:0], "time="...)
-	line = r.Time.AppendFormat(line, "2006-01-02T15:04:05.000Z07:00")
+	line := appendTime(append((*buffer)[:0], "time="...), r.Time)
 	line = append(append(line, " level="...), r.Level.String()...)
 	line, plain := appendText(append(line, " msg="...), r.Message)
 	r.Attrs(func(a slog.Attr) bool {
@@ -60,6 +59,13 @@ func (h text) Handle(ctx context.Context, r slog.Record) error {
 	}
 	_, err := h.w.Write(append(line, '\n'))
 	return err
+}
+
+// appendTime appends a time with milliseconds, as slog does: Go has a fast way for RFC 3339 alone.
+func appendTime(line []byte, at time.Time) []byte {
+	end := len(line) + len("2006-01-02T15:04:05.000")
+	line = at.Truncate(time.Millisecond).Add(time.Millisecond/10).AppendFormat(line, time.RFC3339Nano)
+	return append(line[:end], line[end+1:]...) // without the fourth digit, which kept the third
 }
 
 // appendText appends a text, in quotes if it has characters that mean something on a line. Only what is printable ASCII is plain.
