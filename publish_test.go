@@ -103,7 +103,7 @@ func TestWhatCannotBePublishedIsRefusedWithAReason(t *testing.T) {
 		{on, "/sse", with("Content-Type", "multipart/form-data; boundary=x"), `{}`, 415, `Content-Type "multipart/form-data" is not accepted.`},
 		{on, "/sse", with("Content-Type", "application/x-www-form-urlencoded"), `{"message":"hello"}`, 400, "The event cannot be published: it looks like JSON that was sent as a form; with curl, add -H 'Content-Type: application/json'."},
 		{on, "/sse", with("Content-Type", "application/x-www-form-urlencoded"), ``, 400, "The event cannot be published: the form is empty; send a field, such as message=hello."},
-		{on, "/sse", with("Content-Type", "application/x-www-form-urlencoded"), `a=%zz`, 400, `The event cannot be published: the body is not a form: invalid URL escape "%zz".`},
+		{on, "/sse", with("Content-Type", "application/x-www-form-urlencoded"), `a=%zz`, 400, `The event cannot be published: the body is not a form: field "a": invalid URL escape "%zz".`},
 		{on, "/sse?event=a%20b", ok, `{}`, 400, `The event cannot be published: "a b" is no name for an event: it takes 1 to 64 letters, digits, dots, underscores or hyphens, and none of open, error, statechange, gap, position`},
 		{on, "/sse?event=a%0Adata:forged", ok, `{}`, 400, `The event cannot be published: "a\ndata:forged" is no name`},
 		{on, "/sse?event=" + strings.Repeat("x", 65), ok, `{}`, 400, `The event cannot be published: "xxx`},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 )
 
@@ -22,7 +23,7 @@ type Position struct {
 // comes without.
 func (p Position) Frame(id string) []byte {
 	data, _ := json.Marshal(p) // numbers and booleans always encode
-	return Message{Name: "position", Data: data}.Frame(id)
+	return encode(id, "position", "", "", string(data))
 }
 
 // Retry returns a line for the first block of a stream: how long to wait before reconnecting, a random time of 2 to 5 s. It
@@ -37,34 +38,32 @@ func Tick(data any) ([]byte, error) {
 	if err := encoder.Encode(data); err != nil {
 		return nil, fmt.Errorf("encode tick: %w", err)
 	}
-	return Message{Data: bytes.TrimSuffix(b.Bytes(), []byte("\n"))}.Frame(""), nil
+	return encode("", "", "", "", onOneLine(bytes.TrimSuffix(b.Bytes(), []byte("\n")))), nil
 }
-
-// Gap returns the frame that says: messages up to this id may be missing.
-func Gap(id string) []byte { return Message{Name: "gap", Data: json.RawMessage("{}")}.Frame(id) }
 
 // Frame returns the frame of a message with that id. A message that only ends its topic has none.
 func (m Message) Frame(id string) []byte {
 	if m.IsSilent() {
 		return nil
 	}
-	data, digits := onOneLine(m.Data), ""
+	time := ""
 	if m.Time != 0 {
-		digits = strconv.FormatInt(m.Time, 10)
+		time = strconv.FormatInt(m.Time, 10)
 	}
-	// EventSource ignores a topic and a time, and everything else may read them.
-	fields := [...]struct{ name, value string }{{"id:", id}, {"event:", m.Name}, {"topic:", m.Topic}, {"time:", digits}}
-	size := len("data:\n\n") + len(data)
-	for _, field := range fields {
+	return encode(id, m.Name, m.Topic, time, onOneLine(m.Data)) // EventSource ignores the topic and the time, and everything else may read them
+}
+
+// Gap returns the frame that says: messages up to this id may be missing.
+func Gap(id string) []byte { return encode(id, "gap", "", "", "{}") }
+
+// encode returns the frame of an event, without the fields that are empty. No field has a line break.
+func encode(id, name, topic, time, data string) []byte {
+	var buffer [512]byte
+	b := buffer[:0]
+	for _, field := range [...]struct{ name, value string }{{"id:", id}, {"event:", name}, {"topic:", topic}, {"time:", time}, {"data:", data}} {
 		if field.value != "" {
-			size += len(field.name) + len(field.value) + len("\n")
+			b = append(append(append(b, field.name...), field.value...), '\n')
 		}
 	}
-	frame := make([]byte, 0, size) // and no more: frames are kept, and appending to one must copy it
-	for _, field := range fields {
-		if field.value != "" {
-			frame = append(append(append(frame, field.name...), field.value...), '\n')
-		}
-	}
-	return append(append(append(frame, "data:"...), data...), "\n\n"...)
+	return slices.Clip(bytes.Clone(append(b, '\n'))) // frames are shared: appending to one must copy it
 }
