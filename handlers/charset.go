@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"strings"
 	"unicode/utf8"
@@ -15,26 +14,21 @@ import (
 	"golang.org/x/text/encoding/unicode"
 )
 
-const (
-	replacement = "\uFFFD" // what a decoder writes for bytes that its charset does not have
-	sendUTF8    = "send UTF-8, or name the charset in the Content-Type, such as charset=windows-1252"
-)
+const sendUTF8 = "send UTF-8, or name the charset in the Content-Type, such as charset=windows-1252"
 
 // mediaType returns what a Content-Type says: the type in lower case, and the charset or nil for UTF-8. The error says
 // why it cannot be used.
 func mediaType(header string) (kind string, charset encoding.Encoding, err error) {
-	if header == "" {
-		return "", nil, nil
+	if !strings.Contains(header, ";") {
+		return strings.ToLower(strings.TrimSpace(header)), nil, nil
 	}
 	kind, parameters, err := mime.ParseMediaType(header)
 	if err != nil {
 		return "", nil, fmt.Errorf("Content-Type %q cannot be read: %w", cut(header, 100), err)
 	}
-	name, given := parameters["charset"]
-	if !given {
-		return kind, nil, nil
+	if name, given := parameters["charset"]; given {
+		charset, err = charsetNamed(name)
 	}
-	charset, err = charsetNamed(name)
 	return kind, charset, err
 }
 
@@ -66,60 +60,30 @@ func extendsASCII(charset encoding.Encoding) bool {
 	return err == nil && encoded == structure
 }
 
-// converted is a body as UTF-8. It hands over what has arrived without waiting for more.
-type converted struct {
-	io.Reader
-	io.Closer
-}
-
-func convert(body io.ReadCloser, charset encoding.Encoding) io.ReadCloser {
-	return converted{charset.NewDecoder().Reader(body), body}
-}
-
-// beginning looks at the first bytes of text that should be UTF-8. It returns the length of a byte order mark, which is
-// to be dropped, or an error if the text is UTF-16 or UTF-32, as some Windows tools write it. Until it has seen enough
-// to tell, undecided is true.
-func beginning(text []byte) (mark int, undecided bool, err error) {
-	for _, known := range []struct{ mark, name string }{
-		{"\xEF\xBB\xBF", ""},
-		{"\xFF\xFE\x00\x00", "UTF-32"},
-		{"\x00\x00\xFE\xFF", "UTF-32"},
-		{"\xFF\xFE", "UTF-16"},
-		{"\xFE\xFF", "UTF-16"},
-	} {
-		switch {
-		case !bytes.HasPrefix(text, []byte(known.mark)):
-			undecided = undecided || bytes.HasPrefix([]byte(known.mark), text)
-		case known.name == "":
-			return len(known.mark), false, nil
-		default:
-			return 0, false, isNot8(known.name)
-		}
-	}
-	// Without a mark, every other byte of UTF-16 is 0 as long as the text is in a Latin script.
-	for low := range 2 {
-		matches := 0
-		for i, b := range text[:min(len(text), 4)] {
-			if (b == 0) == (i%2 == low) {
-				matches++
-			}
-		}
-		if matches == 4 {
-			return 0, false, isNot8("UTF-16")
-		}
-		undecided = undecided || matches == len(text)
-	}
-	return 0, undecided, nil
-}
-
-func isNot8(name string) error {
-	return fmt.Errorf("it is %s: send UTF-8, or add charset=%s to the Content-Type", name, strings.ToLower(name))
-}
-
-// withoutMark is beginning for text that is complete.
+// withoutMark returns text that should be UTF-8 without its byte order mark. The error says that it is UTF-16 or UTF-32, as
+// some Windows tools write it.
 func withoutMark(text []byte) ([]byte, error) {
-	mark, _, err := beginning(text)
-	return text[mark:], err
+	begins := func(mark string) bool { return bytes.HasPrefix(text, []byte(mark)) }
+	// Without a mark, every other byte of UTF-16 is 0 as long as the text is in a Latin script.
+	latin := func(zero int) bool {
+		return len(text) >= 4 && text[zero] == 0 && text[zero+2] == 0 && text[1-zero] != 0 && text[3-zero] != 0
+	}
+	switch {
+	case begins("\xEF\xBB\xBF"):
+		return text[3:], nil
+	case begins("\xFF\xFE\x00\x00"), begins("\x00\x00\xFE\xFF"):
+		return nil, otherUTF("UTF-32")
+	case begins("\xFF\xFE"), begins("\xFE\xFF"), latin(0), latin(1):
+		return nil, otherUTF("UTF-16")
+	}
+	return text, nil
+}
+
+// otherUTF is the error of text that is UTF-16 or UTF-32.
+type otherUTF string
+
+func (name otherUTF) Error() string {
+	return fmt.Sprintf("it is %s: send UTF-8, or add charset=%s to the Content-Type", string(name), strings.ToLower(string(name)))
 }
 
 // checkUTF8 returns an error with the place of the first byte that is not UTF-8.
@@ -127,8 +91,7 @@ func checkUTF8(text []byte) error {
 	if utf8.Valid(text) {
 		return nil
 	}
-	at := 0
-	for {
+	for at := 0; ; {
 		r, size := utf8.DecodeRune(text[at:])
 		if r == utf8.RuneError && size == 1 {
 			return fmt.Errorf("byte %#02x at %s is not UTF-8; %s", text[at], place(text, at), sendUTF8)
@@ -137,9 +100,9 @@ func checkUTF8(text []byte) error {
 	}
 }
 
-// checkConverted returns an error with the place of the first character that its charset does not have.
+// checkConverted is checkUTF8 for text that was converted. A decoder writes U+FFFD for bytes that its charset does not have.
 func checkConverted(text []byte) error {
-	if at := bytes.Index(text, []byte(replacement)); at >= 0 {
+	if at := bytes.IndexRune(text, utf8.RuneError); at >= 0 {
 		return errors.New("at " + place(text, at) + " is something that its charset does not have; is the charset of the Content-Type the right one?")
 	}
 	return nil

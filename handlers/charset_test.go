@@ -144,6 +144,8 @@ func TestTextThatCannotBeReadIsRefusedWithItsPlace(t *testing.T) {
 		{asJSON + "; charset=shift_jis", "\"\x81\"", 400, single + "the body is not JSON: at line 1, column 2 is something that its charset does not have; "},
 		{asLines + "; charset=utf-16le", "\"\x00\x00\xd8\"\x00", 400, "Line 1 cannot be published: the body is not JSON: at column 2 is something"},
 		{asForm + "; charset=euc-jp", "a=%FF", 400, single + `the body is not a form: field "a": at line 1, column 1 is something`},
+		{asForm + "; charset=utf-16le", "a\x00=\x00\x00\xd8", 400, single + `the body is not a form: field "a": at line 1, column 1 is something`},
+		{asForm + "; charset=utf-16le", "a\x00=\x00%\x00E\x009\x00", 400, single + `the body is not a form: field "a": at line 1, column 1 is something`},
 		{asJSON, "\xff\xfe1\x00", 400, single + utf16},
 		{asJSON, "[\x001\x00]\x00", 400, single + utf16},
 		{asForm, "\xfe\xff\x00a\x00=\x00b", 400, single + utf16},

@@ -45,6 +45,7 @@ func MethodNotAllowed(c *gin.Context) {
 func InternalError(c *gin.Context, reason any) {
 	slog.Error("a panic ended a request", "reason", reason, "stack", string(debug.Stack()))
 	if c.Writer.Written() {
+		because(c, "a panic cut off the answer")
 		panic(http.ErrAbortHandler) // cut the connection, or the client would take a part of the answer for all of it
 	}
 	fail(c, http.StatusInternalServerError, "Something went wrong. The server's log says what.")
@@ -73,7 +74,15 @@ func refuse(c *gin.Context, status int, message string) {
 		stopReading(c)
 	}
 	because(c, message)
-	c.AbortWithStatusJSON(status, gin.H{"error": message})
+	answer(c, status, gin.H{"error": message})
+}
+
+// answer ends the request with JSON. An error that is temporary says when to try again.
+func answer(c *gin.Context, status int, fields gin.H) {
+	if status == http.StatusServiceUnavailable {
+		c.Header("Retry-After", "5")
+	}
+	c.AbortWithStatusJSON(status, fields)
 }
 
 // because tells the log why a request is refused, unless it knows a better reason.
@@ -90,10 +99,4 @@ func stopReading(c *gin.Context) {
 		c.Header("Connection", "close")
 		_ = http.NewResponseController(c.Writer).SetReadDeadline(time.Now()) // an error changes nothing: the answer comes later
 	}
-}
-
-// unavailable ends the request with an error that is temporary, and says when to try again.
-func unavailable(c *gin.Context, message string) {
-	c.Header("Retry-After", "5")
-	refuse(c, http.StatusServiceUnavailable, message)
 }

@@ -12,53 +12,45 @@ import (
 	"golang.org/x/text/encoding"
 )
 
-// fromForm returns what makes JSON of a form's fields: message=hello is {"message":"hello"}. Fields are separated by &
-// alone, as the URL standard says: a semicolon is data. charset is what the fields are in, or nil for UTF-8.
-func fromForm(charset encoding.Encoding) func(body []byte) (json.RawMessage, error) {
+// fromForm makes JSON of a form's fields: message=hello is {"message":"hello"}. Fields are separated by & alone, as the URL
+// standard says: a semicolon is data. charset is what the fields are in, or nil if they are UTF-8 already.
+func fromForm(charset encoding.Encoding, check func([]byte) error) parser {
+	decode := func(escaped string) (string, error) {
+		text, err := url.QueryUnescape(escaped)
+		if err == nil && charset != nil {
+			text, err = charset.NewDecoder().String(text)
+		}
+		if err != nil {
+			return "", err
+		}
+		return text, check([]byte(text))
+	}
 	return func(body []byte) (json.RawMessage, error) {
 		if start := bytes.TrimSpace(body); len(start) > 0 && strings.ContainsRune(`{["`, rune(start[0])) {
 			return nil, errors.New("it looks like JSON that was sent as a form; with curl, add -H 'Content-Type: application/json'")
 		}
-		values := map[string][]string{}
+		values, fields := map[string][]string{}, gin.H{}
 		for field := range strings.SplitSeq(string(body), "&") {
 			if field == "" {
 				continue
 			}
 			name, value, _ := strings.Cut(field, "=")
-			name, err := decodeField(name, charset)
+			name, err := decode(name)
 			if err != nil {
 				return nil, fmt.Errorf("the body is not a form: the name of a field: %w", err)
 			}
-			if value, err = decodeField(value, charset); err != nil {
+			if value, err = decode(value); err != nil {
 				return nil, fmt.Errorf("the body is not a form: field %q: %w", cut(name, 100), err)
 			}
-			values[name] = append(values[name], value)
-		}
-		if len(values) == 0 {
-			return nil, errors.New("the form is empty; send a field, such as message=hello")
-		}
-		fields := gin.H{}
-		for name, given := range values {
-			fields[name] = given[0]
-			if len(given) > 1 {
-				fields[name] = given
+			if values[name] = append(values[name], value); len(values[name]) > 1 {
+				fields[name] = values[name]
+			} else {
+				fields[name] = value
 			}
+		}
+		if len(fields) == 0 {
+			return nil, errors.New("the form is empty; send a field, such as message=hello")
 		}
 		return encode(fields)
 	}
-}
-
-// decodeField returns a name or a value of a form as text.
-func decodeField(escaped string, charset encoding.Encoding) (string, error) {
-	text, err := url.QueryUnescape(escaped)
-	if err != nil {
-		return "", err
-	}
-	if charset == nil {
-		return text, checkUTF8([]byte(text))
-	}
-	if text, err = charset.NewDecoder().String(text); err != nil {
-		return "", err
-	}
-	return text, checkConverted([]byte(text))
 }

@@ -22,11 +22,11 @@ func Health(ready func() error) gin.HandlerFunc {
 func Ready(running context.Context, ready func() error) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		if running.Err() != nil {
-			unavailable(c, "Not ready: the server is stopping.")
+			refuse(c, http.StatusServiceUnavailable, "Not ready: the server is stopping.")
 			return
 		}
 		if err := ready(); err != nil {
-			unavailable(c, "Not ready: "+err.Error()+".")
+			refuse(c, http.StatusServiceUnavailable, "Not ready: "+err.Error()+".")
 			return
 		}
 		c.JSON(http.StatusOK, gin.H{"status": "ok"})

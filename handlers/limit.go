@@ -3,6 +3,7 @@ package handlers
 import (
 	"errors"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -33,7 +34,7 @@ func limit(events *Events, next gin.HandlerFunc) gin.HandlerFunc {
 					slog.Warn("all places for streams are taken: new clients get 503 until others leave. MAX_CLIENTS says how many there may be, or else the limits of open files and of memory", "path", c.FullPath(), "places", events.clients)
 				}
 				_ = c.Error(errFull)
-				unavailable(c, "All places are taken. Try again in a few seconds.")
+				refuse(c, http.StatusServiceUnavailable, "All places are taken. Try again in a few seconds.")
 				return
 			}
 		}

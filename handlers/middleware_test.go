@@ -158,3 +158,30 @@ func TestAPageOfAnOriginThatIsNotListedGetsAReasonAndALineInTheLog(t *testing.T)
 		}
 	}
 }
+
+func TestOnlyAPublishersAnswerIsWithoutTheHeadersForPages(t *testing.T) {
+	t.Parallel()
+	app := gin.New()
+	app.Use(handlers.Secure())
+	app.Any("/sse", func(*gin.Context) {})
+	for _, test := range []struct {
+		method, authorization string
+		want                  bool
+	}{
+		{http.MethodGet, "", true},
+		{http.MethodGet, "Bearer secret", true},
+		{http.MethodPost, "", true},
+		{http.MethodPost, "Basic secret", true},
+		{http.MethodPost, "Bearer secret", false},
+	} {
+		request := httptest.NewRequest(test.method, "/sse", nil)
+		request.Header.Set("Authorization", test.authorization)
+		answer := httptest.NewRecorder()
+		app.ServeHTTP(answer, request)
+		for _, name := range []string{"Content-Security-Policy", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy"} {
+			if got := answer.Header().Get(name); (got != "") != test.want {
+				t.Errorf("%s with %q: %s is %q", test.method, test.authorization, name, got)
+			}
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -41,15 +42,13 @@ func Authorize(tokens *secret.List) gin.HandlerFunc {
 // and text are one event for each line. A request that is repeated with the same Idempotency-Key sends nothing twice
 // and gets the same answer.
 func Publish(events *Events) gin.HandlerFunc {
-	log, max := events.log, events.max
 	return func(c *gin.Context) {
 		m, err := addressed(c.Request.URL.RawQuery)
 		if err != nil {
-			refuse(c, http.StatusBadRequest, "The event cannot be published: "+err.Error()+".")
+			refuseEvent(c, err)
 			return
 		}
-		key := c.GetHeader("Idempotency-Key")
-		if !isKey(key) {
+		if m.Key = c.GetHeader("Idempotency-Key"); !isKey(m.Key) {
 			refuse(c, http.StatusBadRequest, "This Idempotency-Key cannot be used. Send up to 255 printable ASCII characters, different for each event, such as a UUID.")
 			return
 		}
@@ -57,9 +56,8 @@ func Publish(events *Events) gin.HandlerFunc {
 			refuse(c, http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Encoding %q is not accepted. Send the body as it is.", cut(encoding, 100)))
 			return
 		}
-		m.Key = key
 		if m.Erases() && c.Request.ContentLength == 0 { // nothing is left of the topic but its end
-			publishNow(c, log, m)
+			publishNow(c, events, m)
 			return
 		}
 		kind, charset, err := mediaType(c.GetHeader("Content-Type"))
@@ -67,20 +65,26 @@ func Publish(events *Events) gin.HandlerFunc {
 			refuse(c, http.StatusUnsupportedMediaType, err.Error()+".")
 			return
 		}
-		json, form := fromJSON, fromForm(charset)
-		if charset != nil && !(kind == gin.MIMEPOSTForm && extendsASCII(charset)) { // such a form is split first, then converted
-			json, form = fromConvertedJSON, fromForm(nil)
-			c.Request.Body = convert(c.Request.Body, charset)
+		check := checkUTF8
+		if charset != nil {
+			check = checkConverted
+			if kind != gin.MIMEPOSTForm || !extendsASCII(charset) { // such a form is split first, then converted
+				c.Request.Body = struct {
+					io.Reader // hands over what has arrived without waiting for more
+					io.Closer
+				}{charset.NewDecoder().Reader(c.Request.Body), c.Request.Body}
+				charset = nil
+			}
 		}
 		switch kind {
 		case gin.MIMEJSON:
-			publishOne(c, log, m, max, json)
+			publishOne(c, events, m, fromJSON(check))
 		case gin.MIMEPOSTForm:
-			publishOne(c, log, m, max, form)
+			publishOne(c, events, m, fromForm(charset, check))
 		case "application/x-ndjson":
-			publishLines(c, events, m, json)
+			publishLines(c, events, m, false, fromJSON(check))
 		case gin.MIMEPlain:
-			publishLines(c, events, m, fromText)
+			publishLines(c, events, m, true, fromText)
 		default:
 			const accepted = gin.MIMEJSON + ", " + gin.MIMEPOSTForm + ", application/x-ndjson, " + gin.MIMEPlain
 			c.Header("Accept-Post", accepted)
@@ -140,61 +144,64 @@ func addressed(query string) (m event.Message, err error) {
 }
 
 // publishOne sends the whole body as one event.
-func publishOne(c *gin.Context, log event.Log, m event.Message, max int64, parse func([]byte) (json.RawMessage, error)) {
-	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, max))
-	var tooLarge *http.MaxBytesError
-	switch {
+func publishOne(c *gin.Context, events *Events, m event.Message, parse parser) {
+	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, events.max))
+	switch tooLarge := new(http.MaxBytesError); {
 	case errors.As(err, &tooLarge):
-		refuse(c, http.StatusRequestEntityTooLarge, tooLong(max))
+		refuse(c, http.StatusRequestEntityTooLarge, tooLong(events.max))
 		return
 	case err != nil:
 		refuse(c, http.StatusBadRequest, "The body was cut off or took too long.")
 		return
-	}
-	if len(body) == 0 && m.Erases() {
-		publishNow(c, log, m)
+	case len(body) == 0 && m.Erases():
+		publishNow(c, events, m)
 		return
 	}
 	if body, err = withoutMark(body); err == nil {
 		m.Data, err = parse(body)
 	}
+	if err == nil {
+		err = misdirected(m.Topic, m.Data)
+	}
 	if err != nil {
-		refuse(c, http.StatusBadRequest, "The event cannot be published: "+err.Error()+".")
+		refuseEvent(c, err)
 		return
 	}
-	if err := misdirected(m.Topic, m.Data); err != nil {
-		refuse(c, http.StatusBadRequest, "The event cannot be published: "+err.Error()+".")
-		return
-	}
-	publishNow(c, log, m)
+	publishNow(c, events, m)
 }
 
 // publishNow publishes a message and answers with its id.
-func publishNow(c *gin.Context, log event.Log, m event.Message) {
-	_, id, err := log.Publish(c.Request.Context(), m)
+func publishNow(c *gin.Context, events *Events, m event.Message) {
+	_, id, err := events.log.Publish(c.Request.Context(), m)
 	if err != nil {
-		status, message := explain(err)
-		if status == http.StatusServiceUnavailable {
-			c.Header("Retry-After", "5")
-		}
-		refuse(c, status, message)
+		status, problem := explain(err)
+		refuse(c, status, problem)
 		return
 	}
-	c.Data(http.StatusAccepted, "application/json; charset=utf-8", []byte(`{"id":"`+id+`"}`))
+	body := []byte(`{"id":"` + id + `"}`)
+	c.Header("Content-Length", strconv.Itoa(len(body)))
+	c.Data(http.StatusAccepted, "application/json; charset=utf-8", body)
+	c.Writer.Flush() // the publisher need not wait for the line of the log
+}
+
+// refuseEvent ends a request that cannot become an event.
+func refuseEvent(c *gin.Context, err error) {
+	refuse(c, http.StatusBadRequest, "The event cannot be published: "+err.Error()+".")
 }
 
 // misdirected returns an error if the data names a topic and the address does not: other servers take the topic from the
 // body, and here the event would go to the default topic.
 func misdirected(topic string, data json.RawMessage) error {
-	if topic != "" || !bytes.Contains(data, []byte(`"topic"`)) {
+	var fields map[string]any
+	if topic != "" || !bytes.Contains(data, []byte(`"topic"`)) || json.Unmarshal(data, &fields) != nil {
 		return nil
 	}
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(data, &fields) != nil || fields["topic"] == nil {
+	named, given := fields["topic"]
+	if !given {
 		return nil
 	}
-	name := "orders/7"
-	if err := json.Unmarshal(fields["topic"], &name); err != nil || event.CheckTopic(name) != nil || name == "" {
+	name, _ := named.(string)
+	if name == "" || event.CheckTopic(name) != nil {
 		name = "orders/7"
 	}
 	return fmt.Errorf("the body has a field %q, but the topic belongs in the address, or the default topic would get the event: POST /sse?topic=%s", "topic", name)
@@ -220,36 +227,35 @@ func tooLong(max int64) string {
 	return fmt.Sprintf("The event is too large: this server accepts up to %d bytes (MAX_EVENT_BYTES).", max)
 }
 
-// fromJSON returns the body without white space if it is JSON in UTF-8.
-func fromJSON(body []byte) (json.RawMessage, error) {
-	if err := checkUTF8(body); err != nil {
-		return nil, fmt.Errorf("the body is not JSON: %w", err)
-	}
-	var data bytes.Buffer
-	data.Grow(len(body))
-	if json.Compact(&data, body) == nil {
-		return data.Bytes(), nil
-	}
-	err := json.Unmarshal(body, new(json.RawMessage)) // says where
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
-		return nil, fmt.Errorf("the body is not JSON: %w, at %s", err, place(body, int(max(syntax.Offset-1, 0))))
-	}
-	return nil, err
-}
+// parser makes JSON, on one line, of a body or a line of one.
+type parser func(body []byte) (json.RawMessage, error)
 
-// fromConvertedJSON is fromJSON for a body that was converted to UTF-8.
-func fromConvertedJSON(body []byte) (json.RawMessage, error) {
-	if err := checkConverted(body); err != nil {
-		return nil, fmt.Errorf("the body is not JSON: %w", err)
+// fromJSON accepts JSON whose text passes the check.
+func fromJSON(check func([]byte) error) parser {
+	return func(body []byte) (json.RawMessage, error) {
+		if err := check(body); err != nil {
+			return nil, fmt.Errorf("the body is not JSON: %w", err)
+		}
+		var data bytes.Buffer
+		data.Grow(len(body))
+		if json.Compact(&data, body) == nil {
+			return data.Bytes(), nil
+		}
+		err := json.Unmarshal(body, new(json.RawMessage)) // says where
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			return nil, fmt.Errorf("the body is not JSON: %w, at %s", err, place(body, int(max(syntax.Offset-1, 0))))
+		}
+		return nil, err
 	}
-	return fromJSON(body)
 }
 
 // fromText returns a line of text as JSON: hello is {"message":"hello"}. Bytes that are not UTF-8 become U+FFFD, as in
 // a terminal: a single one must not end the log of a build.
 func fromText(line []byte) (json.RawMessage, error) {
-	return encode(gin.H{"message": string(line)})
+	return encode(struct {
+		Message string `json:"message"`
+	}{string(line)})
 }
 
 // encode returns the value as JSON. It does not escape <, because nothing here ends up in HTML.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -20,30 +21,40 @@ import (
 const (
 	longestText   = 256 // bytes of a path with its query, or of errors, in a line of the log
 	longestMethod = 16
+
+	hidden = "***" // in place of a credential
+	jwt    = "eyJ" // every JSON Web Token begins with {" in base64
 )
 
 // RequestLog writes a line to log for each request but those of probes. What a client sends is cut if it is long.
 // Credentials in the query are left out. The line of a stream comes when it ends. The line of a request that was refused
 // has the reason.
 func RequestLog(log *slog.Logger) gin.HandlerFunc {
+	tokens := regexp.MustCompile(jwt + `[\w.-]*`)
 	return func(c *gin.Context) {
 		start, path, query := time.Now(), c.Request.URL.Path, c.Request.URL.RawQuery
 		switch path {
 		case "/healthz", "/readyz", "/metrics":
 			return
 		}
+		defer func() { // also if a panic cuts the answer off
+			l := requestLine{start: start, status: c.Writer.Status()}
+			if !log.Enabled(context.Background(), l.level()) {
+				return
+			}
+			l.method, l.client = strings.Clone(cut(c.Request.Method, longestMethod)), clientAddress(c)
+			if len(c.Errors) > 0 {
+				reasons := strings.Join(c.Errors.ByType(gin.ErrorTypePrivate).Errors(), "; ")
+				l.reason = cut(tokens.ReplaceAllString(reasons, hidden), longestText)
+			}
+			l.sub = cut(c.GetString(subKey), longestText)
+			if l.subscriber, _ = c.Value(subscriberKey).(*hub.Subscriber); l.subscriber == nil && query != "" {
+				path += "?" + withoutCredentials(query)
+			}
+			l.path = strings.Clone(cut(path, longestText))
+			stream.AtEnd(c, func(end stream.End) { l.write(log, end) })
+		}()
 		c.Next()
-		l := requestLine{start: start, status: c.Writer.Status()}
-		if !log.Enabled(context.Background(), l.level()) {
-			return
-		}
-		l.method, l.client, l.reason = method(c), clientAddress(c), reason(c)
-		l.sub = cut(c.GetString(subKey), longestText)
-		if l.subscriber, _ = c.Value(subscriberKey).(*hub.Subscriber); l.subscriber == nil && query != "" {
-			path += "?" + withoutCredentials(query)
-		}
-		l.path = strings.Clone(cut(path, longestText))
-		stream.AtEnd(c, func(end stream.End) { l.write(log, end) })
 	}
 }
 
@@ -92,24 +103,6 @@ func (l requestLine) write(log *slog.Logger, end stream.End) {
 	_ = log.Handler().Handle(context.Background(), line) // there is no log to report it in
 }
 
-// method returns the method of the request, which a client may have made up.
-func method(c *gin.Context) string {
-	for _, known := range []string{http.MethodGet, http.MethodPost, http.MethodHead, http.MethodOptions} {
-		if c.Request.Method == known {
-			return known // and not a part of the request, which would stay in memory
-		}
-	}
-	return strings.Clone(cut(c.Request.Method, longestMethod))
-}
-
-// reason returns why the request was refused, or what else went wrong.
-func reason(c *gin.Context) string {
-	if len(c.Errors) == 0 {
-		return ""
-	}
-	return cut(strings.Join(c.Errors.ByType(gin.ErrorTypePrivate).Errors(), "; "), longestText)
-}
-
 // cut bounds a text from a client. The line may still have four times as many bytes, as escapes take up to four.
 func cut(s string, longest int) string {
 	if len(s) <= longest {
@@ -122,33 +115,23 @@ func cut(s string, longest int) string {
 	return fmt.Sprintf("%s…(%d bytes)", s[:end], len(s))
 }
 
-// withoutCredentials hides the values of parameters that look like credentials.
+// withoutCredentials hides the values of parameters that look like credentials. It errs on the side of hiding too much.
 func withoutCredentials(query string) string {
-	var shown strings.Builder
-	for parameter := range strings.SplitSeq(query, "&") {
-		if shown.Len() > 0 {
-			shown.WriteByte('&')
+	parameters := strings.Split(query, "&")
+	for i, parameter := range parameters {
+		text, err := url.QueryUnescape(parameter)
+		name, _, _ := strings.Cut(text, "=")
+		// A value may be an address with a query of its own, so look for names in front of the last "=".
+		names := strings.ToLower(text[:max(0, strings.LastIndexByte(text, '='))])
+		secret := func(word string) bool { return strings.Contains(names, word) }
+		switch {
+		case err != nil || strings.Contains(name, jwt):
+			parameters[i] = hidden
+		case strings.Contains(text, jwt) || slices.ContainsFunc(credentials(), secret):
+			parameters[i] = name + "=" + hidden
 		}
-		shown.WriteString(withoutCredential(parameter))
 	}
-	return shown.String()
-}
-
-// withoutCredential errs on the side of hiding too much.
-func withoutCredential(parameter string) string {
-	const hidden, jwt = "***", "eyJ" // every JSON Web Token begins with {" in base64
-	text, err := url.QueryUnescape(parameter)
-	name, _, _ := strings.Cut(text, "=")
-	if err != nil || strings.Contains(name, jwt) {
-		return hidden
-	}
-	// A value may be an address with a query of its own, so look for names in front of the last "=".
-	names := strings.ToLower(text[:max(0, strings.LastIndexByte(text, '='))])
-	isIn := func(word string) bool { return strings.Contains(names, word) }
-	if strings.Contains(text, jwt) || slices.ContainsFunc(credentials(), isIn) {
-		return name + "=" + hidden
-	}
-	return parameter
+	return strings.Join(parameters, "&")
 }
 
 // credentials returns words that occur in the names of parameters whose values are secret.

@@ -189,6 +189,45 @@ func TestCredentialsAreNotLogged(t *testing.T) {
 	}
 }
 
+func TestATokenInAReasonIsNotLogged(t *testing.T) {
+	t.Parallel()
+	const token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.s3cret-_x"
+	for _, query := range []string{token, token + "=x", token + "=x&" + token + "=y", "end=" + token, "topic=" + token + "//", "event=" + token + "!"} {
+		var log bytes.Buffer
+		app := gin.New()
+		app.Use(handlers.RequestLog(logger(&log)))
+		app.POST("/sse", handlers.PublishTo(new(batches), 1000))
+		request := httptest.NewRequest(http.MethodPost, "/sse?"+query, strings.NewReader("{}"))
+		answer := httptest.NewRecorder()
+		app.ServeHTTP(answer, request)
+		if answer.Code != http.StatusBadRequest || !strings.Contains(log.String(), `reason="The event cannot be published: `) || strings.Contains(log.String(), "s3cret") || strings.Contains(log.String(), "eyJ") {
+			t.Errorf("?%s: status %d, and the log has %q", query, answer.Code, log.String())
+		}
+	}
+}
+
+func TestAnAnswerThatAPanicCutsOffHasALine(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	app := gin.New()
+	app.Use(handlers.RequestLog(logger(&log)), gin.CustomRecoveryWithWriter(nil, handlers.InternalError))
+	app.GET("/", func(c *gin.Context) {
+		c.String(http.StatusOK, "begun")
+		panic("this one comes in the middle of an answer")
+	})
+	func() {
+		defer func() {
+			if reason := recover(); reason != http.ErrAbortHandler { // at which net/http cuts the connection
+				t.Errorf("it ends with %v", reason)
+			}
+		}()
+		app.ServeHTTP(httptest.NewRecorder(), requestFor("GET", "/", ""))
+	}()
+	if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), " path=/ status=200 ") || !strings.HasSuffix(log.String(), ` reason="a panic cut off the answer"`+"\n") {
+		t.Errorf("the log has %q", log.String())
+	}
+}
+
 func TestAStreamIsLoggedWhenItEndsAndItsRequestIsGarbageByThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log testlog.Log

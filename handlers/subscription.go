@@ -72,7 +72,7 @@ func (want asked) subscribe(c *gin.Context, events *hub.Hub) *hub.Subscriber {
 		c.Status(http.StatusNoContent) // at which an EventSource stops for good
 	case err != nil:
 		c.Header("Content-Type", gin.MIMEJSON)
-		unavailable(c, "The messages could not be loaded in time. Try again in a few seconds.")
+		refuse(c, http.StatusServiceUnavailable, "The messages could not be loaded in time. Try again in a few seconds.")
 	default:
 		c.Set(subscriberKey, subscriber) // for the log
 	}
