@@ -148,6 +148,9 @@ func TestPanicEndsItsRequestAlone(t *testing.T) {
 		t.Errorf("after a panic in the middle: body %q and error %v, want it cut off", body, err)
 	}
 	errorLog.Wait(t, "this one comes in the middle")
+	if line := s.out.Wait(t, "path=/late-panic"); !strings.HasSuffix(line, ` reason="a panic cut off the answer"`) {
+		t.Errorf("the log has %q", line)
+	}
 	s.tick("still here")
 	testsse.ReadUntil(t, beside, "still here")
 }
