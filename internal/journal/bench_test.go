@@ -90,7 +90,7 @@ func newBare(b *testing.B) *bare {
 		b.Fatal(err)
 	}
 	if err := db.Update(func(tx *bolt.Tx) error {
-		_, err := tx.CreateBucket(messagesBucket)
+		_, err := tx.CreateBucket(recordsBucket)
 		return err
 	}); err != nil {
 		b.Fatal(err)
@@ -113,6 +113,7 @@ func (s *bare) publish(m event.Message) error {
 }
 
 func (s *bare) run() {
+	var buffer []byte
 	for c := range s.queue {
 		calls := []bareCall{c}
 		runtime.Gosched()
@@ -127,11 +128,11 @@ func (s *bare) run() {
 			}
 		}
 		err := s.db.Update(func(tx *bolt.Tx) error {
-			bucket := tx.Bucket(messagesBucket)
+			bucket := tx.Bucket(recordsBucket)
 			bucket.FillPercent = 0.9
 			for _, c := range calls {
 				s.last++
-				if err := bucket.Put(encodeNumber(s.last), encodeMessage(c.m)); err != nil {
+				if err := bucket.Put(encodeNumber(s.last), appendMessage(make([]byte, 0, 200), c.m, &buffer)); err != nil {
 					return err
 				}
 			}

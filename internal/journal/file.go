@@ -3,7 +3,6 @@ package journal
 import (
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -25,7 +24,7 @@ func temporary(dir string) string { return filepath.Join(dir, "gin-sse.db.new") 
 // create makes an empty file. A crash leaves no file or a whole one.
 func (j *Journal) create() error {
 	dir := j.dir.Name()
-	if err := os.Remove(temporary(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := j.clean(); err != nil {
 		return err
 	}
 	db, err := newDatabase(dir)
@@ -33,16 +32,13 @@ func (j *Journal) create() error {
 		return err
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{mainBucket, messagesBucket, keysBucket, historiesBucket, holesBucket} {
+		for _, name := range [][]byte{mainBucket, recordsBucket} {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
 		}
-		if err := tx.Bucket(mainBucket).Put(versionKey, []byte(version)); err != nil {
-			return err
-		}
-		r := &records{tx: tx, state: state{epoch: strings.ToLower(rand.Text()[:8])}}
-		return r.save()
+		r := &records{main: tx.Bucket(mainBucket), state: state{epoch: strings.ToLower(rand.Text()[:8])}}
+		return errors.Join(r.main.Put(versionKey, []byte(version)), r.save())
 	})
 	if err = errors.Join(err, db.Close()); err == nil {
 		err = os.Rename(temporary(dir), file(dir))
@@ -51,6 +47,14 @@ func (j *Journal) create() error {
 		_ = os.Remove(temporary(dir)) // the next start removes it, too
 	}
 	return err
+}
+
+// clean removes what a start that was killed has left.
+func (j *Journal) clean() error {
+	if err := os.Remove(temporary(j.dir.Name())); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // syncDirs makes sure that the name of the file, and those of the directories above it, outlive a loss of power.
@@ -165,20 +169,18 @@ func (j *Journal) reopen() error {
 // shrink replaces a file that has grown far beyond what it keeps by a copy without free pages. If there is no room for
 // the copy, the file stays as it is.
 func (j *Journal) shrink() error {
+	if j.Size() <= roomy || j.commit(batch{last: j.last, note: true}) != nil { // HISTORY may be smaller than before the restart
+		return nil
+	}
+	kept := 0
+	err := j.db.View(func(tx *bolt.Tx) error {
+		kept = tx.Bucket(recordsBucket).Stats().LeafInuse
+		return nil
+	})
+	if err != nil || j.Size() <= 3*int64(kept) {
+		return err
+	}
 	dir := j.dir.Name()
-	if j.Size() <= roomy {
-		return nil
-	}
-	// HISTORY may be smaller than before the restart.
-	if err := j.db.Update(func(tx *bolt.Tx) error { return j.write(tx, batch{last: j.last, note: true}) }); err != nil {
-		j.failed = int(j.maxEvent)
-		j.tell(cause(err))
-		return nil
-	}
-	j.changes, j.fresh = nil, 0
-	if kept := j.kept(); j.Size() <= 3*kept {
-		return nil
-	}
 	copied, err := newDatabase(dir)
 	if err == nil {
 		err = errors.Join(bolt.Compact(copied, j.db, 16<<20), copied.Close())
@@ -192,22 +194,5 @@ func (j *Journal) shrink() error {
 		return nil
 	}
 	_ = j.db.Close() // it has nothing left to write
-	if err := j.openFile(); err != nil {
-		return fmt.Errorf("DATA_DIR=%q: open %s again: %w", dir, file(dir), cause(err))
-	}
-	return nil
-}
-
-// kept returns how many bytes the records have.
-func (j *Journal) kept() (size int64) {
-	_ = j.db.View(func(tx *bolt.Tx) error { // reading what was read before does not fail
-		for _, name := range [][]byte{messagesBucket, keysBucket, historiesBucket} {
-			_ = tx.Bucket(name).ForEach(func(key, value []byte) error {
-				size += int64(len(key) + len(value))
-				return nil
-			})
-		}
-		return nil
-	})
-	return size
+	return j.openFile()
 }

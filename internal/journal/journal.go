@@ -50,17 +50,20 @@ type Journal struct {
 	metrics  metrics
 
 	// These belong to the goroutine run, once there is one.
-	dir      *os.File     // locked
-	db       *bolt.DB     // nil if it could not be opened again
-	opened   os.FileInfo  // of the file of db, when it was last looked at
-	pageSize int          // of db
-	isNew    bool         // the file was made by this start
-	last     uint64       // number of the last message that was acknowledged
-	hole     history.Hole // to be left before the next message; zero if there is none
+	dir      *os.File    // locked
+	db       *bolt.DB    // nil if it could not be opened again
+	opened   os.FileInfo // of the file of db, when it was last looked at
+	pageSize int         // of db
+	isNew    bool        // the file was made by this start
+	isOld    bool        // an earlier version of gin-sse wrote it
+	last     uint64      // number of the last message that was acknowledged
+	epoch    string
+	hole     history.Hole   // to be left before the next message; zero if there is none
+	holes    []history.Hole // that the file remembers, and this one
 	keys     *idempotency.Keys
 	fresh    int                              // messages since the last note
 	bytes    int                              // of these
-	silent   []uint64                         // numbers of those that end a topic without an event
+	gone     []uint64                         // numbers of messages that the next note removes, beside those that the hub drops
 	changes  *history.Changes                 // for the note under way or, if that failed, for the next one
 	failed   int                              // bytes that could not be written
 	broken   bool                             // no transaction can be begun any more
@@ -75,9 +78,11 @@ type Journal struct {
 // call is a call of Publish that waits for its answer.
 type call struct {
 	messages []event.Message
-	answer   chan struct{} // closed when the rest is set
+	digests  []idempotency.Digest // of those that have a key
+	answer   chan struct{}        // closed when the rest is set
 	kept     int
-	id       string
+	last     uint64 // number of the last one
+	end      int    // of its messages in the batch
 	err      error
 }
 
@@ -102,7 +107,12 @@ func (j *Journal) Publish(ctx context.Context, messages ...event.Message) (kept 
 }
 
 func (j *Journal) publish(ctx context.Context, messages []event.Message) (kept int, id string, err error) {
-	c := &call{messages: messages, answer: make(chan struct{})}
+	c := &call{messages: messages, digests: make([]idempotency.Digest, len(messages)), answer: make(chan struct{})}
+	for i, m := range messages {
+		if m.Key != "" {
+			c.digests[i] = idempotency.Sum(m)
+		}
+	}
 	timeout := time.NewTimer(slow)
 	defer timeout.Stop()
 	select {
@@ -116,7 +126,10 @@ func (j *Journal) publish(ctx context.Context, messages []event.Message) (kept i
 	}
 	select {
 	case <-c.answer:
-		return c.kept, c.id, c.err
+		if c.kept > 0 {
+			id = event.ID(j.epoch, c.last)
+		}
+		return c.kept, id, c.err
 	case <-ctx.Done():
 		return 0, "", context.Cause(ctx)
 	case <-timeout.C:
@@ -192,32 +205,35 @@ func (j *Journal) serve(calls []*call) {
 	now := time.Now()
 	j.keys.Forget(now)
 	for _, c := range calls {
-		for _, m := range c.messages {
+		for i, m := range c.messages {
 			var number uint64
-			if number, c.err = j.number(&b, ended, m, now); c.err != nil {
+			if number, c.err = j.number(&b, ended, m, c.digests[i], now); c.err != nil {
 				break
 			}
-			c.kept, c.id = c.kept+1, j.events.ID(number)
+			c.kept, c.last = c.kept+1, number
 		}
+		c.end = len(b.messages)
 	}
 	var err error
 	if len(b.messages) > 0 {
 		err = j.store(b)
 	}
-	for _, c := range calls {
+	for sent, i := 0, 0; i < len(calls); i++ {
+		c := calls[i]
 		if err != nil {
-			c.kept, c.id, c.err = 0, "", err
+			c.kept, c.err = 0, err
+		}
+		for ; err == nil && sent < c.end; sent++ {
+			j.closed = j.events.Append(b.messages[sent]) != nil // what is stored is acknowledged, and subscribers get it after the restart
 		}
 		close(c.answer)
 	}
 }
 
 // number adds a message to the batch and returns its number. If its key was used before, it returns the number of then.
-func (j *Journal) number(b *batch, ended map[string]bool, m event.Message, now time.Time) (uint64, error) {
-	use := idempotency.Use{Key: m.Key, At: now}
+func (j *Journal) number(b *batch, ended map[string]bool, m event.Message, digest idempotency.Digest, now time.Time) (uint64, error) {
 	if m.Key != "" {
-		use.Digest = idempotency.Sum(m)
-		if number, err := j.keys.Find(m.Key, use.Digest); err != nil || number > 0 {
+		if number, err := j.keys.Find(m.Key, digest); err != nil || number > 0 {
 			return number, err
 		}
 	}
@@ -230,8 +246,7 @@ func (j *Journal) number(b *batch, ended map[string]bool, m event.Message, now t
 	b.last++
 	m.Number, m.Time = b.last, now.UnixMilli()
 	if m.Key != "" {
-		use.Number = m.Number
-		j.keys.Add(use)
+		j.keys.Add(idempotency.Use{Key: m.Key, Number: m.Number, Digest: digest, At: now})
 	}
 	if m.End {
 		ended[m.Topic] = true
@@ -241,12 +256,17 @@ func (j *Journal) number(b *batch, ended map[string]bool, m event.Message, now t
 	return m.Number, nil
 }
 
-// store writes a batch to the disk and then hands it to the hub. If it cannot be written, nothing has happened.
+// store writes a batch to the disk. If it cannot be written, nothing has happened.
 func (j *Journal) store(b batch) error {
 	err := j.Ready()
 	if err == nil {
 		b.note = j.fresh >= noteAfter || j.bytes >= maxBatchBytes
 		err = j.commit(b)
+		for _, m := range b.messages {
+			if err != nil || m.IsSilent() { // it may be in the file all the same; or only its end is to be known
+				j.gone = append(j.gone, m.Number)
+			}
+		}
 	}
 	if err != nil {
 		j.keys.Undo(j.last)
@@ -256,15 +276,6 @@ func (j *Journal) store(b batch) error {
 	}
 	j.last, j.hole = b.last, history.Hole{}
 	j.fresh, j.bytes = j.fresh+len(b.messages), j.bytes+b.bytes
-	for _, m := range b.messages {
-		if j.events.Append(m) != nil {
-			j.closed = true // the hub is: what is stored is acknowledged, and subscribers get it after the restart
-			break
-		}
-		if m.IsSilent() {
-			j.silent = append(j.silent, m.Number) // Changes has what comes of it
-		}
-	}
 	return nil
 }
 
@@ -300,7 +311,7 @@ func (j *Journal) commit(b batch) error {
 		return j.update(func(tx *bolt.Tx) error { return j.write(tx, b) })
 	})
 	if err == nil && b.note {
-		j.changes, j.fresh, j.bytes = nil, 0, 0
+		j.changes, j.gone, j.fresh, j.bytes = nil, nil, 0, 0
 	}
 	j.mu.Lock()
 	j.since = time.Time{}
