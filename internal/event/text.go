@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-
-	"github.com/gin-contrib/sse"
+	"strconv"
 )
 
 // Comment is sent when nothing else has been sent for a while. Clients ignore it.
@@ -24,7 +23,7 @@ type Position struct {
 // comes without.
 func (p Position) Frame(id string) []byte {
 	data, _ := json.Marshal(p) // numbers and booleans always encode
-	return encode(sse.Event{Id: id, Event: "position", Data: string(data)})
+	return encode(id, "position", "", "", string(data))
 }
 
 // Retry returns a line for the first block of a stream: how long to wait before reconnecting, a random time of 2 to 5 s. It
@@ -39,7 +38,7 @@ func Tick(data any) ([]byte, error) {
 	if err := encoder.Encode(data); err != nil {
 		return nil, fmt.Errorf("encode tick: %w", err)
 	}
-	return encode(sse.Event{Data: onOneLine(bytes.TrimSuffix(b.Bytes(), []byte("\n")))}), nil
+	return encode("", "", "", "", onOneLine(bytes.TrimSuffix(b.Bytes(), []byte("\n")))), nil
 }
 
 // Frame returns the frame of a message with that id. A message that only ends its topic has none.
@@ -47,30 +46,24 @@ func (m Message) Frame(id string) []byte {
 	if m.IsSilent() {
 		return nil
 	}
-	frame := encode(sse.Event{Id: id, Event: m.Name, Data: onOneLine(m.Data)})
-	if m.Topic == "" && m.Time == 0 {
-		return frame
-	}
-	// EventSource ignores these two fields, and everything else may read them.
-	var fields []byte
-	if m.Topic != "" {
-		fields = fmt.Appendf(fields, "topic:%s\n", m.Topic)
-	}
+	time := ""
 	if m.Time != 0 {
-		fields = fmt.Appendf(fields, "time:%d\n", m.Time)
+		time = strconv.FormatInt(m.Time, 10)
 	}
-	data := bytes.Index(frame, []byte("\ndata:")) + 1 // an id comes before it
-	return slices.Concat(frame[:data], fields, frame[data:])
+	return encode(id, m.Name, m.Topic, time, onOneLine(m.Data)) // EventSource ignores the topic and the time, and everything else may read them
 }
 
 // Gap returns the frame that says: messages up to this id may be missing.
-func Gap(id string) []byte { return encode(sse.Event{Id: id, Event: "gap", Data: "{}"}) }
+func Gap(id string) []byte { return encode(id, "gap", "", "", "{}") }
 
-// encode returns the frame of an event whose data is JSON on one line. The data is a string, because the encoder would
-// escape anything else for HTML.
-func encode(e sse.Event) []byte {
-	var b bytes.Buffer
-	b.Grow(len(e.Id) + len(e.Event) + len(e.Data.(string)) + len("id:\nevent:\ndata:\n\n"))
-	_ = sse.Encode(&b, e)         // a buffer takes everything
-	return slices.Clip(b.Bytes()) // frames are shared: appending to one must copy it
+// encode returns the frame of an event, without the fields that are empty. No field has a line break.
+func encode(id, name, topic, time, data string) []byte {
+	var buffer [512]byte
+	b := buffer[:0]
+	for _, field := range [...]struct{ name, value string }{{"id:", id}, {"event:", name}, {"topic:", topic}, {"time:", time}, {"data:", data}} {
+		if field.value != "" {
+			b = append(append(append(b, field.name...), field.value...), '\n')
+		}
+	}
+	return slices.Clip(bytes.Clone(append(b, '\n'))) // frames are shared: appending to one must copy it
 }

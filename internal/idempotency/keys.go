@@ -4,8 +4,8 @@ package idempotency
 
 import (
 	"crypto/sha256"
-	"fmt"
 	"sort"
+	"strconv"
 	"time"
 
 	"gin-sse/internal/event"
@@ -22,13 +22,14 @@ type Digest [sha256.Size]byte
 
 // Sum returns the digest of a message, without its number and its key.
 func Sum(m event.Message) Digest {
-	d := sha256.New()
-	fmt.Fprintf(d, "%q %q %t ", m.Topic, m.Name, m.End)
+	b := make([]byte, 0, 64+len(m.Topic)+len(m.Name)+len(m.Data))
+	b = append(strconv.AppendQuote(b, m.Topic), ' ')
+	b = append(strconv.AppendQuote(b, m.Name), ' ')
+	b = append(strconv.AppendBool(b, m.End), ' ')
 	if m.Replace {
-		d.Write([]byte("replace "))
+		b = append(b, "replace "...)
 	}
-	d.Write(m.Data)
-	return Digest(d.Sum(nil))
+	return sha256.Sum256(append(b, m.Data...))
 }
 
 // Use is what a key was used for.

@@ -139,14 +139,17 @@ func (s *state) decode(b []byte) error {
 	for i, field := range []*uint64{&s.last, &s.noted, &s.floor, &s.count, &s.sum} {
 		*field = binary.BigEndian.Uint64(b[8*i:])
 	}
-	s.epoch, s.messages = string(b[epochEnd-8:epochEnd]), b[epochEnd:len(b):len(b)]
+	s.epoch = string(b[epochEnd-8 : epochEnd])
+	s.messages = append(make([]byte, 0, 2*listBytes), b[epochEnd:]...)
 	return nil
 }
 
 func encodeNumber(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 // numbered returns the key of a record of that kind.
-func numbered(kind byte, n uint64) []byte { return binary.BigEndian.AppendUint64([]byte{kind}, n) }
+func numbered(kind byte, n uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 9), kind), n)
+}
 
 func appendEntry(list []byte, number uint64, content []byte) []byte {
 	list = binary.AppendUvarint(list, number)

@@ -107,9 +107,12 @@ func (j *Journal) Publish(ctx context.Context, messages ...event.Message) (kept 
 }
 
 func (j *Journal) publish(ctx context.Context, messages []event.Message) (kept int, id string, err error) {
-	c := &call{messages: messages, digests: make([]idempotency.Digest, len(messages)), answer: make(chan struct{})}
+	c := &call{messages: messages, answer: make(chan struct{})}
 	for i, m := range messages {
 		if m.Key != "" {
+			if c.digests == nil {
+				c.digests = make([]idempotency.Digest, len(messages))
+			}
 			c.digests[i] = idempotency.Sum(m)
 		}
 	}
@@ -200,17 +203,12 @@ func (j *Journal) gather(c *call) (calls []*call) {
 
 // serve stores the messages of these calls in one transaction, hands them to the hub and answers the calls.
 func (j *Journal) serve(calls []*call) {
-	b := batch{last: max(j.last, j.hole.Last)}
-	ended := map[string]bool{} // by messages of this batch
+	b := batch{last: max(j.last, j.hole.Last), messages: make([]event.Message, 0, len(calls))}
 	now := time.Now()
 	j.keys.Forget(now)
 	for _, c := range calls {
-		for i, m := range c.messages {
-			var number uint64
-			if number, c.err = j.number(&b, ended, m, c.digests[i], now); c.err != nil {
-				break
-			}
-			c.kept, c.last = c.kept+1, number
+		for i := 0; i < len(c.messages) && c.err == nil; i++ {
+			j.take(&b, c, i, now)
 		}
 		c.end = len(b.messages)
 	}
@@ -218,42 +216,53 @@ func (j *Journal) serve(calls []*call) {
 	if len(b.messages) > 0 {
 		err = j.store(b)
 	}
-	for sent, i := 0, 0; i < len(calls); i++ {
-		c := calls[i]
+	sent := 0
+	for _, c := range calls {
 		if err != nil {
 			c.kept, c.err = 0, err
 		}
 		for ; err == nil && sent < c.end; sent++ {
-			j.closed = j.events.Append(b.messages[sent]) != nil // what is stored is acknowledged, and subscribers get it after the restart
+			j.closed = j.events.Append(b.messages[sent]) != nil // it is acknowledged, and subscribers get it after the restart
 		}
 		close(c.answer)
 	}
 }
 
-// number adds a message to the batch and returns its number. If its key was used before, it returns the number of then.
-func (j *Journal) number(b *batch, ended map[string]bool, m event.Message, digest idempotency.Digest, now time.Time) (uint64, error) {
+// take adds a message of a call to the batch, unless its key was used before.
+func (j *Journal) take(b *batch, c *call, i int, now time.Time) {
+	m := c.messages[i]
 	if m.Key != "" {
-		if number, err := j.keys.Find(m.Key, digest); err != nil || number > 0 {
-			return number, err
+		number, err := j.keys.Find(m.Key, c.digests[i])
+		if c.err = err; err != nil {
+			return
+		}
+		if number > 0 {
+			c.kept, c.last = c.kept+1, number
+			return
 		}
 	}
 	switch {
 	case j.closed:
-		return 0, event.ErrClosed
-	case (ended[m.Topic] || j.events.Ended(m.Topic)) && !m.Erases():
-		return 0, event.ErrEnded
+		c.err = event.ErrClosed
+		return
+	case (b.ended[m.Topic] || j.events.Ended(m.Topic)) && !m.Erases():
+		c.err = event.ErrEnded
+		return
 	}
 	b.last++
 	m.Number, m.Time = b.last, now.UnixMilli()
+	c.kept, c.last = c.kept+1, m.Number
 	if m.Key != "" {
-		j.keys.Add(idempotency.Use{Key: m.Key, Number: m.Number, Digest: digest, At: now})
+		j.keys.Add(idempotency.Use{Key: m.Key, Number: m.Number, Digest: c.digests[i], At: now})
 	}
 	if m.End {
-		ended[m.Topic] = true
+		if b.ended == nil {
+			b.ended = map[string]bool{}
+		}
+		b.ended[m.Topic] = true
 	}
 	b.messages = append(b.messages, m)
 	b.bytes += len(m.Topic) + len(m.Name) + len(m.Data) + len(m.Key)
-	return m.Number, nil
 }
 
 // store writes a batch to the disk. If it cannot be written, nothing has happened.

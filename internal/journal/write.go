@@ -2,7 +2,6 @@ package journal
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,10 +16,11 @@ import (
 // batch is what one transaction stores.
 type batch struct {
 	messages []event.Message
-	last     uint64 // number of the last message, of this batch or before it
-	bytes    int    // of the messages
-	note     bool   // it also notes what has changed since the last note
-	probe    int    // it also stores so many bytes that mean nothing, which the next note removes
+	last     uint64          // number of the last message, of this batch or before it
+	bytes    int             // of the messages
+	ended    map[string]bool // topics, by these messages
+	note     bool            // it also notes what has changed since the last note
+	probe    int             // it also stores so many bytes that mean nothing, which the next note removes
 }
 
 // write makes the file hold everything up to the batch.
@@ -147,13 +147,20 @@ func (r *records) file(bytes int) error {
 	}
 	first, _ := binary.Uvarint(r.state.messages)
 	err := r.set(numbered(messageKind, first), r.state.messages)
-	r.state.messages = nil
+	r.state.messages = make([]byte, 0, 2*listBytes)
 	return err
 }
 
 // set adds a record, or changes the one that is there already.
 func (r *records) set(key, value []byte) error {
-	r.subtract(key)
+	if before := r.all.Get(key); before != nil {
+		r.subtract(key, before)
+	}
+	return r.put(key, value)
+}
+
+// put adds a record that is not there, or was subtracted.
+func (r *records) put(key, value []byte) error {
 	r.state.count++
 	r.state.sum += hash(key, value)
 	r.all.FillPercent = 1 // numbers rise
@@ -162,20 +169,16 @@ func (r *records) set(key, value []byte) error {
 
 // delete deletes a record if it is there.
 func (r *records) delete(key []byte) error {
-	if !r.subtract(key) {
-		return nil
+	if before := r.all.Get(key); before != nil {
+		r.subtract(key, before)
 	}
 	return r.all.Delete(key)
 }
 
-// subtract takes a record out of the sum, if it is there.
-func (r *records) subtract(key []byte) (found bool) {
-	value := r.all.Get(key)
-	if value != nil {
-		r.state.count--
-		r.state.sum -= hash(key, value)
-	}
-	return value != nil
+// subtract takes a record out of the sum.
+func (r *records) subtract(key, value []byte) {
+	r.state.count--
+	r.state.sum -= hash(key, value)
 }
 
 // remove removes messages from their records. The numbers rise.
@@ -198,11 +201,15 @@ func (r *records) remove(numbers []uint64) error {
 				last = max(last, number)
 				return nil
 			})
-			change := func() error { return r.set(key, kept) }
-			if len(kept) == 0 {
-				change = func() error { return r.delete(key) }
+			if err != nil {
+				return err
 			}
-			if err := cmp.Or(err, change()); err != nil {
+			if r.subtract(key, list); len(kept) > 0 {
+				err = r.put(key, kept)
+			} else {
+				err = c.Delete()
+			}
+			if err != nil {
 				return err
 			}
 		}
