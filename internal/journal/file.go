@@ -21,65 +21,65 @@ const (
 func file(dir string) string      { return filepath.Join(dir, "gin-sse.db") }
 func temporary(dir string) string { return filepath.Join(dir, "gin-sse.db.new") }
 
-// create makes an empty file. A crash leaves no file or a whole one.
+// create makes an empty file.
 func (j *Journal) create() error {
-	dir := j.dir.Name()
-	if err := j.clean(); err != nil {
-		return err
-	}
-	db, err := newDatabase(dir)
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{mainBucket, recordsBucket} {
-			if _, err := tx.CreateBucket(name); err != nil {
+	return j.replace(func(db *bolt.DB) error {
+		return db.Update(func(tx *bolt.Tx) error {
+			main, err := tx.CreateBucket(mainBucket)
+			if err != nil {
 				return err
 			}
-		}
-		r := &records{main: tx.Bucket(mainBucket), state: state{epoch: strings.ToLower(rand.Text()[:8])}}
-		return errors.Join(r.main.Put(versionKey, []byte(version)), r.save())
+			if _, err := tx.CreateBucket(recordsBucket); err != nil {
+				return err
+			}
+			r := &records{main: main, state: state{epoch: strings.ToLower(rand.Text()[:8])}}
+			return errors.Join(main.Put(versionKey, []byte(version)), r.save())
+		})
 	})
-	if err = errors.Join(err, db.Close()); err == nil {
-		err = os.Rename(temporary(dir), file(dir))
+}
+
+// replace puts a new file in the place of the one that there is, or of none. A crash leaves the old one or the whole new one.
+func (j *Journal) replace(fill func(*bolt.DB) error) error {
+	path := temporary(j.dir.Name())
+	_ = os.Remove(path) // of a start that was killed
+	db, err := openDatabase(path, 0)
+	if err == nil {
+		err = errors.Join(j.share(path), fill(db), db.Close())
+	}
+	if err == nil {
+		err = os.Rename(path, file(j.dir.Name()))
 	}
 	if err != nil {
-		_ = os.Remove(temporary(dir)) // the next start removes it, too
+		_ = os.Remove(path) // the next start removes it, too
 	}
 	return err
 }
 
-// clean removes what a start that was killed has left.
-func (j *Journal) clean() error {
-	if err := os.Remove(temporary(j.dir.Name())); !errors.Is(err, fs.ErrNotExist) {
+// share lets a group that may write the directory write a file in it: a platform may start the server as another user of
+// that group each time.
+func (j *Journal) share(path string) error {
+	info, err := j.dir.Stat()
+	if err != nil || info.Mode().Perm()&0o020 == 0 {
 		return err
 	}
-	return nil
+	return os.Chmod(path, 0o660) // to ask for it when the file is made would leave it to the umask
 }
 
 // syncDirs makes sure that the name of the file, and those of the directories above it, outlive a loss of power.
 func (j *Journal) syncDirs() error {
-	if err := syncNames(j.dir); err != nil {
-		return err
-	}
-	for path := filepath.Clean(j.dir.Name()); path != filepath.Dir(path); path = filepath.Dir(path) {
-		parent, err := os.Open(filepath.Dir(path))
+	for path := filepath.Clean(j.dir.Name()); ; path = filepath.Dir(path) {
+		dir, err := os.Open(path)
 		if err != nil {
 			return nil // it is not ours to read, so the server has not made what is in it
 		}
-		if err := errors.Join(syncNames(parent), parent.Close()); err != nil {
+		err = errors.Join(dir.Sync(), dir.Close())
+		if err != nil && !errors.Is(err, syscall.EINVAL) { // a file system that cannot do that has no need of it
 			return err
 		}
+		if path == filepath.Dir(path) {
+			return nil
+		}
 	}
-	return nil
-}
-
-// syncNames writes the names in a directory to the disk. A file system that cannot do that has no need of it.
-func syncNames(dir *os.File) error {
-	if err := dir.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) {
-		return err
-	}
-	return nil
 }
 
 func openDatabase(path string, mapped int) (*bolt.DB, error) {
@@ -88,23 +88,6 @@ func openDatabase(path string, mapped int) (*bolt.DB, error) {
 		return nil, err
 	}
 	db.AllocSize = growth
-	return db, nil
-}
-
-// newDatabase makes a file that is to replace the one in a directory. If a group may write the directory, it may write the
-// file: a platform may start the server as another user of that group each time.
-func newDatabase(dir string) (*bolt.DB, error) {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, err
-	}
-	db, err := openDatabase(temporary(dir), 0)
-	if err != nil || info.Mode().Perm()&0o020 == 0 {
-		return db, err
-	}
-	if err := os.Chmod(temporary(dir), 0o660); err != nil { // to ask for it when the file is made would leave it to the umask
-		return nil, errors.Join(err, db.Close())
-	}
 	return db, nil
 }
 
@@ -169,7 +152,11 @@ func (j *Journal) reopen() error {
 // shrink replaces a file that has grown far beyond what it keeps by a copy without free pages. If there is no room for
 // the copy, the file stays as it is.
 func (j *Journal) shrink() error {
-	if j.Size() <= roomy || j.commit(batch{last: j.last, note: true}) != nil { // HISTORY may be smaller than before the restart
+	if j.Size() <= roomy {
+		return nil
+	}
+	if err := j.commit(batch{last: j.last, note: true}); err != nil { // HISTORY may be smaller than before the restart
+		j.fail(err, 0)
 		return nil
 	}
 	kept := 0
@@ -180,16 +167,7 @@ func (j *Journal) shrink() error {
 	if err != nil || j.Size() <= 3*int64(kept) {
 		return err
 	}
-	dir := j.dir.Name()
-	copied, err := newDatabase(dir)
-	if err == nil {
-		err = errors.Join(bolt.Compact(copied, j.db, 16<<20), copied.Close())
-	}
-	if err == nil {
-		err = os.Rename(temporary(dir), file(dir))
-	}
-	if err != nil {
-		_ = os.Remove(temporary(dir)) // the next start removes it, too
+	if err := j.replace(func(db *bolt.DB) error { return bolt.Compact(db, j.db, 16<<20) }); err != nil {
 		j.log("the file in DATA_DIR stays larger than it has to be: %v", cause(err))
 		return nil
 	}

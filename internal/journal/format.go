@@ -51,14 +51,14 @@ const version = "4"
 
 // oldBuckets are those of the versions 1, whose messages have no time and replace nothing, 2, which has no holes, and 3. They
 // have a bucket for each kind of record, and a record for each message and key.
-var oldBuckets = []string{"messages", "keys", "histories", "holes"}
+var oldBuckets = []string{"holes", "histories", "keys", "messages"}
 
 func isOld(found []byte) bool { return len(found) == 1 && '1' <= found[0] && found[0] <= '3' }
 
 // each calls do for each record. Those of an old file are handed over as they are to be in this version. It returns how
 // many there are, and the sum of their hashes.
 func each(tx *bolt.Tx, do func(key, value []byte) error) (count, sum uint64, err error) {
-	for _, bucket := range []string{"records", "messages", "keys", "histories", "holes"} {
+	for _, bucket := range append([]string{"records"}, oldBuckets...) {
 		b := tx.Bucket([]byte(bucket))
 		if b == nil {
 			continue

@@ -279,13 +279,18 @@ func (j *Journal) store(b batch) error {
 	}
 	if err != nil {
 		j.keys.Undo(j.last)
-		j.failed = max(j.failed, b.bytes, int(j.maxEvent))
-		j.tell(err)
+		j.fail(err, b.bytes)
 		return err
 	}
 	j.last, j.hole = b.last, history.Hole{}
 	j.fresh, j.bytes = j.fresh+len(b.messages), j.bytes+b.bytes
 	return nil
+}
+
+// fail says that nothing can be stored until a probe finds room for so many bytes, or for an event.
+func (j *Journal) fail(err error, bytes int) {
+	j.failed = max(j.failed, bytes, int(j.maxEvent))
+	j.tell(err)
 }
 
 // probe finds out whether what failed can be stored by now, and as much again, because records take more than their

@@ -55,8 +55,7 @@ func Open(dir string, maxEvent int64, events *hub.Hub, log func(format string, a
 		return nil, err
 	}
 	if err := j.checkRoom(); err != nil { // so that Ready knows of a full disk before the first message
-		j.failed = int(j.maxEvent)
-		j.tell(cause(err))
+		j.fail(cause(err), 0)
 	}
 	j.stopping, j.stop = context.WithCancel(context.Background())
 	j.running.Go(j.run)
@@ -102,7 +101,7 @@ func (j *Journal) open(dir string) (err error) {
 	if err := j.load(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{j.settle, j.clean, j.takeOver, j.shrink, j.syncDirs} {
+	for _, step := range []func() error{j.settle, j.takeOver, j.shrink, j.syncDirs} {
 		if err := step(); err != nil {
 			return fmt.Errorf("DATA_DIR=%q cannot be written: %w; look at the disk", dir, cause(err))
 		}
@@ -167,20 +166,18 @@ func cause(err error) error {
 // load checks the file, opens it and restores the hub and the keys from it.
 func (j *Journal) load() error {
 	dir := j.dir.Name()
-	if err := inspect(file(dir)); err != nil {
-		var path *fs.PathError
-		if errors.As(err, &path) {
-			return fmt.Errorf("DATA_DIR=%q: %s cannot be read: %w; make it readable and writable for this user", dir, file(dir), path.Err)
-		}
-		return damaged(dir, err)
+	what, advice := "read", "readable and writable"
+	err := inspect(file(dir))
+	if err == nil {
+		what, advice = "written", "writable"
+		err = j.openFile()
 	}
-	err := j.openFile()
 	var path *fs.PathError
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
 		return inUse(dir)
 	case errors.As(err, &path):
-		return fmt.Errorf("DATA_DIR=%q: %s cannot be written: %w; make it writable for this user", dir, file(dir), path.Err)
+		return fmt.Errorf("DATA_DIR=%q: %s cannot be %s: %w; make it %s for this user", dir, file(dir), what, path.Err, advice)
 	case err != nil:
 		return damaged(dir, err)
 	}
@@ -217,6 +214,15 @@ func (j *Journal) restore(tx *bolt.Tx) error {
 	addMessage := func(number uint64, content, _ []byte) error {
 		m, err := decodeMessage(number, content)
 		messages = append(messages, m)
+		if m.IsSilent() {
+			j.gone = append(j.gone, number)
+		}
+		if number > noted.Last {
+			j.fresh++
+			if m.Key != "" {
+				uses = append(uses, idempotency.Use{Key: m.Key, Number: number, Digest: idempotency.Sum(m), At: time.UnixMilli(m.Time)})
+			}
+		}
 		return err
 	}
 	addUse := func(number uint64, content, _ []byte) error {
@@ -225,10 +231,10 @@ func (j *Journal) restore(tx *bolt.Tx) error {
 		return err
 	}
 	count, sum, err := each(tx, func(key, value []byte) error {
-		switch {
-		case key[0] == messageKind:
+		switch key[0] {
+		case messageKind:
 			return entries(value, addMessage)
-		case key[0] == keyKind:
+		case keyKind:
 			return entries(value, addUse)
 		}
 		hole, past, err := decodePast(key, value)
@@ -255,17 +261,6 @@ func (j *Journal) restore(tx *bolt.Tx) error {
 	})
 	j.keys = idempotency.New()
 	now := time.Now()
-	for _, m := range messages {
-		if m.IsSilent() {
-			j.gone = append(j.gone, m.Number)
-		}
-		if m.Number <= noted.Last {
-			continue
-		}
-		if j.fresh++; m.Key != "" {
-			uses = append(uses, idempotency.Use{Key: m.Key, Number: m.Number, Digest: idempotency.Sum(m), At: time.UnixMilli(m.Time)})
-		}
-	}
 	for _, u := range uses {
 		if u.At.After(now) {
 			u.At = now // the clock was set back
