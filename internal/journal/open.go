@@ -252,8 +252,12 @@ func (j *Journal) restore(tx *bolt.Tx) error {
 		return errors.New("its records are not those that were written")
 	}
 	j.epoch, j.last = r.state.epoch, r.state.last
-	if j.last < maxNumber && !j.isNew {
-		j.hole = history.Hole{First: j.last + 1, Last: j.last + minHole + rand.Uint64N(2*minHole)}
+	end := j.last
+	if n := len(j.holes); n > 0 {
+		end = max(end, j.holes[n-1].Last) // a commit that failed may have left a hole without a message after it
+	}
+	if end < maxNumber && !j.isNew {
+		j.hole = history.Hole{First: j.last + 1, Last: end + minHole + rand.Uint64N(2*minHole)}
 		j.holes = append(j.holes, j.hole)
 	}
 	j.events.Restore(func(h *history.History) {
