@@ -90,7 +90,7 @@ func (r *records) noteKeys(j *Journal) error {
 	uses := j.keys.After(r.state.noted)
 	uses = uses[:len(uses)-len(j.keys.After(j.changes.Last))]
 	for i, use := range uses {
-		list = appendEntry(list, use.Number, encodeUse(use))
+		list = appendEntry(list, use.Number, encodeUse(*use))
 		if len(list) < listBytes && i+1 < len(uses) {
 			continue
 		}
