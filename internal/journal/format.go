@@ -257,7 +257,11 @@ func decodeUse(number uint64, b []byte) (u idempotency.Use, err error) {
 // historyKey returns the key of a history's record.
 func historyKey(topic string) []byte { return append([]byte{pastKind, '='}, topic...) }
 
+// encodeHistory returns the value of the record, or nothing if nothing is known of the topic.
 func encodeHistory(t history.Past) []byte {
+	if t.Lost == 0 && t.Ended == 0 {
+		return nil
+	}
 	return binary.BigEndian.AppendUint64(encodeNumber(t.Lost), t.Ended)
 }
 

@@ -86,13 +86,8 @@ type call struct {
 	err      error
 }
 
-// Publish stores messages, in this order, hands them to the hub, and returns how many it stored and the id of the last
-// one. It returns when they are on the disk. If that is not all of them, the error says why the next one was not
-// stored: event.ErrEnded if its topic has ended, event.ErrClosed after Close, or what is wrong with the
-// disk. If ctx ends first, or the disk takes longer than 5 s, they may be stored all the same.
-//
-// A key that was used in the last two minutes stores nothing and stands for the original id, unless 100,000 other keys
-// were used since. If it was used for another message, the error is event.ErrKeyReused. An empty key means no key.
+// Publish is that of event.Log. It returns when the messages are on the disk and with the hub. If ctx ends first, or the
+// disk takes longer than 5 s, they may be stored all the same. A key is forgotten once 100,000 others were used.
 func (j *Journal) Publish(ctx context.Context, messages ...event.Message) (kept int, id string, err error) {
 	for some := range slices.Chunk(messages, maxBatch) { // a large transaction makes a large file
 		n, last, err := j.publish(ctx, some)
@@ -207,8 +202,12 @@ func (j *Journal) serve(calls []*call) {
 	now := time.Now()
 	j.keys.Forget(now)
 	for _, c := range calls {
-		for i := 0; i < len(c.messages) && c.err == nil; i++ {
-			j.take(&b, c, i, now)
+		for i := range c.messages {
+			var number uint64
+			if number, c.err = j.take(&b, c, i, now); c.err != nil {
+				break
+			}
+			c.kept, c.last = c.kept+1, number
 		}
 		c.end = len(b.messages)
 	}
@@ -228,30 +227,23 @@ func (j *Journal) serve(calls []*call) {
 	}
 }
 
-// take adds a message of a call to the batch, unless its key was used before.
-func (j *Journal) take(b *batch, c *call, i int, now time.Time) {
+// take adds a message of a call to the batch and returns its number. If its key was used before, it returns the number of
+// then.
+func (j *Journal) take(b *batch, c *call, i int, now time.Time) (uint64, error) {
 	m := c.messages[i]
 	if m.Key != "" {
-		number, err := j.keys.Find(m.Key, c.digests[i])
-		if c.err = err; err != nil {
-			return
-		}
-		if number > 0 {
-			c.kept, c.last = c.kept+1, number
-			return
+		if number, err := j.keys.Find(m.Key, c.digests[i]); err != nil || number > 0 {
+			return number, err
 		}
 	}
 	switch {
 	case j.closed:
-		c.err = event.ErrClosed
-		return
+		return 0, event.ErrClosed
 	case (b.ended[m.Topic] || j.events.Ended(m.Topic)) && !m.Erases():
-		c.err = event.ErrEnded
-		return
+		return 0, event.ErrEnded
 	}
 	b.last++
 	m.Number, m.Time = b.last, now.UnixMilli()
-	c.kept, c.last = c.kept+1, m.Number
 	if m.Key != "" {
 		j.keys.Add(idempotency.Use{Key: m.Key, Number: m.Number, Digest: c.digests[i], At: now})
 	}
@@ -263,6 +255,7 @@ func (j *Journal) take(b *batch, c *call, i int, now time.Time) {
 	}
 	b.messages = append(b.messages, m)
 	b.bytes += len(m.Topic) + len(m.Name) + len(m.Data) + len(m.Key)
+	return m.Number, nil
 }
 
 // store writes a batch to the disk. If it cannot be written, nothing has happened.

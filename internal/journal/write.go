@@ -45,7 +45,7 @@ func (j *Journal) write(tx *bolt.Tx, b batch) error {
 	}
 	for _, m := range b.messages {
 		r.state.messages = appendMessage(r.state.messages, m, &r.buffer)
-		if err := r.file(listBytes); err != nil {
+		if err := r.flush(listBytes); err != nil {
 			return err
 		}
 	}
@@ -62,15 +62,11 @@ func (r *records) note(j *Journal, probe int) error {
 	}
 	gone := slices.Concat(j.changes.Dropped, j.gone)
 	slices.Sort(gone)
-	if err := errors.Join(r.file(0), r.remove(gone)); err != nil {
+	if err := errors.Join(r.flush(0), r.remove(gone)); err != nil {
 		return err
 	}
 	for _, t := range j.changes.Topics {
-		change := func() error { return r.delete(historyKey(t.Topic)) }
-		if t.Lost > 0 || t.Ended > 0 {
-			change = func() error { return r.set(historyKey(t.Topic), encodeHistory(t)) }
-		}
-		if err := change(); err != nil {
+		if err := r.set(historyKey(t.Topic), encodeHistory(t)); err != nil {
 			return err
 		}
 	}
@@ -109,7 +105,7 @@ func (r *records) noteKeys(j *Journal) error {
 		if key == nil || bytes.Compare(key, numbered(keyKind, oldest)) >= 0 {
 			return nil
 		}
-		if err := r.delete(key); err != nil {
+		if err := r.set(key, nil); err != nil {
 			return err
 		}
 	}
@@ -120,7 +116,7 @@ func (r *records) leave(j *Journal) error {
 	if err := r.set(numbered(pastKind, j.hole.Last), encodeNumber(j.hole.First)); err != nil || len(j.holes) <= maxHoles {
 		return err
 	}
-	return r.delete(numbered(pastKind, j.holes[0].Last))
+	return r.set(numbered(pastKind, j.holes[0].Last), nil)
 }
 
 // records changes the records of one transaction, and the state with them.
@@ -140,8 +136,8 @@ func open(tx *bolt.Tx) (*records, error) {
 	return r, r.state.decode(r.main.Get(stateKey))
 }
 
-// file makes a record of the latest messages if they have as many bytes.
-func (r *records) file(bytes int) error {
+// flush makes a record of the latest messages if they have as many bytes.
+func (r *records) flush(bytes int) error {
 	if len(r.state.messages) <= bytes {
 		return nil
 	}
@@ -151,34 +147,19 @@ func (r *records) file(bytes int) error {
 	return err
 }
 
-// set adds a record, or changes the one that is there already.
+// set adds, changes or, without a value, deletes a record.
 func (r *records) set(key, value []byte) error {
 	if before := r.all.Get(key); before != nil {
-		r.subtract(key, before)
+		r.state.count--
+		r.state.sum -= hash(key, before)
 	}
-	return r.put(key, value)
-}
-
-// put adds a record that is not there, or was subtracted.
-func (r *records) put(key, value []byte) error {
+	if len(value) == 0 {
+		return r.all.Delete(key)
+	}
 	r.state.count++
 	r.state.sum += hash(key, value)
 	r.all.FillPercent = 1 // numbers rise
 	return r.all.Put(key, value)
-}
-
-// delete deletes a record if it is there.
-func (r *records) delete(key []byte) error {
-	if before := r.all.Get(key); before != nil {
-		r.subtract(key, before)
-	}
-	return r.all.Delete(key)
-}
-
-// subtract takes a record out of the sum.
-func (r *records) subtract(key, value []byte) {
-	r.state.count--
-	r.state.sum -= hash(key, value)
 }
 
 // remove removes messages from their records. The numbers rise.
@@ -201,15 +182,7 @@ func (r *records) remove(numbers []uint64) error {
 				last = max(last, number)
 				return nil
 			})
-			if err != nil {
-				return err
-			}
-			if r.subtract(key, list); len(kept) > 0 {
-				err = r.put(key, kept)
-			} else {
-				err = c.Delete()
-			}
-			if err != nil {
+			if err := errors.Join(err, r.set(key, kept)); err != nil {
 				return err
 			}
 		}
