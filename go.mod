@@ -8,7 +8,6 @@ require (
 	github.com/dustin/go-humanize v1.0.1
 	github.com/gin-contrib/cors v1.7.7
 	github.com/gin-contrib/secure v1.1.2
-	github.com/gin-contrib/sse v1.1.2
 	github.com/gin-gonic/gin v1.12.0
 	github.com/golang-jwt/jwt/v5 v5.3.1
 	github.com/google/btree v1.1.3
@@ -23,7 +22,10 @@ require (
 	golang.org/x/text v0.41.0
 )
 
-require golang.org/x/net v0.57.0 // indirect
+require (
+	github.com/gin-contrib/sse v1.1.2 // indirect
+	golang.org/x/net v0.57.0 // indirect
+)
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
