@@ -166,12 +166,11 @@ func (r *records) set(key, value []byte) error {
 func (r *records) remove(numbers []uint64) error {
 	c := r.all.Cursor()
 	for len(numbers) > 0 {
-		key, list := c.Seek(numbered(messageKind, numbers[0]+1))
-		if key != nil {
-			key, list = c.Prev()
-		} else {
-			key, list = c.Last()
+		step := c.Prev
+		if key, _ := c.Seek(numbered(messageKind, numbers[0]+1)); key == nil {
+			step = c.Last
 		}
+		key, list := step() // the last record that may have the first of the numbers
 		last := numbers[0] // of those that are done then
 		if key != nil && key[0] == messageKind {
 			var kept []byte
