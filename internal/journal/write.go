@@ -171,7 +171,7 @@ func (r *records) remove(numbers []uint64) error {
 			step = c.Last
 		}
 		key, list := step() // the last record that may have the first of the numbers
-		last := numbers[0] // of those that are done then
+		last := numbers[0]  // of those that are done then
 		if key != nil && key[0] == messageKind {
 			var kept []byte
 			err := entries(list, func(number uint64, _, entry []byte) error {
