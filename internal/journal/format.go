@@ -240,7 +240,8 @@ func decodeMessage(number uint64, b []byte) (m event.Message, err error) {
 }
 
 func encodeUse(u idempotency.Use) []byte {
-	b := binary.BigEndian.AppendUint64(nil, uint64(u.At.UnixNano()))
+	b := make([]byte, 0, 8+len(u.Digest)+len(u.Key))
+	b = binary.BigEndian.AppendUint64(b, uint64(u.At.UnixNano()))
 	return append(append(b, u.Digest[:]...), u.Key...)
 }
 
