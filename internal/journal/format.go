@@ -5,11 +5,12 @@ import (
 	"errors"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+	bolt "go.etcd.io/bbolt"
+
 	"gin-sse/internal/event"
 	"gin-sse/internal/history"
 	"gin-sse/internal/idempotency"
-	"github.com/cespare/xxhash/v2"
-	bolt "go.etcd.io/bbolt"
 )
 
 // The file is a bbolt database with two buckets. Numbers are big-endian; those in lists are varints.
@@ -26,7 +27,7 @@ import (
 //
 // The latest messages are in the state until they are enough for a record. bbolt writes all pages from a record to the root
 // of the file anew. The state is on the root page itself as long as it is small, so most transactions with a single message
-// write that page alone.
+// write no other page with records.
 //
 // bbolt keeps no checksums of its pages. The state has a sum over all records, which each transaction brings up to date and
 // each start checks.
