@@ -7,6 +7,7 @@ require (
 	github.com/caarlos0/env/v11 v11.4.1
 	github.com/dustin/go-humanize v1.0.1
 	github.com/gin-contrib/cors v1.7.7
+	github.com/gin-contrib/sse v1.1.2
 	github.com/gin-gonic/gin v1.12.0
 	github.com/golang-jwt/jwt/v5 v5.3.1
 	github.com/google/btree v1.1.3
@@ -21,10 +22,7 @@ require (
 	golang.org/x/text v0.41.0
 )
 
-require (
-	github.com/gin-contrib/sse v1.1.2 // indirect
-	golang.org/x/net v0.57.0 // indirect
-)
+require golang.org/x/net v0.57.0 // indirect
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect

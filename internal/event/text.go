@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+
+	"github.com/gin-contrib/sse"
 )
 
 // Comment is sent when nothing else has been sent for a while. Clients ignore it.
@@ -23,7 +25,7 @@ type Position struct {
 // comes without.
 func (p Position) Frame(id string) []byte {
 	data, _ := json.Marshal(p) // numbers and booleans always encode
-	return encode(id, "position", "", "", string(data))
+	return encode(sse.Event{Id: id, Event: "position", Data: string(data)})
 }
 
 // Retry returns a line for the first block of a stream: how long to wait before reconnecting, a random time of 2 to 5 s. It
@@ -38,7 +40,7 @@ func Tick(data any) ([]byte, error) {
 	if err := encoder.Encode(data); err != nil {
 		return nil, fmt.Errorf("encode tick: %w", err)
 	}
-	return encode("", "", "", "", onOneLine(bytes.TrimSuffix(b.Bytes(), []byte("\n")))), nil
+	return encode(sse.Event{Data: onOneLine(bytes.TrimSuffix(b.Bytes(), []byte("\n")))}), nil
 }
 
 // Frame returns the frame of a message with that id. A message that only ends its topic has none.
@@ -46,24 +48,28 @@ func (m Message) Frame(id string) []byte {
 	if m.IsSilent() {
 		return nil
 	}
-	time := ""
-	if m.Time != 0 {
-		time = strconv.FormatInt(m.Time, 10)
+	data := onOneLine(m.Data)
+	frame := encode(sse.Event{Id: id, Event: m.Name, Data: data})
+	// EventSource ignores these two fields, and everything else may read them.
+	var fields []byte
+	if m.Topic != "" {
+		fields = append(append(append(fields, "topic:"...), m.Topic...), '\n')
 	}
-	return encode(id, m.Name, m.Topic, time, onOneLine(m.Data)) // EventSource ignores the topic and the time, and everything else may read them
+	if m.Time != 0 {
+		fields = append(strconv.AppendInt(append(fields, "time:"...), m.Time, 10), '\n')
+	}
+	i := len(frame) - len("data:"+data+"\n\n")
+	return slices.Concat(frame[:i], fields, frame[i:])
 }
 
 // Gap returns the frame that says: messages up to this id may be missing.
-func Gap(id string) []byte { return encode(id, "gap", "", "", "{}") }
+func Gap(id string) []byte { return encode(sse.Event{Id: id, Event: "gap", Data: "{}"}) }
 
-// encode returns the frame of an event, without the fields that are empty. No field has a line break.
-func encode(id, name, topic, time, data string) []byte {
-	var buffer [512]byte
-	b := buffer[:0]
-	for _, field := range [...]struct{ name, value string }{{"id:", id}, {"event:", name}, {"topic:", topic}, {"time:", time}, {"data:", data}} {
-		if field.value != "" {
-			b = append(append(append(b, field.name...), field.value...), '\n')
-		}
-	}
-	return slices.Clip(bytes.Clone(append(b, '\n'))) // frames are shared: appending to one must copy it
+// encode returns the frame of an event whose data is JSON on one line. The data is a string, because the encoder would
+// escape anything else for HTML.
+func encode(e sse.Event) []byte {
+	var b bytes.Buffer
+	b.Grow(len(e.Id) + len(e.Event) + len(e.Data.(string)) + len("id:\nevent:\ndata:\n\n"))
+	_ = sse.Encode(&b, e)         // a buffer takes everything
+	return slices.Clip(b.Bytes()) // frames are shared: appending to one must copy it
 }

@@ -4,8 +4,8 @@ package idempotency
 
 import (
 	"crypto/sha256"
-	"fmt"
 	"sort"
+	"strconv"
 	"time"
 
 	"gin-sse/internal/event"
@@ -22,13 +22,14 @@ type Digest [sha256.Size]byte
 
 // Sum returns the digest of a message, without its number and its key.
 func Sum(m event.Message) Digest {
-	d := sha256.New()
-	fmt.Fprintf(d, "%q %q %t ", m.Topic, m.Name, m.End)
+	b := make([]byte, 0, 64+len(m.Topic)+len(m.Name)+len(m.Data))
+	b = append(strconv.AppendQuote(b, m.Topic), ' ')
+	b = append(strconv.AppendQuote(b, m.Name), ' ')
+	b = append(strconv.AppendBool(b, m.End), ' ')
 	if m.Replace {
-		d.Write([]byte("replace "))
+		b = append(b, "replace "...)
 	}
-	d.Write(m.Data)
-	return Digest(d.Sum(nil))
+	return sha256.Sum256(append(b, m.Data...))
 }
 
 // Use is what a key was used for.
@@ -41,18 +42,21 @@ type Use struct {
 
 // Keys remembers keys. Its methods must be called one after the other.
 type Keys struct {
-	uses  map[string]Use
-	order []Use // the oldest first, with rising numbers
+	uses  map[string]*Use
+	order []*Use // the oldest first, with rising numbers
 }
 
 // New returns keys that remember nothing yet.
-func New() *Keys { return &Keys{uses: map[string]Use{}} }
+func New() *Keys { return &Keys{uses: map[string]*Use{}} }
 
 // Find returns the number of the message that was sent with the key before, or 0. If the key was used for another
 // message, the error is event.ErrKeyReused.
 func (k *Keys) Find(key string, digest Digest) (number uint64, err error) {
-	use, used := k.uses[key]
-	if used && use.Digest != digest {
+	use := k.uses[key]
+	switch {
+	case use == nil:
+		return 0, nil
+	case use.Digest != digest:
 		return 0, event.ErrKeyReused
 	}
 	return use.Number, nil
@@ -60,15 +64,15 @@ func (k *Keys) Find(key string, digest Digest) (number uint64, err error) {
 
 // Add remembers a use of a key that Find does not know. Its number must be higher than those of earlier uses.
 func (k *Keys) Add(use Use) {
-	k.uses[use.Key] = use
-	k.order = append(k.order, use)
+	k.uses[use.Key] = &use
+	k.order = append(k.order, &use)
 }
 
 // Undo forgets the uses with numbers above last.
 func (k *Keys) Undo(last uint64) {
 	for n := len(k.order); n > 0 && k.order[n-1].Number > last; n-- {
 		delete(k.uses, k.order[n-1].Key)
-		k.order[n-1] = Use{}
+		k.order[n-1] = nil
 		k.order = k.order[:n-1]
 	}
 }
@@ -76,15 +80,15 @@ func (k *Keys) Undo(last uint64) {
 // Forget forgets what is older than two minutes, and the oldest of more than 100,000 keys.
 func (k *Keys) Forget(now time.Time) {
 	for len(k.order) > 0 && (now.Sub(k.order[0].At) > Remembered || len(k.order) > MaxKeys) {
-		if first := k.order[0]; k.uses[first.Key].Number == first.Number { // it may have been used again, and read from a disk
+		if first := k.order[0]; k.uses[first.Key] == first { // it may have been used again, and read from a disk
 			delete(k.uses, first.Key)
 		}
-		k.order[0], k.order = Use{}, k.order[1:]
+		k.order[0], k.order = nil, k.order[1:]
 	}
 }
 
 // After returns the uses with numbers above that one, in their order.
-func (k *Keys) After(number uint64) []Use {
+func (k *Keys) After(number uint64) []*Use {
 	i := sort.Search(len(k.order), func(i int) bool { return k.order[i].Number > number })
 	return k.order[i:]
 }

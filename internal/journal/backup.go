@@ -2,12 +2,12 @@ package journal
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -19,7 +19,7 @@ import (
 // needs cannot be used again.
 const stall = 10 * time.Second
 
-// socket returns the path at which a server makes copies of its file: first the number of bytes, then these. It leads
+// socket returns the path at which a server sends copies of its file. It leads
 // through the open directory where the system allows that, because the path of a socket must be short.
 func socket(dir *os.File) string {
 	short := fmt.Sprintf("/proc/self/fd/%d", dir.Fd())
@@ -79,11 +79,7 @@ func (j *Journal) copyTo(conn net.Conn) error {
 		return errors.New("the file cannot be read")
 	}
 	defer tx.Rollback()
-	w := patient{conn}
-	if err := binary.Write(w, binary.BigEndian, tx.Size()); err != nil {
-		return err
-	}
-	_, err := tx.WriteTo(w)
+	_, err := tx.WriteTo(patient{conn})
 	return err
 }
 
@@ -102,32 +98,29 @@ func (j *Journal) read() (tx *bolt.Tx) {
 type patient struct{ net.Conn }
 
 func (p patient) Write(b []byte) (int, error) {
-	if err := p.SetDeadline(time.Now().Add(stall)); err != nil {
-		return 0, err
-	}
+	_ = p.SetDeadline(time.Now().Add(stall)) // it fails if the connection is closed, and then so does Write
 	return p.Conn.Write(b)
 }
 
 func (p patient) Read(b []byte) (int, error) {
-	if err := p.SetDeadline(time.Now().Add(stall)); err != nil {
-		return 0, err
-	}
+	_ = p.SetDeadline(time.Now().Add(stall))
 	return p.Conn.Read(b)
 }
 
 // Backup asks the server that keeps its messages in a directory for a copy, and puts it at a path. The file there is
-// replaced only by a whole copy. The error is one line that says what to do.
+// replaced only by a whole copy. A signal to end the process ends it and leaves nothing. The error is one line that says
+// what to do.
 func Backup(dir, path string) (err error) {
 	if dir == "" {
 		return errors.New("DATA_DIR is not set: a backup is a copy of the messages that the server keeps there")
 	}
-	there, errThere := os.Stat(path)
-	used, errUsed := os.Stat(file(dir))
-	if errThere == nil && errUsed == nil && os.SameFile(there, used) {
-		return fmt.Errorf("%s is the file that the server uses: choose another one", path)
-	}
-	if errThere == nil && !there.Mode().IsRegular() { // to put a file in the place of a device would break the machine
-		return fmt.Errorf("%s cannot be written: it is not a file", path)
+	if there, err := os.Stat(path); err == nil {
+		if used, err := os.Stat(file(dir)); err == nil && os.SameFile(there, used) {
+			return fmt.Errorf("%s is the file that the server uses: choose another one", path)
+		}
+		if !there.Mode().IsRegular() { // to put a file in the place of a device would break the machine
+			return fmt.Errorf("%s cannot be written: it is not a file", path)
+		}
 	}
 	d, err := os.Open(dir)
 	if err != nil {
@@ -139,7 +132,10 @@ func Backup(dir, path string) (err error) {
 		return fmt.Errorf("no server answers in DATA_DIR=%q: %w; if none is running, copy %s itself", dir, cause(err), file(dir))
 	}
 	defer conn.Close()
-	copied, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(interrupted, func() { _ = conn.Close() })
+	copied, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".unfinished-*")
 	if err != nil {
 		return fmt.Errorf("%s cannot be written: %w", path, cause(err))
 	}
@@ -148,15 +144,15 @@ func Backup(dir, path string) (err error) {
 			_ = os.Remove(copied.Name())
 		}
 	}()
-	var size int64
-	if err := binary.Read(patient{conn}, binary.BigEndian, &size); err != nil {
-		return fmt.Errorf("the server has made no backup: %w; its log says why", err)
-	}
-	if _, err := io.CopyN(copied, patient{conn}, size); err != nil {
+	_, err = io.Copy(copied, patient{conn})
+	switch {
+	case interrupted.Err() != nil:
+		return errors.New("the backup was interrupted")
+	case err != nil:
 		return fmt.Errorf("the backup is not whole: %w", cause(err))
 	}
 	if err := inspect(copied.Name()); err != nil {
-		return fmt.Errorf("the backup cannot be used: %w", cause(err))
+		return fmt.Errorf("the backup cannot be used: %w; the log of the server may say why", cause(err))
 	}
 	if err = copied.Sync(); err == nil {
 		err = os.Rename(copied.Name(), path)

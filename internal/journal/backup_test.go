@@ -80,7 +80,7 @@ func TestTheFileRemembersTheLatest1000Holes(t *testing.T) {
 	err = db.Update(func(tx *bolt.Tx) error {
 		r, err := open(tx)
 		for n := uint64(1); n <= maxHoles && err == nil; n++ {
-			err = r.add(holesBucket, encodeNumber(1000*n+2), encodeNumber(1000*n))
+			err = r.set(numbered(pastKind, 1000*n+2), encodeNumber(1000*n))
 			r.state.last = 1000*n + 3
 		}
 		return errors.Join(err, r.save())

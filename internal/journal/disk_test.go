@@ -175,15 +175,16 @@ func TestAServerIsReadyAgainOnceWhatFailedCanBeStored(t *testing.T) {
 				if err := do(tx); err != nil {
 					return err
 				}
-				size := len(tx.Bucket(mainBucket).Get(probeKey))
-				_ = tx.Bucket(messagesBucket).ForEach(func(_, value []byte) error {
+				r, err := open(tx)
+				size := len(r.main.Get(probeKey)) + len(r.state.messages)
+				_ = r.all.ForEach(func(_, value []byte) error {
 					size += len(value)
 					return nil
 				})
 				if int64(size) > room.Load() {
 					return errStrike
 				}
-				return nil
+				return err
 			})
 		}
 		await := func(size int64, want error) {

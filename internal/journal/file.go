@@ -3,7 +3,6 @@ package journal
 import (
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,60 +21,65 @@ const (
 func file(dir string) string      { return filepath.Join(dir, "gin-sse.db") }
 func temporary(dir string) string { return filepath.Join(dir, "gin-sse.db.new") }
 
-// create makes an empty file. A crash leaves no file or a whole one.
+// create makes an empty file.
 func (j *Journal) create() error {
-	dir := j.dir.Name()
-	if err := os.Remove(temporary(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	db, err := newDatabase(dir)
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{mainBucket, messagesBucket, keysBucket, historiesBucket, holesBucket} {
-			if _, err := tx.CreateBucket(name); err != nil {
+	return j.replace(func(db *bolt.DB) error {
+		return db.Update(func(tx *bolt.Tx) error {
+			main, err := tx.CreateBucket(mainBucket)
+			if err != nil {
 				return err
 			}
-		}
-		if err := tx.Bucket(mainBucket).Put(versionKey, []byte(version)); err != nil {
-			return err
-		}
-		r := &records{tx: tx, state: state{epoch: strings.ToLower(rand.Text()[:8])}}
-		return r.save()
+			if _, err := tx.CreateBucket(recordsBucket); err != nil {
+				return err
+			}
+			r := &records{main: main, state: state{epoch: strings.ToLower(rand.Text()[:8])}}
+			return errors.Join(main.Put(versionKey, []byte(version)), r.save())
+		})
 	})
-	if err = errors.Join(err, db.Close()); err == nil {
-		err = os.Rename(temporary(dir), file(dir))
+}
+
+// replace puts a new file in the place of the one that there is, or of none. A crash leaves the old one or the whole new one.
+func (j *Journal) replace(fill func(*bolt.DB) error) error {
+	path := temporary(j.dir.Name())
+	_ = os.Remove(path) // of a start that was killed
+	db, err := openDatabase(path, 0)
+	if err == nil {
+		err = errors.Join(j.share(path), fill(db), db.Close())
+	}
+	if err == nil {
+		err = os.Rename(path, file(j.dir.Name()))
 	}
 	if err != nil {
-		_ = os.Remove(temporary(dir)) // the next start removes it, too
+		_ = os.Remove(path) // the next start removes it, too
 	}
 	return err
 }
 
-// syncDirs makes sure that the name of the file, and those of the directories above it, outlive a loss of power.
-func (j *Journal) syncDirs() error {
-	if err := syncNames(j.dir); err != nil {
+// share lets a group that may write the directory write a file in it: a platform may start the server as another user of
+// that group each time.
+func (j *Journal) share(path string) error {
+	info, err := j.dir.Stat()
+	if err != nil || info.Mode().Perm()&0o020 == 0 {
 		return err
 	}
-	for path := filepath.Clean(j.dir.Name()); path != filepath.Dir(path); path = filepath.Dir(path) {
-		parent, err := os.Open(filepath.Dir(path))
+	return os.Chmod(path, 0o660) // to ask for it when the file is made would leave it to the umask
+}
+
+// syncDirs makes sure that the name of the file, and those of the directories above it, outlive a loss of power.
+func (j *Journal) syncDirs() error {
+	for path := filepath.Clean(j.dir.Name()); ; path = filepath.Dir(path) {
+		dir, err := os.Open(path)
 		if err != nil {
 			return nil // it is not ours to read, so the server has not made what is in it
 		}
-		if err := errors.Join(syncNames(parent), parent.Close()); err != nil {
+		err = errors.Join(dir.Sync(), dir.Close())
+		if err != nil && !errors.Is(err, syscall.EINVAL) { // a file system that cannot do that has no need of it
 			return err
 		}
+		if path == filepath.Dir(path) {
+			return nil
+		}
 	}
-	return nil
-}
-
-// syncNames writes the names in a directory to the disk. A file system that cannot do that has no need of it.
-func syncNames(dir *os.File) error {
-	if err := dir.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) {
-		return err
-	}
-	return nil
 }
 
 func openDatabase(path string, mapped int) (*bolt.DB, error) {
@@ -84,23 +88,6 @@ func openDatabase(path string, mapped int) (*bolt.DB, error) {
 		return nil, err
 	}
 	db.AllocSize = growth
-	return db, nil
-}
-
-// newDatabase makes a file that is to replace the one in a directory. If a group may write the directory, it may write the
-// file: a platform may start the server as another user of that group each time.
-func newDatabase(dir string) (*bolt.DB, error) {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, err
-	}
-	db, err := openDatabase(temporary(dir), 0)
-	if err != nil || info.Mode().Perm()&0o020 == 0 {
-		return db, err
-	}
-	if err := os.Chmod(temporary(dir), 0o660); err != nil { // to ask for it when the file is made would leave it to the umask
-		return nil, errors.Join(err, db.Close())
-	}
 	return db, nil
 }
 
@@ -165,49 +152,25 @@ func (j *Journal) reopen() error {
 // shrink replaces a file that has grown far beyond what it keeps by a copy without free pages. If there is no room for
 // the copy, the file stays as it is.
 func (j *Journal) shrink() error {
-	dir := j.dir.Name()
 	if j.Size() <= roomy {
 		return nil
 	}
-	// HISTORY may be smaller than before the restart.
-	if err := j.db.Update(func(tx *bolt.Tx) error { return j.write(tx, batch{last: j.last, note: true}) }); err != nil {
-		j.failed = int(j.maxEvent)
-		j.tell(cause(err))
+	if err := j.commit(batch{last: j.last, note: true}); err != nil { // HISTORY may be smaller than before the restart
+		j.fail(err, 0)
 		return nil
 	}
-	j.changes, j.fresh = nil, 0
-	if kept := j.kept(); j.Size() <= 3*kept {
+	kept := 0
+	err := j.db.View(func(tx *bolt.Tx) error {
+		kept = tx.Bucket(recordsBucket).Stats().LeafInuse
 		return nil
+	})
+	if err != nil || j.Size() <= 3*int64(kept) {
+		return err
 	}
-	copied, err := newDatabase(dir)
-	if err == nil {
-		err = errors.Join(bolt.Compact(copied, j.db, 16<<20), copied.Close())
-	}
-	if err == nil {
-		err = os.Rename(temporary(dir), file(dir))
-	}
-	if err != nil {
-		_ = os.Remove(temporary(dir)) // the next start removes it, too
+	if err := j.replace(func(db *bolt.DB) error { return bolt.Compact(db, j.db, 16<<20) }); err != nil {
 		j.log("the file in DATA_DIR stays larger than it has to be: %v", cause(err))
 		return nil
 	}
 	_ = j.db.Close() // it has nothing left to write
-	if err := j.openFile(); err != nil {
-		return fmt.Errorf("DATA_DIR=%q: open %s again: %w", dir, file(dir), cause(err))
-	}
-	return nil
-}
-
-// kept returns how many bytes the records have.
-func (j *Journal) kept() (size int64) {
-	_ = j.db.View(func(tx *bolt.Tx) error { // reading what was read before does not fail
-		for _, name := range [][]byte{messagesBucket, keysBucket, historiesBucket} {
-			_ = tx.Bucket(name).ForEach(func(key, value []byte) error {
-				size += int64(len(key) + len(value))
-				return nil
-			})
-		}
-		return nil
-	})
-	return size
+	return j.openFile()
 }

@@ -1,10 +1,8 @@
 package journal
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -15,37 +13,86 @@ import (
 	"gin-sse/internal/idempotency"
 )
 
-// The file is a bbolt database with these buckets. All numbers are big-endian.
+// The file is a bbolt database with two buckets. Numbers are big-endian; those in lists are varints.
 //
-//	gin-sse    "version": the version of this format
-//	           "state": the state
-//	messages   number: flags, time (if there is one), topic, name, idempotency key (if there is one), data
-//	keys       number of the message: time of use, digest, key; up to the last note, see write
-//	histories  "=" and the name of a topic: number of its latest loss, number of its latest end
-//	holes      last number: first number
+//	gin-sse   "version": the version of this format
+//	          "state": the state
+//	records   "h", number: first number of the hole that has this one as its last
+//	          "h=", topic: number of its latest loss, number of its latest end
+//	          "k", number: list of the keys used up to this number, as far as the last note has them, see write
+//	          "m", number: list of messages from this number on
 //
-// bbolt keeps no checksums of its pages. The state has a sum over all records of the other buckets, which each
-// transaction brings up to date and each start checks.
+// A list has entries of a number, a length and that many bytes. Those of a message are its flags, time (if there is one),
+// topic, name, key (if there is one) and data, and those of a key its time of use, digest and key.
+//
+// The latest messages are in the state until they are enough for a record. bbolt writes all pages from a record to the root
+// of the file anew. The state is on the root page itself as long as it is small, so most transactions with a single message
+// write no other page with records.
+//
+// bbolt keeps no checksums of its pages. The state has a sum over all records, which each transaction brings up to date and
+// each start checks.
 var (
-	mainBucket      = []byte("gin-sse")
-	messagesBucket  = []byte("messages")
-	keysBucket      = []byte("keys")
-	historiesBucket = []byte("histories")
-	holesBucket     = []byte("holes")
+	mainBucket    = []byte("gin-sse")
+	recordsBucket = []byte("records")
 
 	versionKey = []byte("version")
 	stateKey   = []byte("state")
 	probeKey   = []byte("probe")
 )
 
-// version of the format. Raise it when older programs could misread the file. A file of version 1, whose messages have no
-// time and replace nothing, or 2, which has all keys in their bucket and no holes, is taken over at the start.
-const version = "3"
+// Kinds of records, which their keys begin with.
+const (
+	pastKind    = 'h' // holes and histories
+	keyKind     = 'k'
+	messageKind = 'm'
+)
 
-func isOld(found []byte) bool { return string(found) == "1" || string(found) == "2" }
+// version of the format. Raise it when older programs could misread the file.
+const version = "4"
 
-// maxHoles is how many holes the file remembers: the latest ones.
-const maxHoles = 1000
+// oldBuckets are those of the versions 1, whose messages have no time and replace nothing, 2, which has no holes, and 3. They
+// have a bucket for each kind of record, and a record for each message and key.
+var oldBuckets = []string{"holes", "histories", "keys", "messages"}
+
+func isOld(found []byte) bool { return len(found) == 1 && '1' <= found[0] && found[0] <= '3' }
+
+// each calls do for each record. Those of an old file are handed over as they are to be in this version. It returns how
+// many there are, and the sum of their hashes.
+func each(tx *bolt.Tx, do func(key, value []byte) error) (count, sum uint64, err error) {
+	for _, bucket := range append([]string{"records"}, oldBuckets...) {
+		b := tx.Bucket([]byte(bucket))
+		if b == nil {
+			continue
+		}
+		err := b.ForEach(func(key, value []byte) error {
+			if bucket != "records" {
+				key = append([]byte{bucket[0]}, key...)
+			}
+			count, sum = count+1, sum+hash(key, value)
+			if (bucket == "messages" || bucket == "keys") && len(key) == 9 {
+				value = appendEntry(nil, binary.BigEndian.Uint64(key[1:]), value)
+			}
+			return do(key, value)
+		})
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+	return count, sum, nil
+}
+
+// hash is different for each record.
+func hash(key, value []byte) uint64 {
+	d := xxhash.New()
+	_, _ = d.Write(key) // it takes everything
+	_, _ = d.Write(value)
+	return d.Sum64()
+}
+
+const (
+	listBytes = 700 // of the entries of a list that gets no more; several such records are on a page, and the state on the root page
+	maxHoles  = 1000
+)
 
 // flags of a message
 const (
@@ -62,50 +109,85 @@ var (
 
 // state is what the file knows of itself.
 type state struct {
-	epoch string
-	last  uint64 // number of the last message that was stored
-	noted uint64 // messages up to this number are accounted for in the other buckets
-	floor uint64 // history.Changes.Forgotten
-	count uint64 // records in all buckets but the main one
-	sum   uint64 // of their hashes, in any order
+	last     uint64 // number of the last message that was stored
+	noted    uint64 // messages up to this number are accounted for in the other records
+	floor    uint64 // history.Changes.Forgotten
+	count    uint64 // records
+	sum      uint64 // of their hashes, in any order
+	epoch    string // 8 bytes
+	messages []byte // list of the latest ones, which are in no record yet
 }
 
-func (s state) encode() []byte {
-	var b []byte
+const epochEnd = 6 * 8 // of the state
+
+func (s *state) encode() []byte {
+	b := make([]byte, 0, epochEnd+len(s.messages)+8)
 	for _, n := range []uint64{s.last, s.noted, s.floor, s.count, s.sum} {
 		b = binary.BigEndian.AppendUint64(b, n)
 	}
-	b = append(b, s.epoch...)
+	b = append(append(b, s.epoch...), s.messages...)
 	return binary.BigEndian.AppendUint64(b, xxhash.Sum64(b))
 }
 
-func decodeState(b []byte) (s state, err error) {
-	if len(b) < 6*8 {
-		return s, errUnreadable
+func (s *state) decode(b []byte) error {
+	if len(b) < epochEnd+8 {
+		return errUnreadable
 	}
-	body, sum := b[:len(b)-8], binary.BigEndian.Uint64(b[len(b)-8:])
-	if xxhash.Sum64(body) != sum {
-		return s, errors.New("the checksum of its state is wrong")
+	b, sum := b[:len(b)-8], binary.BigEndian.Uint64(b[len(b)-8:])
+	if xxhash.Sum64(b) != sum {
+		return errors.New("the checksum of its state is wrong")
 	}
 	for i, field := range []*uint64{&s.last, &s.noted, &s.floor, &s.count, &s.sum} {
-		*field = binary.BigEndian.Uint64(body[8*i:])
+		*field = binary.BigEndian.Uint64(b[8*i:])
 	}
-	s.epoch = string(body[5*8:])
-	return s, nil
+	s.epoch = string(b[epochEnd-8 : epochEnd])
+	s.messages = append(make([]byte, 0, 2*listBytes), b[epochEnd:]...)
+	return nil
 }
 
 func encodeNumber(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-func decodeNumber(b []byte) (uint64, error) {
-	if len(b) != 8 {
-		return 0, errUnreadable
-	}
-	return binary.BigEndian.Uint64(b), nil
+// numbered returns the key of a record of that kind.
+func numbered(kind byte, n uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 9), kind), n)
 }
 
-func encodeMessage(m event.Message) []byte {
-	b := make([]byte, 0, 16+len(m.Topic)+len(m.Name)+len(m.Key)+len(m.Data))
-	b = append(b, 0)
+func appendEntry(list []byte, number uint64, content []byte) []byte {
+	list = binary.AppendUvarint(list, number)
+	return append(binary.AppendUvarint(list, uint64(len(content))), content...)
+}
+
+// entries calls do for each entry of a list, with its number, its content and all of its bytes.
+func entries(list []byte, do func(number uint64, content, entry []byte) error) error {
+	for len(list) > 0 {
+		number, n := binary.Uvarint(list)
+		if n <= 0 {
+			return errUnreadable
+		}
+		content, rest, err := cutBytes(list[n:])
+		if err != nil {
+			return err
+		}
+		if err := do(number, content, list[:len(list)-len(rest)]); err != nil {
+			return err
+		}
+		list = rest
+	}
+	return nil
+}
+
+// cutBytes returns the bytes that stand at the beginning after their number, and what comes after them.
+func cutBytes(b []byte) (content, rest []byte, err error) {
+	size, n := binary.Uvarint(b)
+	if n <= 0 || size > uint64(len(b)-n) {
+		return nil, nil, errUnreadable
+	}
+	return b[n : n+int(size)], b[n+int(size):], nil
+}
+
+// appendMessage adds a message to a list. It uses the buffer.
+func appendMessage(list []byte, m event.Message, buffer *[]byte) []byte {
+	b := append((*buffer)[:0], 0)
 	if m.End {
 		b[0] |= endFlag
 	}
@@ -116,175 +198,84 @@ func encodeMessage(m event.Message) []byte {
 		b[0] |= timeFlag
 		b = binary.AppendVarint(b, m.Time)
 	}
-	b = binary.AppendUvarint(b, uint64(len(m.Topic)))
-	b = append(b, m.Topic...)
-	b = binary.AppendUvarint(b, uint64(len(m.Name)))
-	b = append(b, m.Name...)
+	fields := []string{m.Topic, m.Name, m.Key}
 	if m.Key != "" {
 		b[0] |= keyFlag
-		b = binary.AppendUvarint(b, uint64(len(m.Key)))
-		b = append(b, m.Key...)
-	}
-	return append(b, m.Data...)
-}
-
-// decodeMessage returns the message of a record. Its data is a part of the record.
-func decodeMessage(key, value []byte) (m event.Message, err error) {
-	if m.Number, err = decodeNumber(key); err != nil || len(value) == 0 || value[0] >= keyFlag<<1 {
-		return m, errUnreadable
-	}
-	m.End, m.Replace = value[0]&endFlag != 0, value[0]&replaceFlag != 0
-	rest := value[1:]
-	if value[0]&timeFlag != 0 {
-		var size int
-		if m.Time, size = binary.Varint(rest); size <= 0 {
-			return m, errUnreadable
-		}
-		rest = rest[size:]
-	}
-	fields := []*string{&m.Topic, &m.Name, &m.Key}
-	if value[0]&keyFlag == 0 {
+	} else {
 		fields = fields[:2]
 	}
 	for _, field := range fields {
-		n, size := binary.Uvarint(rest)
-		if size <= 0 || n > uint64(len(rest)-size) {
+		b = append(binary.AppendUvarint(b, uint64(len(field))), field...)
+	}
+	*buffer = append(b, m.Data...)
+	return appendEntry(list, m.Number, *buffer)
+}
+
+// decodeMessage returns the message of an entry. Its data is a part of the entry.
+func decodeMessage(number uint64, b []byte) (m event.Message, err error) {
+	if len(b) == 0 || b[0] >= keyFlag<<1 {
+		return m, errUnreadable
+	}
+	flags, b := b[0], b[1:]
+	m.Number, m.End, m.Replace = number, flags&endFlag != 0, flags&replaceFlag != 0
+	if flags&timeFlag != 0 {
+		var n int
+		if m.Time, n = binary.Varint(b); n <= 0 {
 			return m, errUnreadable
 		}
-		*field = string(rest[size : size+int(n)])
-		rest = rest[size+int(n):]
+		b = b[n:]
 	}
-	m.Data = rest
+	fields := []*string{&m.Topic, &m.Name, &m.Key}
+	if flags&keyFlag == 0 {
+		fields = fields[:2]
+	}
+	for _, field := range fields {
+		var content []byte
+		if content, b, err = cutBytes(b); err != nil {
+			return m, err
+		}
+		*field = string(content)
+	}
+	m.Data = b
 	return m, nil
 }
 
 func encodeUse(u idempotency.Use) []byte {
-	b := binary.BigEndian.AppendUint64(nil, uint64(u.At.UnixNano()))
-	b = append(b, u.Digest[:]...)
-	return append(b, u.Key...)
+	b := make([]byte, 0, 8+len(u.Digest)+len(u.Key))
+	b = binary.BigEndian.AppendUint64(b, uint64(u.At.UnixNano()))
+	return append(append(b, u.Digest[:]...), u.Key...)
 }
 
-func decodeUse(key, value []byte) (u idempotency.Use, err error) {
-	if u.Number, err = decodeNumber(key); err != nil || len(value) < 8+len(u.Digest) {
+func decodeUse(number uint64, b []byte) (u idempotency.Use, err error) {
+	if len(b) < 8+len(u.Digest) {
 		return u, errUnreadable
 	}
-	u.At = time.Unix(0, int64(binary.BigEndian.Uint64(value)))
-	u.Digest = idempotency.Digest(value[8 : 8+len(u.Digest)])
-	u.Key = string(value[8+len(u.Digest):])
+	u.Number, u.At = number, time.Unix(0, int64(binary.BigEndian.Uint64(b)))
+	u.Digest = idempotency.Digest(b[8 : 8+len(u.Digest)])
+	u.Key = string(b[8+len(u.Digest):])
 	return u, nil
 }
 
-// historyKey returns the key of a history's record. It is never empty, as the key of the default topic is.
-func historyKey(key string) []byte { return append([]byte{'='}, key...) }
+// historyKey returns the key of a history's record.
+func historyKey(topic string) []byte { return append([]byte{pastKind, '='}, topic...) }
 
+// encodeHistory returns the value of the record, or nothing if nothing is known of the topic.
 func encodeHistory(t history.Past) []byte {
+	if t.Lost == 0 && t.Ended == 0 {
+		return nil
+	}
 	return binary.BigEndian.AppendUint64(encodeNumber(t.Lost), t.Ended)
 }
 
-func decodeHistory(key, value []byte) (t history.Past, err error) {
-	if len(key) == 0 || len(value) != 16 {
-		return t, errUnreadable
+// decodePast takes a record of a hole or a history.
+func decodePast(key, value []byte) (hole history.Hole, t history.Past, err error) {
+	switch native := binary.BigEndian; {
+	case len(key) > 1 && key[1] == '=' && len(value) == 16:
+		t = history.Past{Topic: string(key[2:]), Lost: native.Uint64(value), Ended: native.Uint64(value[8:])}
+	case len(key) == 9 && len(value) == 8:
+		hole = history.Hole{First: native.Uint64(value), Last: native.Uint64(key[1:])}
+	default:
+		err = errUnreadable
 	}
-	t.Topic = string(key[1:])
-	t.Lost, t.Ended = binary.BigEndian.Uint64(value), binary.BigEndian.Uint64(value[8:])
-	return t, nil
+	return hole, t, err
 }
-
-func decodeHole(key, value []byte) (hole history.Hole, err error) {
-	if hole.Last, err = decodeNumber(key); err != nil {
-		return hole, err
-	}
-	hole.First, err = decodeNumber(value)
-	return hole, err
-}
-
-// records changes the records of one transaction, and the state with them.
-type records struct {
-	tx    *bolt.Tx
-	state state
-	plain []byte // for hashing
-}
-
-// open reads the state that a transaction begins with. After a commit that failed on its last step, that may be the
-// state of that commit.
-func open(tx *bolt.Tx) (*records, error) {
-	for _, name := range [][]byte{mainBucket, messagesBucket, keysBucket, historiesBucket} {
-		if tx.Bucket(name) == nil {
-			return nil, fmt.Errorf("it has no %s", name)
-		}
-	}
-	r := &records{tx: tx}
-	var err error
-	r.state, err = decodeState(tx.Bucket(mainBucket).Get(stateKey))
-	return r, err
-}
-
-// hash is different for each record.
-func (r *records) hash(bucket, key, value []byte) uint64 {
-	r.plain = append(append(append(r.plain[:0], bucket[0]), key...), value...)
-	return xxhash.Sum64(r.plain)
-}
-
-// set adds a record, which may be there already.
-func (r *records) set(bucket, key, value []byte) error {
-	if err := r.delete(bucket, key); err != nil {
-		return err
-	}
-	return r.add(bucket, key, value)
-}
-
-// leave notes a hole, and forgets the oldest of too many.
-func (r *records) leave(hole history.Hole) error {
-	if b := r.tx.Bucket(holesBucket); b.Stats().KeyN >= maxHoles {
-		oldest, _ := b.Cursor().First()
-		if err := r.delete(holesBucket, oldest); err != nil {
-			return err
-		}
-	}
-	return r.set(holesBucket, encodeNumber(hole.Last), encodeNumber(hole.First))
-}
-
-// add adds a record that is not there yet.
-func (r *records) add(bucket, key, value []byte) error {
-	r.state.count++
-	r.state.sum += r.hash(bucket, key, value)
-	b := r.tx.Bucket(bucket)
-	b.FillPercent = 0.9 // numbers rise
-	return b.Put(key, value)
-}
-
-// delete deletes a record if it is there.
-func (r *records) delete(bucket, key []byte) error {
-	c := r.tx.Bucket(bucket).Cursor()
-	found, value := c.Seek(key)
-	if !bytes.Equal(found, key) {
-		return nil
-	}
-	return r.remove(c, bucket, found, value)
-}
-
-// deleteRange deletes the records of a bucket whose numbers are from first to last.
-func (r *records) deleteRange(bucket []byte, first, last uint64) error {
-	c := r.tx.Bucket(bucket).Cursor()
-	for {
-		key, value := c.Seek(encodeNumber(first))
-		if key == nil {
-			return nil
-		}
-		if number, err := decodeNumber(key); err != nil || number > last {
-			return err
-		}
-		if err := r.remove(c, bucket, key, value); err != nil {
-			return err
-		}
-	}
-}
-
-// remove deletes the record at the cursor.
-func (r *records) remove(c *bolt.Cursor, bucket, key, value []byte) error {
-	r.state.count--
-	r.state.sum -= r.hash(bucket, key, value)
-	return c.Delete()
-}
-
-func (r *records) save() error { return r.tx.Bucket(mainBucket).Put(stateKey, r.state.encode()) }

@@ -50,17 +50,20 @@ type Journal struct {
 	metrics  metrics
 
 	// These belong to the goroutine run, once there is one.
-	dir      *os.File     // locked
-	db       *bolt.DB     // nil if it could not be opened again
-	opened   os.FileInfo  // of the file of db, when it was last looked at
-	pageSize int          // of db
-	isNew    bool         // the file was made by this start
-	last     uint64       // number of the last message that was acknowledged
-	hole     history.Hole // to be left before the next message; zero if there is none
+	dir      *os.File    // locked
+	db       *bolt.DB    // nil if it could not be opened again
+	opened   os.FileInfo // of the file of db, when it was last looked at
+	pageSize int         // of db
+	isNew    bool        // the file was made by this start
+	isOld    bool        // an earlier version of gin-sse wrote it
+	last     uint64      // number of the last message that was acknowledged
+	epoch    string
+	hole     history.Hole   // to be left before the next message; zero if there is none
+	holes    []history.Hole // that the file remembers, and this one
 	keys     *idempotency.Keys
 	fresh    int                              // messages since the last note
 	bytes    int                              // of these
-	silent   []uint64                         // numbers of those that end a topic without an event
+	gone     []uint64                         // numbers of messages that the next note removes, beside those that the hub drops
 	changes  *history.Changes                 // for the note under way or, if that failed, for the next one
 	failed   int                              // bytes that could not be written
 	broken   bool                             // no transaction can be begun any more
@@ -75,19 +78,16 @@ type Journal struct {
 // call is a call of Publish that waits for its answer.
 type call struct {
 	messages []event.Message
-	answer   chan struct{} // closed when the rest is set
+	digests  []idempotency.Digest // of those that have a key
+	answer   chan struct{}        // closed when the rest is set
 	kept     int
-	id       string
+	last     uint64 // number of the last one
+	end      int    // of its messages in the batch
 	err      error
 }
 
-// Publish stores messages, in this order, hands them to the hub, and returns how many it stored and the id of the last
-// one. It returns when they are on the disk. If that is not all of them, the error says why the next one was not
-// stored: event.ErrEnded if its topic has ended, event.ErrClosed after Close, or what is wrong with the
-// disk. If ctx ends first, or the disk takes longer than 5 s, they may be stored all the same.
-//
-// A key that was used in the last two minutes stores nothing and stands for the original id, unless 100,000 other keys
-// were used since. If it was used for another message, the error is event.ErrKeyReused. An empty key means no key.
+// Publish is that of event.Log. It returns when the messages are on the disk and with the hub. If ctx ends first, or the
+// disk takes longer than 5 s, they may be stored all the same. A key is forgotten once 100,000 others were used.
 func (j *Journal) Publish(ctx context.Context, messages ...event.Message) (kept int, id string, err error) {
 	for some := range slices.Chunk(messages, maxBatch) { // a large transaction makes a large file
 		n, last, err := j.publish(ctx, some)
@@ -103,6 +103,14 @@ func (j *Journal) Publish(ctx context.Context, messages ...event.Message) (kept 
 
 func (j *Journal) publish(ctx context.Context, messages []event.Message) (kept int, id string, err error) {
 	c := &call{messages: messages, answer: make(chan struct{})}
+	for i, m := range messages {
+		if m.Key != "" {
+			if c.digests == nil {
+				c.digests = make([]idempotency.Digest, len(messages))
+			}
+			c.digests[i] = idempotency.Sum(m)
+		}
+	}
 	timeout := time.NewTimer(slow)
 	defer timeout.Stop()
 	select {
@@ -116,7 +124,10 @@ func (j *Journal) publish(ctx context.Context, messages []event.Message) (kept i
 	}
 	select {
 	case <-c.answer:
-		return c.kept, c.id, c.err
+		if c.kept > 0 {
+			id = event.ID(j.epoch, c.last)
+		}
+		return c.kept, id, c.err
 	case <-ctx.Done():
 		return 0, "", context.Cause(ctx)
 	case <-timeout.C:
@@ -187,85 +198,92 @@ func (j *Journal) gather(c *call) (calls []*call) {
 
 // serve stores the messages of these calls in one transaction, hands them to the hub and answers the calls.
 func (j *Journal) serve(calls []*call) {
-	b := batch{last: max(j.last, j.hole.Last)}
-	ended := map[string]bool{} // by messages of this batch
+	b := batch{last: max(j.last, j.hole.Last), messages: make([]event.Message, 0, len(calls))}
 	now := time.Now()
 	j.keys.Forget(now)
 	for _, c := range calls {
-		for _, m := range c.messages {
+		for i := range c.messages {
 			var number uint64
-			if number, c.err = j.number(&b, ended, m, now); c.err != nil {
+			if number, c.err = j.take(&b, c, i, now); c.err != nil {
 				break
 			}
-			c.kept, c.id = c.kept+1, j.events.ID(number)
+			c.kept, c.last = c.kept+1, number
 		}
+		c.end = len(b.messages)
 	}
 	var err error
 	if len(b.messages) > 0 {
 		err = j.store(b)
 	}
+	sent := 0
 	for _, c := range calls {
 		if err != nil {
-			c.kept, c.id, c.err = 0, "", err
+			c.kept, c.err = 0, err
+		}
+		for ; err == nil && sent < c.end; sent++ {
+			j.closed = j.events.Append(b.messages[sent]) != nil // it is acknowledged, and subscribers get it after the restart
 		}
 		close(c.answer)
 	}
 }
 
-// number adds a message to the batch and returns its number. If its key was used before, it returns the number of then.
-func (j *Journal) number(b *batch, ended map[string]bool, m event.Message, now time.Time) (uint64, error) {
-	use := idempotency.Use{Key: m.Key, At: now}
+// take adds a message of a call to the batch and returns its number. If its key was used before, it returns the number of
+// then.
+func (j *Journal) take(b *batch, c *call, i int, now time.Time) (uint64, error) {
+	m := c.messages[i]
 	if m.Key != "" {
-		use.Digest = idempotency.Sum(m)
-		if number, err := j.keys.Find(m.Key, use.Digest); err != nil || number > 0 {
+		if number, err := j.keys.Find(m.Key, c.digests[i]); err != nil || number > 0 {
 			return number, err
 		}
 	}
 	switch {
 	case j.closed:
 		return 0, event.ErrClosed
-	case (ended[m.Topic] || j.events.Ended(m.Topic)) && !m.Erases():
+	case (b.ended[m.Topic] || j.events.Ended(m.Topic)) && !m.Erases():
 		return 0, event.ErrEnded
 	}
 	b.last++
 	m.Number, m.Time = b.last, now.UnixMilli()
 	if m.Key != "" {
-		use.Number = m.Number
-		j.keys.Add(use)
+		j.keys.Add(idempotency.Use{Key: m.Key, Number: m.Number, Digest: c.digests[i], At: now})
 	}
 	if m.End {
-		ended[m.Topic] = true
+		if b.ended == nil {
+			b.ended = map[string]bool{}
+		}
+		b.ended[m.Topic] = true
 	}
 	b.messages = append(b.messages, m)
 	b.bytes += len(m.Topic) + len(m.Name) + len(m.Data) + len(m.Key)
 	return m.Number, nil
 }
 
-// store writes a batch to the disk and then hands it to the hub. If it cannot be written, nothing has happened.
+// store writes a batch to the disk. If it cannot be written, nothing has happened.
 func (j *Journal) store(b batch) error {
 	err := j.Ready()
 	if err == nil {
 		b.note = j.fresh >= noteAfter || j.bytes >= maxBatchBytes
 		err = j.commit(b)
+		for _, m := range b.messages {
+			if err != nil || m.IsSilent() { // it may be in the file all the same; or only its end is to be known
+				j.gone = append(j.gone, m.Number)
+			}
+		}
 	}
 	if err != nil {
 		j.keys.Undo(j.last)
-		j.failed = max(j.failed, b.bytes, int(j.maxEvent))
-		j.tell(err)
+		j.fail(err, b.bytes)
 		return err
 	}
 	j.last, j.hole = b.last, history.Hole{}
 	j.fresh, j.bytes = j.fresh+len(b.messages), j.bytes+b.bytes
-	for _, m := range b.messages {
-		if j.events.Append(m) != nil {
-			j.closed = true // the hub is: what is stored is acknowledged, and subscribers get it after the restart
-			break
-		}
-		if m.IsSilent() {
-			j.silent = append(j.silent, m.Number) // Changes has what comes of it
-		}
-	}
 	return nil
+}
+
+// fail says that nothing can be stored until a probe finds room for so many bytes, or for an event.
+func (j *Journal) fail(err error, bytes int) {
+	j.failed = max(j.failed, bytes, int(j.maxEvent))
+	j.tell(err)
 }
 
 // probe finds out whether what failed can be stored by now, and as much again, because records take more than their
@@ -300,7 +318,7 @@ func (j *Journal) commit(b batch) error {
 		return j.update(func(tx *bolt.Tx) error { return j.write(tx, b) })
 	})
 	if err == nil && b.note {
-		j.changes, j.fresh, j.bytes = nil, 0, 0
+		j.changes, j.gone, j.fresh, j.bytes = nil, nil, 0, 0
 	}
 	j.mu.Lock()
 	j.since = time.Time{}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,14 +49,13 @@ func Open(dir string, maxEvent int64, events *hub.Hub, log func(format string, a
 		copies:   make(chan chan<- *bolt.Tx),
 		metrics:  newMetrics(),
 	}
+	j.update = func(do func(*bolt.Tx) error) error { return j.db.Update(do) }
 	if err := j.open(dir); err != nil {
 		j.release()
 		return nil, err
 	}
-	j.update = func(do func(*bolt.Tx) error) error { return j.db.Update(do) }
 	if err := j.checkRoom(); err != nil { // so that Ready knows of a full disk before the first message
-		j.failed = int(j.maxEvent)
-		j.tell(cause(err))
+		j.fail(cause(err), 0)
 	}
 	j.stopping, j.stop = context.WithCancel(context.Background())
 	j.running.Go(j.run)
@@ -101,20 +101,10 @@ func (j *Journal) open(dir string) (err error) {
 	if err := j.load(); err != nil {
 		return err
 	}
-	if err := j.settle(); err != nil {
-		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; look at the disk", dir, cause(err))
-	}
-	if err := os.Remove(temporary(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; choose a directory that this user may write", dir, cause(err))
-	}
-	if err := j.takeOver(); err != nil {
-		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; look at the disk", dir, cause(err))
-	}
-	if err := j.shrink(); err != nil {
-		return err
-	}
-	if err := j.syncDirs(); err != nil { // also after a start that was killed before it came here
-		return fmt.Errorf("DATA_DIR=%q cannot be written: %w; look at the disk", dir, cause(err))
+	for _, step := range []func() error{j.settle, j.takeOver, j.shrink, j.syncDirs} {
+		if err := step(); err != nil {
+			return fmt.Errorf("DATA_DIR=%q cannot be written: %w; look at the disk", dir, cause(err))
+		}
 	}
 	return nil
 }
@@ -128,19 +118,27 @@ func (j *Journal) checkRoom() error {
 
 // takeOver gives a file of an earlier version the current one, from which on older programs refuse it.
 func (j *Journal) takeOver() error {
-	old := false
-	err := j.db.View(func(tx *bolt.Tx) error {
-		old = isOld(tx.Bucket(mainBucket).Get(versionKey))
+	if !j.isOld {
 		return nil
-	})
-	if err != nil || !old {
-		return err
 	}
 	return j.db.Update(func(tx *bolt.Tx) error {
-		if _, err := tx.CreateBucketIfNotExists(holesBucket); err != nil {
+		r, err := open(tx)
+		if err != nil {
 			return err
 		}
-		return tx.Bucket(mainBucket).Put(versionKey, []byte(version))
+		if r.all, err = tx.CreateBucket(recordsBucket); err != nil {
+			return err
+		}
+		r.state.count, r.state.sum = 0, 0
+		if _, _, err := each(tx, r.set); err != nil {
+			return err
+		}
+		for _, name := range oldBuckets {
+			if err := tx.DeleteBucket([]byte(name)); err != nil && !errors.Is(err, berrors.ErrBucketNotFound) {
+				return err
+			}
+		}
+		return errors.Join(r.main.Put(versionKey, []byte(version)), r.save())
 	})
 }
 
@@ -168,27 +166,28 @@ func cause(err error) error {
 // load checks the file, opens it and restores the hub and the keys from it.
 func (j *Journal) load() error {
 	dir := j.dir.Name()
-	if err := inspect(file(dir)); err != nil {
-		var path *fs.PathError
-		if errors.As(err, &path) {
-			return fmt.Errorf("DATA_DIR=%q: %s cannot be read: %w; make it readable and writable for this user", dir, file(dir), path.Err)
-		}
-		return damaged(dir, err)
+	what, advice := "read", "readable and writable"
+	err := inspect(file(dir))
+	if err == nil {
+		what, advice = "written", "writable"
+		err = j.openFile()
 	}
-	err := j.openFile()
 	var path *fs.PathError
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
 		return inUse(dir)
 	case errors.As(err, &path):
-		return fmt.Errorf("DATA_DIR=%q: %s cannot be written: %w; make it writable for this user", dir, file(dir), path.Err)
+		return fmt.Errorf("DATA_DIR=%q: %s cannot be %s: %w; make it %s for this user", dir, file(dir), what, path.Err, advice)
 	case err != nil:
 		return damaged(dir, err)
 	}
 	return j.db.View(func(tx *bolt.Tx) error {
-		if main := tx.Bucket(mainBucket); main == nil {
+		main := tx.Bucket(mainBucket)
+		if main == nil {
 			return damaged(dir, "it has no data of gin-sse")
-		} else if found := main.Get(versionKey); string(found) != version && !isOld(found) {
+		}
+		found := main.Get(versionKey)
+		if j.isOld = isOld(found); string(found) != version && !j.isOld {
 			return fmt.Errorf("DATA_DIR=%q: %s has the format %.20q, and this gin-sse knows %q: start the newer version of gin-sse that wrote it, or move the file away to start without it", dir, file(dir), found, version)
 		}
 		if err := j.restore(tx); err != nil {
@@ -201,72 +200,69 @@ func (j *Journal) load() error {
 // restore checks all records and hands them to the hub.
 func (j *Journal) restore(tx *bolt.Tx) error {
 	r, err := open(tx)
+	if err == nil && r.all == nil && !j.isOld {
+		err = errors.New("it has no records")
+	}
 	if err != nil {
 		return err
 	}
 	var (
-		count, sum uint64
-		messages   []event.Message
-		uses       []idempotency.Use
-		holes      []history.Hole
-		noted      = history.Changes{Last: r.state.noted, Forgotten: r.state.floor}
+		messages []event.Message
+		uses     []idempotency.Use
+		noted    = history.Changes{Last: r.state.noted, Forgotten: r.state.floor}
 	)
-	each := func(name []byte, decode func(key, value []byte) error) {
-		b := tx.Bucket(name)
-		if err != nil || b == nil { // only holes can be missing, in an old file
-			return
-		}
-		err = b.ForEach(func(key, value []byte) error {
-			count++
-			sum += r.hash(name, key, value)
-			return decode(key, value)
-		})
-	}
-	each(messagesBucket, func(key, value []byte) error {
-		m, err := decodeMessage(key, value)
+	addMessage := func(number uint64, content, _ []byte) error {
+		m, err := decodeMessage(number, content)
 		messages = append(messages, m)
+		if m.IsSilent() {
+			j.gone = append(j.gone, number)
+		}
+		if number > noted.Last {
+			j.fresh++
+			if m.Key != "" {
+				uses = append(uses, idempotency.Use{Key: m.Key, Number: number, Digest: idempotency.Sum(m), At: time.UnixMilli(m.Time)})
+			}
+		}
 		return err
-	})
-	each(keysBucket, func(key, value []byte) error {
-		u, err := decodeUse(key, value)
+	}
+	addUse := func(number uint64, content, _ []byte) error {
+		u, err := decodeUse(number, content)
 		uses = append(uses, u)
 		return err
-	})
-	each(historiesBucket, func(key, value []byte) error {
-		t, err := decodeHistory(key, value)
-		noted.Topics = append(noted.Topics, t)
+	}
+	count, sum, err := each(tx, func(key, value []byte) error {
+		switch key[0] {
+		case messageKind:
+			return entries(value, addMessage)
+		case keyKind:
+			return entries(value, addUse)
+		}
+		hole, past, err := decodePast(key, value)
+		if hole.Last > 0 {
+			j.holes = append(j.holes, hole)
+		} else {
+			noted.Topics = append(noted.Topics, past)
+		}
 		return err
 	})
-	each(holesBucket, func(key, value []byte) error {
-		hole, err := decodeHole(key, value)
-		holes = append(holes, hole)
-		return err
-	})
-	switch {
+	switch err := cmp.Or(err, entries(r.state.messages, addMessage)); {
 	case err != nil:
 		return err
 	case count != r.state.count || sum != r.state.sum:
 		return errors.New("its records are not those that were written")
 	}
-	j.last = r.state.last
-	if j.last < maxNumber && !j.isNew {
-		j.hole = history.Hole{First: j.last + 1, Last: j.last + minHole + rand.Uint64N(2*minHole)}
-		holes = append(holes, j.hole)
+	j.epoch, j.last = r.state.epoch, r.state.last
+	end := j.last
+	if n := len(j.holes); n > 0 {
+		end = max(end, j.holes[n-1].Last) // a commit that failed may have left a hole without a message after it
+	}
+	if end < maxNumber && !j.isNew {
+		j.hole = history.Hole{First: j.last + 1, Last: end + minHole + rand.Uint64N(2*minHole)}
+		j.holes = append(j.holes, j.hole)
 	}
 	j.events.Restore(func(h *history.History) {
-		h.Restore(r.state.epoch, j.last, holes, noted, slices.Values(messages))
+		h.Restore(j.epoch, j.last, j.holes, noted, slices.Values(messages))
 	})
-	for _, m := range messages {
-		if m.IsSilent() {
-			j.silent = append(j.silent, m.Number)
-		}
-		if m.Number <= noted.Last {
-			continue
-		}
-		if j.fresh++; m.Key != "" {
-			uses = append(uses, idempotency.Use{Key: m.Key, Number: m.Number, Digest: idempotency.Sum(m), At: time.UnixMilli(m.Time)})
-		}
-	}
 	j.keys = idempotency.New()
 	now := time.Now()
 	for _, u := range uses {

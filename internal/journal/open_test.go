@@ -87,22 +87,22 @@ func TestAStartThatIsRefusedSaysWhatToDoAndChangesNothing(t *testing.T) {
 		}, "", "its pages do not fit together; put a backup"},
 		"a file of a newer version": {func(t *testing.T, dir string) {
 			start(t, dir, plenty).close()
-			database(t, dir, "gin-sse", "version", "4", nil).Close()
-		}, "", `has the format "4", and this gin-sse knows "3": start the newer version`},
+			database(t, dir, "gin-sse", "version", "5", nil).Close()
+		}, "", `has the format "5", and this gin-sse knows "4": start the newer version`},
 		"a file whose records were changed": {func(t *testing.T, dir string) {
 			s := start(t, dir, plenty)
 			s.publish(message("t", "1"))
 			s.close()
-			database(t, dir, "messages", string(encodeNumber(2)), "\x00\x00\x002", nil).Close()
+			database(t, dir, "records", string(numbered(messageKind, 2)), "\x02\x04\x00\x00\x002", nil).Close()
 		}, "", "its records are not those that were written; put a backup"},
 		"a file without a bucket": {func(t *testing.T, dir string) {
 			start(t, dir, plenty).close()
-			db := database(t, dir, "gin-sse", "version", "1", nil)
-			if err := db.Update(func(tx *bolt.Tx) error { return tx.DeleteBucket(keysBucket) }); err != nil {
+			db := database(t, dir, "gin-sse", "version", "4", nil)
+			if err := db.Update(func(tx *bolt.Tx) error { return tx.DeleteBucket(recordsBucket) }); err != nil {
 				t.Error(err)
 			}
 			db.Close()
-		}, "", "it has no keys; put a backup"},
+		}, "", "it has no records; put a backup"},
 		"a directory in the place of the file": {func(t *testing.T, dir string) {
 			if err := os.Mkdir(file(dir), 0o700); err != nil {
 				t.Fatal(err)

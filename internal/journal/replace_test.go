@@ -1,12 +1,16 @@
 package journal
 
 import (
+	"compress/gzip"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -66,84 +70,82 @@ func TestWhatIsReplacedIsGoneAsSoonAsThatIsAcknowledged(t *testing.T) {
 	}
 }
 
+// The files are of gin-sse 0.2.0, 0.4.0 and the last commit before format 4. Each server was killed after it had published 1
+// and 2 to a, the latter with a key, 3 to b, which it ended, 4 to c, which ended without an event, 5 to d, 6 in its place
+// (not 0.2.0), and 7 to a, with another key. That of format 3 was started again before 5.
 func TestAFileOfAnEarlierVersionIsTakenOver(t *testing.T) {
 	t.Parallel()
-	for _, old := range []string{"1", "2"} {
-		s := start(t, t.TempDir(), plenty)
-		id := s.publish(message("a", "1"))
-		keyed := event.Message{Topic: "a", Data: json.RawMessage("2"), Key: "key"}
-		second := s.publish(keyed)
-		s.close()
-		asWrittenBy(t, s, old)
-		s.open()
-		if got := fmt.Sprint(s.read(id, "a")); got != "[2]" {
-			t.Errorf("there is %s, want [2]", got)
-		}
-		set, err := event.ParseTopics([]string{"a"})
-		if err != nil {
+	for format, last := range map[string]string{"1": "7", "2": "8", "3": "62696620460"} {
+		dir := t.TempDir()
+		if err := os.WriteFile(file(dir), unpacked(t, "format"+format+".db.gz"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		subscriber, err := s.events.Fetch(t.Context(), set, id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		piece, err := subscriber.Next(t.Context())
-		subscriber.Close()
-		if err != nil || strings.Contains(string(piece), "time:") != (old == "2") {
-			t.Errorf("a message of version %s is sent as %q, %v", old, piece, err)
-		}
-		s.publish(message("a", "3"))
-		for range 2 {
-			if again := s.publish(keyed); again != second {
-				t.Errorf("the key brings %s, want %s", again, second)
+		synctest.Test(t, func(t *testing.T) { // in the year 2000, so keys of later are known
+			s := start(t, dir, plenty)
+			defer s.close()
+			want := map[string]string{"a": "[1 2 7]", "b": "[3 end]", "c": "[4 end]", "d": "[6]"}
+			if format == "1" {
+				want["d"] = "[5]"
 			}
-			s.restart()
-		}
-		found := ""
-		if err := s.db.View(func(tx *bolt.Tx) error {
-			found = string(tx.Bucket(mainBucket).Get(versionKey))
-			return nil
-		}); err != nil || found != version {
-			t.Errorf("the file has version %q, %v; want %q", found, err, version)
-		}
+			for range 3 {
+				for topic, want := range want {
+					if got := fmt.Sprint(s.read("earliest", topic)); got != want {
+						t.Errorf("of format %s, topic %s has %s, want %s", format, topic, got, want)
+					}
+				}
+				for key, want := range map[string]struct{ data, number string }{"key": {"2", "2"}, "second": {"7", last}} {
+					m := message("a", want.data)
+					if m.Key = key; s.publish(m) != s.epoch+"-"+want.number {
+						t.Errorf("the key %q of format %s stands for another message than %s", key, format, want.number)
+					}
+				}
+				if got := fmt.Sprint(s.read(s.epoch+"-1000000", "d")); format == "3" && got != "[gap {} 6]" {
+					t.Errorf("after an id in the hole there is %s", got)
+				}
+				s.restart()
+			}
+			set, err := event.ParseTopics([]string{"a"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			subscriber, err := s.events.Fetch(t.Context(), set, "earliest")
+			if err != nil {
+				t.Fatal(err)
+			}
+			piece, err := subscriber.Next(t.Context())
+			subscriber.Close()
+			if err != nil || strings.Contains(string(piece), "time:") == (format == "1") {
+				t.Errorf("messages of format %s are sent as %q, %v", format, piece, err)
+			}
+			if err := s.db.View(func(tx *bolt.Tx) error {
+				return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
+					if found := b.Get(versionKey); slices.Contains(oldBuckets, string(name)) || found != nil && string(found) != version {
+						t.Errorf("the file has a bucket %s, with version %q", name, found)
+					}
+					return nil
+				})
+			}); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
-// asWrittenBy makes the file one that an earlier version wrote: without holes, and with messages that have no key, and in
-// version 1 no time.
-func asWrittenBy(t *testing.T, s *server, old string) {
+// unpacked returns the content of a file in testdata.
+func unpacked(t *testing.T, name string) []byte {
 	t.Helper()
-	db, err := bolt.Open(file(s.dir), 0o600, nil)
+	packed, err := os.Open(filepath.Join("testdata", name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		r, err := open(tx)
-		if err != nil {
-			return err
-		}
-		for n := range uint64(2) {
-			m, err := decodeMessage(encodeNumber(n+1), tx.Bucket(messagesBucket).Get(encodeNumber(n+1)))
-			if err != nil {
-				return err
-			}
-			if m.Key, m.Data = "", append(json.RawMessage(nil), m.Data...); old == "1" {
-				m.Time = 0
-			}
-			if err := r.set(messagesBucket, encodeNumber(m.Number), encodeMessage(m)); err != nil {
-				return err
-			}
-		}
-		r.state.noted-- // the last message was stored with the last transaction
-		if err := tx.DeleteBucket(holesBucket); err != nil {
-			return err
-		}
-		if err := tx.Bucket(mainBucket).Put(versionKey, []byte(old)); err != nil {
-			return err
-		}
-		return r.save()
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
+	defer packed.Close()
+	r, err := gzip.NewReader(packed)
+	if err != nil {
 		t.Fatal(err)
 	}
+	content, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
 }

@@ -23,7 +23,7 @@ func TestTheFileIsAtMostFourTimesWhatItKeeps(t *testing.T) {
 				t.Fatalf("%d kept, %v", kept, err)
 			}
 		}
-		kept := 1000 * int64(len(encodeMessage(messages[0]))+8)
+		kept := 1000 * int64(len(appendMessage(nil, messages[0], new([]byte))))
 		if size := s.Size(); size > 4*kept {
 			t.Errorf("%d messages at a time make a file of %d bytes, which keeps %d", together, size, kept)
 		}

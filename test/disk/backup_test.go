@@ -1,8 +1,10 @@
 package disk
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"gin-sse/internal/testsse"
+	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/app"
 )
 
@@ -102,7 +105,8 @@ func TestABackupUnderLoadIsWhole(t *testing.T) {
 	defer stop()
 	books := ledger{url: a.URL, acknowledged: map[int]string{}, refused: map[string]int{}}
 	out := make(chan struct{})
-	for p := range 16 {
+	begin := time.Now()
+	for p := range 64 {
 		publishing.Go(func() { books.publish(ctx, t, p, time.Microsecond, 100, out) })
 	}
 	before := make([]int, 3)
@@ -113,6 +117,7 @@ func TestABackupUnderLoadIsWhole(t *testing.T) {
 	}
 	close(out)
 	publishing.Wait()
+	t.Logf("%.0f messages a second", float64(len(books.acknowledged))/time.Since(begin).Seconds())
 	for i, last := range before {
 		data := filepath.Join(dir, fmt.Sprint(i))
 		if err := os.Mkdir(data, 0o700); err != nil {
@@ -132,5 +137,40 @@ func TestABackupUnderLoadIsWhole(t *testing.T) {
 				t.Fatalf("message %d of the backup is %.40q, want %q", n+1, event, want)
 			}
 		}
+	}
+}
+
+func TestAnInterruptedBackupLeavesNothing(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "") // its name is short, as the path of a socket must be
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	server, err := net.Listen("unix", filepath.Join(dir, "gin-sse.sock")) // it never sends anything
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	target := t.TempDir()
+	cmd := app.Command(t, "DATA_DIR="+dir)
+	cmd.Args = append(cmd.Args, "backup", filepath.Join(target, "copy.db"))
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	testwait.For(t, "a file with part of a backup", func() bool {
+		begun, err := filepath.Glob(filepath.Join(target, "copy.db.unfinished-*"))
+		return err == nil && len(begun) == 1
+	})
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err == nil || !strings.Contains(said.String(), "the backup was interrupted") {
+		t.Errorf("it has ended with %v and said %q", err, said.String())
+	}
+	if left, err := os.ReadDir(target); err != nil || len(left) != 0 {
+		t.Errorf("it has left %v, %v", left, err)
 	}
 }
