@@ -278,7 +278,7 @@ func (s *session) beginEpoch(ctx context.Context, epoch marker, now *jetstream.S
 	if err := s.learnState(now, 0); err != nil { // its last number is known from here on
 		return err
 	}
-	s.feeds.reset(0, true)
+	s.feeds.reset(true)
 	s.published.forget()
 	s.events.Begin(epoch.name, epoch.floor, seen)
 	s.adopt(now)

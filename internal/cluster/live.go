@@ -72,16 +72,21 @@ func (r *Replica) isPlausible(m received) error {
 	return nil
 }
 
-// listen gives the messages that come to the hub, until ctx ends.
+// listen gives the messages that come to the hub, until ctx ends. It also gives back what patterns take that nobody follows
+// any longer.
 func (s *session) listen(ctx context.Context) error {
+	sweep := time.NewTicker(max(s.cfg.Linger/lingerSweeps, time.Millisecond))
+	defer sweep.Stop()
 	for {
 		select {
+		case <-sweep.C:
+			s.sweep()
 		case m := <-s.inbox:
 			if s.connection != s.connections() {
 				return errDisconnected
 			}
-			if n, is := strings.CutPrefix(m.Subject, s.echoes); is {
-				s.echo(n, m)
+			if strings.HasPrefix(m.Subject, s.echoes) {
+				s.echo(m)
 				continue
 			}
 			got, err := receive(m)
@@ -141,15 +146,15 @@ func (s *session) hand(ctx context.Context, m received) error {
 			s.feeds.mu.Unlock()
 			return errReplaced
 		}
-		if f.came(m, v == hasHole, m.number <= s.feeds.handed) {
-			f.handed = s.feeds.handed
-			s.feeds.reload(f)
+		if above, again := f.came(m, v == hasHole, m.number <= s.feeds.handed); again {
+			s.feeds.reload(f, above)
 			holes = append(holes, f.pattern)
 		}
 	}
 	taken := len(holes) < len(feeds) // otherwise it is loaded with what is missing
 	if taken {
-		s.feeds.handed, s.feeds.seen = max(s.feeds.handed, m.number), max(s.feeds.seen, m.number)
+		s.feeds.handed = max(s.feeds.handed, m.number)
+		s.feeds.newest.Store(max(s.feeds.newest.Load(), m.number))
 	}
 	s.feeds.mu.Unlock()
 	s.events.Hold(holes...) // before this message overtakes the one that is missing

@@ -39,10 +39,8 @@ type session struct {
 
 	handing sync.Mutex // a message is handed over, or subscribers are held
 
-	syncing sync.Mutex
-	syncs   int    // how many there were
-	echoes  string // what the subjects of their answers begin with
-	waiting map[string]chan error
+	echoes  string   // what the subjects of the answers to a sync begin with
+	waiting sync.Map // of these subjects: a chan error for each sync
 
 	looking sync.Mutex // one look at a time
 	stream  jetstream.Stream
@@ -55,7 +53,6 @@ type sight struct {
 	*jetstream.StreamInfo
 	asOf  time.Time // when the leader was asked for that
 	asked time.Time // when it was last asked; it may have given no answer yet
-	sure  uint64    // all messages up to this number came, as the leader was the same one afterwards
 }
 
 // Follow hands to the hub the messages that it wants, those that the stream has and those to come, until ctx ends. When
@@ -99,7 +96,6 @@ func (r *Replica) follow(ctx context.Context) error {
 		checks:     make(chan struct{}, 1),
 		removals:   make(chan uint64, 1),
 		echoes:     r.nc.NewInbox() + ".",
-		waiting:    map[string]chan error{},
 	}
 	defer r.events.HoldAll() // while nothing comes, nothing may overtake what did not come
 	defer s.end()
@@ -136,17 +132,15 @@ func (s *session) end() {
 	for _, live := range append(s.own, s.feeds.unsubscribed()...) {
 		_ = live.Unsubscribe() // fails only if the connection is closed
 	}
-	if last := s.sight.Load(); last != nil {
-		s.feeds.reset(last.sure, false)
-	}
+	s.feeds.reset(false)
 }
 
 // look asks the stream's leader how the stream ends, and finds out whether it is still the same one.
 func (s *session) look(ctx context.Context) error {
 	s.looking.Lock()
 	defer s.looking.Unlock()
-	before, at, seen := s.sight.Load(), time.Now(), s.feeds.newest()
-	s.sight.Store(&sight{before.StreamInfo, before.asOf, at, before.sure})
+	before, at, newest := s.sight.Load(), time.Now(), s.feeds.newest.Load()
+	s.sight.Store(&sight{before.StreamInfo, before.asOf, at})
 	_, _, known := s.truth.now()
 	now, err := s.ask(ctx)
 	if err != nil {
@@ -164,10 +158,11 @@ func (s *session) look(ctx context.Context) error {
 	}
 	moved := leader(now) != leader(before.StreamInfo)
 	if moved { // what the one before stored last may not have come
-		seen = before.sure
-		s.repair(seen)
+		s.repair()
+	} else {
+		s.feeds.sure.Store(newest)
 	}
-	s.sight.Store(&sight{now, at, at, seen})
+	s.sight.Store(&sight{now, at, at})
 	s.adopt(now)
 	_, epoch, _ := s.truth.now()
 	if moved || now.State.Subjects[s.epochSubject()] == 0 || epoch.isDue(now, s.late) {
@@ -181,10 +176,10 @@ func (s *session) look(ctx context.Context) error {
 
 // repair has everything loaded again that is not sure to have come, and holds the subscribers until it is. No message is
 // handed over meanwhile.
-func (s *session) repair(sure uint64) {
+func (s *session) repair() {
 	s.handing.Lock()
 	defer s.handing.Unlock()
-	s.events.Hold(s.feeds.reset(sure, false)...)
+	s.events.Hold(s.feeds.reset(false)...)
 }
 
 // ask asks the stream's leader for the stream's state and settings.
