@@ -122,17 +122,16 @@ func (s *session) hand(ctx context.Context, m received) error {
 	if !is {
 		return nil
 	}
-	removed := s.suspect(message.Topic, m)
+	removed, isStored := s.suspect(message.Topic, m), true
 	if removed > 0 {
 		switch stored, err := s.get(ctx, request{Seq: m.number}); {
-		case errors.Is(err, errGone), err == nil && (stored.Subject != m.subject || m.isOther(stored.place())):
+		case errors.Is(err, errGone): // NATS has not sent it, or has dropped it since: what else it has dropped is found by loading
+			isStored = false
+		case err == nil && (stored.Subject != m.subject || m.isOther(stored.place())):
 			s.tally(badMessage, m.Subject, "a message was not stored by NATS")
 			return nil
 		case err == nil:
-			select {
-			case s.removals <- removed:
-			default: // one after the other
-			}
+			s.check(func(ctx context.Context) error { return s.checkRemoved(ctx, removed) })
 		}
 	}
 	s.handing.Lock()
@@ -141,17 +140,21 @@ func (s *session) hand(ctx context.Context, m received) error {
 	s.feeds.mu.Lock()
 	feeds := s.feeds.matching(message.Topic)
 	for _, f := range feeds {
-		v := s.truth.learn(answer{source: live, place: m.place, previous: m.previous, before: f.before(m.subject)})
-		if v == wentBack {
-			s.feeds.mu.Unlock()
-			return errReplaced
+		above, again := f.before(m.subject), f.loaded
+		if isStored {
+			v := s.truth.learn(answer{source: live, place: m.place, previous: m.previous, before: above})
+			if v == wentBack {
+				s.feeds.mu.Unlock()
+				return errReplaced
+			}
+			above, again = f.came(m, v == hasHole, m.number <= s.feeds.handed)
 		}
-		if above, again := f.came(m, v == hasHole, m.number <= s.feeds.handed); again {
+		if again {
 			s.feeds.reload(f, above)
 			holes = append(holes, f.pattern)
 		}
 	}
-	taken := len(holes) < len(feeds) // otherwise it is loaded with what is missing
+	taken := isStored && len(holes) < len(feeds) // otherwise it is loaded with what is missing
 	if taken {
 		s.feeds.handed = max(s.feeds.handed, m.number)
 		s.feeds.newest.Store(max(s.feeds.newest.Load(), m.number))
@@ -182,26 +185,35 @@ func (s *session) suspect(topic string, m received) (last uint64) {
 // changed, after which messages may be missing. A message that is far ahead may be genuine, so without an answer there
 // is an error.
 func (s *session) confirm(ctx context.Context, m received) (bool, error) {
-	last, patience := s.sight.Load(), confirmWait
-	ahead := m.number > last.State.LastSeq+maxAhead
-	switch {
-	case ahead && time.Since(last.asOf) < lookEvery/10:
-		return false, nil
-	case ahead:
-		patience = answerWait
-	case time.Since(last.asked) < lookEvery:
-		return true, nil
+	last := s.sight.Load()
+	patience, isAhead := last.patience(m.number, time.Now())
+	if patience == 0 {
+		return !isAhead, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := s.look(ctx); err != nil {
-		if ahead {
-			return false, err
-		}
+	if err := s.look(ctx); err != nil && isAhead {
+		return false, err
+	} else if err != nil {
 		return true, nil
 	}
 	now := s.sight.Load().StreamInfo
 	return m.number <= now.State.LastSeq || leader(now) != leader(last.StreamInfo), nil
+}
+
+// patience returns how long NATS is to be asked about a message before it is handed over, and whether the message is far
+// ahead. If NATS is not to be asked, it has just said that there is no message which is far ahead, and all others are
+// handed over. While it is being asked, it has said nothing yet.
+func (s *sight) patience(number uint64, now time.Time) (patience time.Duration, isAhead bool) {
+	switch isAhead = number > s.State.LastSeq+maxAhead; {
+	case isAhead && now.Sub(s.asOf) < lookEvery/10:
+		return 0, true
+	case isAhead:
+		return answerWait, true
+	case now.Sub(s.asked) < lookEvery:
+		return 0, false
+	}
+	return confirmWait, false
 }
 
 // message returns the message as the hub takes it. Any program may have put it into the stream, even on a subject that

@@ -10,15 +10,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// open finds the stream, or creates it, and makes it do all that it can for replicas.
-func (r *Replica) open(ctx context.Context) (jetstream.Stream, error) {
-	stream, err := r.find(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return r.allowMore(ctx, stream), nil
-}
-
 // find finds the stream, or creates it.
 func (r *Replica) find(ctx context.Context) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
@@ -48,9 +39,9 @@ func (r *Replica) find(ctx context.Context) (jetstream.Stream, error) {
 	case err == nil && level(stream) < directLevel:
 		return nil, errOld
 	case err == nil && !created.IsZero():
-		r.cfg.Log("NATS: the stream %q was deleted, and is made anew; clients are told of a gap", r.cfg.Stream)
+		r.warn("NATS: the stream %q was deleted, and is made anew; clients are told of a gap", r.cfg.Stream)
 	case err == nil:
-		r.cfg.Log("NATS: the stream %q was made", r.cfg.Stream)
+		r.info("NATS: the stream %q was made", r.cfg.Stream)
 	}
 	return stream, err
 }
@@ -111,7 +102,7 @@ func (r *Replica) equip(ctx context.Context, stream jetstream.Stream) (jetstream
 	if err != nil {
 		return nil, fmt.Errorf("it has the subjects %q, needs %q, republishing to %q, direct access and roll-ups, and cannot be changed: %w", had, config.Subjects, config.RePublish.Destination, err)
 	}
-	r.cfg.Log("NATS: the stream %q was changed for replicas: it has the subjects %q, keeps %d messages for each, and republishes them to %q",
+	r.info("NATS: the stream %q was changed for replicas: it has the subjects %q, keeps %d messages for each, and republishes them to %q",
 		r.cfg.Stream, config.Subjects, config.MaxMsgsPerSubject, config.RePublish.Destination)
 	return equipped, nil
 }

@@ -170,3 +170,28 @@ func TestMessagesThatNATSDidNotSendOnAreKnown(t *testing.T) {
 		}
 	}
 }
+
+func TestNATSIsAskedAboutAMessageThatCannotBeBelieved(t *testing.T) {
+	t.Parallel()
+	const last = 1000
+	for name, test := range map[string]struct {
+		number      uint64
+		asOf, asked time.Duration // how long ago
+		patience    time.Duration
+		isAhead     bool
+	}{
+		"messages come one after the other":          {last + 5, 400 * time.Millisecond, 400 * time.Millisecond, 0, false},
+		"it comes after a pause":                     {last + 1, time.Minute, time.Minute, confirmWait, false},
+		"it comes after a pause, and NATS is asked":  {last + 1, time.Minute, 0, 0, false},
+		"it is far ahead":                            {last + maxAhead + 1, time.Second, time.Second, answerWait, true},
+		"it is far ahead, and NATS has just denied":  {last + maxAhead + 1, 0, 0, 0, true},
+		"it is far ahead, and NATS is being asked":   {last + maxAhead + 1, time.Second, 0, answerWait, true},
+		"it is as far ahead as may be without doubt": {last + maxAhead, 400 * time.Millisecond, 0, 0, false},
+	} {
+		now := at(0)
+		s := sight{&jetstream.StreamInfo{State: jetstream.StreamState{LastSeq: last}}, now.Add(-test.asOf), now.Add(-test.asked)}
+		if patience, isAhead := s.patience(test.number, now); patience != test.patience || isAhead != test.isAhead {
+			t.Errorf("%s: %v, ahead: %t; want %v, %t", name, patience, isAhead, test.patience, test.isAhead)
+		}
+	}
+}
