@@ -53,15 +53,15 @@ func (r *Replica) epochSubject() string { return r.cfg.Stream + "." + epochToken
 
 // markerIn returns the marker that a message is. Any program may have published the message. If its text cannot be an
 // epoch, the time of the message is taken instead.
-func markerIn(data []byte, floor string, p place) marker {
-	m := marker{name: string(data), number: p.number, stored: p.stored}
-	if m.name == "" || len(m.name) > 32 || strings.Trim(m.name, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
-		m.name = base36(p.stored)
+func markerIn(m received) marker {
+	epoch := marker{name: string(m.Data), number: m.number, stored: m.stored}
+	if epoch.name == "" || len(epoch.name) > 32 || strings.Trim(epoch.name, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
+		epoch.name = base36(m.stored)
 	}
-	if n, err := strconv.ParseUint(floor, 10, 64); err == nil {
-		m.floor = min(n, p.number)
+	if n, err := strconv.ParseUint(m.Header.Get(floorHeader), 10, 64); err == nil {
+		epoch.floor = min(n, m.number)
 	}
-	return m
+	return epoch
 }
 
 // base36 returns a moment as a short text.
@@ -76,7 +76,7 @@ func (r *Replica) readMarker(ctx context.Context) (marker, error) {
 	case err != nil:
 		return marker{}, fmt.Errorf("read its epoch: %w", err)
 	}
-	return markerIn(m.Data, m.header(floorHeader), m.place()), nil
+	return markerIn(m), nil
 }
 
 // writeMarker publishes a marker after the last one, unless another replica was faster. It returns the one that counts.
@@ -254,8 +254,8 @@ func (s *session) beginEpoch(ctx context.Context, epoch marker, now *jetstream.S
 		if err != nil && !errors.Is(err, errGone) {
 			return fmt.Errorf("find where the stream was at the start: %w", err)
 		}
-		if err == nil && !first.Time.Before(s.started) {
-			seen = first.Sequence - 1
+		if err == nil && !first.stored.Before(s.started) {
+			seen = first.number - 1
 		}
 	}
 	s.truth.begin(now.Created, epoch)

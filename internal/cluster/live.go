@@ -116,7 +116,7 @@ func (s *session) hand(ctx context.Context, m received) error {
 		if s.truth.learn(answer{source: live, place: m.place}) == wentBack {
 			return errReplaced
 		}
-		return s.newMarker(markerIn(m.Data, m.Header.Get(floorHeader), m.place))
+		return s.newMarker(markerIn(m))
 	}
 	message, is := s.message(m)
 	if !is {
@@ -127,7 +127,7 @@ func (s *session) hand(ctx context.Context, m received) error {
 		switch stored, err := s.get(ctx, request{Seq: m.number}); {
 		case errors.Is(err, errGone): // NATS has not sent it, or has dropped it since: what else it has dropped is found by loading
 			isStored = false
-		case err == nil && (stored.Subject != m.subject || m.isOther(stored.place())):
+		case err == nil && (stored.subject != m.subject || m.isOther(stored.place)):
 			s.tally(badMessage, m.Subject, "a message was not stored by NATS")
 			return nil
 		case err == nil:

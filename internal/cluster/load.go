@@ -397,7 +397,7 @@ func (s *session) fetch(ctx context.Context, j *job) error {
 func (s *session) isGone(ctx context.Context, subject string, from, end uint64) (bool, error) {
 	m, err := s.get(ctx, request{Seq: from, NextFor: subject})
 	switch {
-	case errors.Is(err, errGone), err == nil && m.Sequence > end:
+	case errors.Is(err, errGone), err == nil && m.number > end:
 		return true, nil
 	case err != nil:
 		return false, err

@@ -298,8 +298,8 @@ func (s *session) prove(ctx context.Context) error {
 		return err
 	case s.connection != s.connections():
 		return errDisconnected
-	case s.truth.learn(answer{source: source, place: m.place()}) == wentBack:
-		return fmt.Errorf("%w: number %d is another message now", errReplaced, max(known.number, m.Sequence))
+	case s.truth.learn(answer{source: source, place: m.place}) == wentBack:
+		return fmt.Errorf("%w: number %d is another message now", errReplaced, max(known.number, m.number))
 	}
 	return nil
 }
@@ -307,7 +307,7 @@ func (s *session) prove(ctx context.Context) error {
 // proveMore reads the last message, which then proves more than one before it.
 func (s *session) proveMore(ctx context.Context) error {
 	m, err := s.get(ctx, request{Seq: s.sight.Load().State.LastSeq})
-	if err == nil && s.truth.learn(answer{source: fetched, place: m.place()}) == wentBack {
+	if err == nil && s.truth.learn(answer{source: fetched, place: m.place}) == wentBack {
 		return errReplaced
 	}
 	return nil // a message that is gone proves nothing, and no answer is noticed otherwise

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -24,7 +25,7 @@ func (r *Replica) find(ctx context.Context) (jetstream.Stream, error) {
 	created, _, _ := r.truth.now()
 	stream, err = r.js.CreateStream(ctx, jetstream.StreamConfig{
 		Name:              r.cfg.Stream,
-		Subjects:          missing(r.cfg.Stream, nil),
+		Subjects:          r.subjects(),
 		Storage:           jetstream.FileStorage,
 		Replicas:          r.cfg.Replicas,
 		MaxMsgsPerSubject: r.perTopic(),
@@ -46,6 +47,9 @@ func (r *Replica) find(ctx context.Context) (jetstream.Stream, error) {
 	return stream, err
 }
 
+// subjects returns the subjects of all topics.
+func (r *Replica) subjects() []string { return []string{r.cfg.Stream, r.cfg.Stream + ".>"} }
+
 // perTopic returns how many messages the stream keeps for each topic: one more than a replica, so that a replica can
 // tell a topic that has just become full from one that has lost messages, and one for an end without an event.
 func (r *Replica) perTopic() int64 { return int64(r.cfg.History) + 2 }
@@ -57,7 +61,8 @@ func (r *Replica) sendOn() *jetstream.RePublish {
 
 // sendsOn reports whether a stream does all that replicas need.
 func (r *Replica) sendsOn(config jetstream.StreamConfig) bool {
-	return config.RePublish != nil && *config.RePublish == *r.sendOn() && config.AllowDirect && config.AllowRollup
+	has := func(subject string) bool { return slices.Contains(config.Subjects, subject) }
+	return has(r.subjects()[0]) && has(r.subjects()[1]) && config.RePublish != nil && *config.RePublish == *r.sendOn() && config.AllowDirect && config.AllowRollup
 }
 
 // directLevel is the level of JetStream's API that reads several messages in one request.
@@ -74,29 +79,29 @@ func level(stream jetstream.Stream) int {
 	return n
 }
 
-// equip makes an existing stream do what replicas need, if it does not. Versions without topics made streams with one
-// subject and one limit for all messages, which becomes a limit for each topic.
+// equip makes an existing stream do what replicas need, if it does not. Earlier versions made streams without topics, with
+// one subject and one limit for all messages, and streams that keep fewer messages for each topic.
 func (r *Replica) equip(ctx context.Context, stream jetstream.Stream) (jetstream.Stream, error) {
 	config := stream.CachedInfo().Config
-	lacks := missing(r.cfg.Stream, config.Subjects)
 	switch {
 	case level(stream) < directLevel:
 		return nil, errOld
+	case r.sendsOn(config):
+		return stream, nil
 	case config.RePublish != nil && *config.RePublish != *r.sendOn():
 		return nil, fmt.Errorf("it republishes %q to %q, but replicas need %q to %q", config.RePublish.Source, config.RePublish.Destination, r.sendOn().Source, r.sendOn().Destination)
-	case len(lacks) == 0 && r.sendsOn(config):
-		return stream, nil
 	}
 	had := config.Subjects
-	config.Subjects = append(slices.DeleteFunc(slices.Clone(had), func(subject string) bool {
-		return slices.ContainsFunc(lacks, func(lack string) bool { return covers(lack, subject) })
-	}), lacks...)
-	if config.MaxMsgsPerSubject <= 0 && len(lacks) > 0 {
+	others := slices.DeleteFunc(slices.Clone(had), func(subject string) bool {
+		return subject == r.cfg.Stream || strings.HasPrefix(subject, r.cfg.Stream+".")
+	})
+	if config.MaxMsgsPerSubject <= 0 && !slices.Contains(had, r.subjects()[1]) {
 		config.MaxMsgs, config.MaxMsgsPerSubject = -1, r.perTopic()
 	}
-	if config.MaxMsgsPerSubject == int64(r.cfg.History) { // an earlier version made it
+	if config.MaxMsgsPerSubject == int64(r.cfg.History) {
 		config.MaxMsgsPerSubject = r.perTopic()
 	}
+	config.Subjects = append(r.subjects(), others...)
 	config.RePublish, config.AllowDirect, config.AllowRollup = r.sendOn(), true, true
 	equipped, err := r.js.UpdateStream(ctx, config)
 	if err != nil {

@@ -74,7 +74,7 @@ func TestMarkers(t *testing.T) {
 		{"Not a name", "x", marker{base36(at(0)), 7, 0, at(0)}},
 		{strings.Repeat("a", 33), "", marker{base36(at(0)), 7, 0, at(0)}},
 	} {
-		if got := markerIn([]byte(test.data), test.floor, p); got != test.want {
+		if got := markerIn(received{Msg: &nats.Msg{Data: []byte(test.data), Header: nats.Header{floorHeader: {test.floor}}}, place: p}); got != test.want {
 			t.Errorf("%q with the floor %q is %v, want %v", test.data, test.floor, got, test.want)
 		}
 	}
