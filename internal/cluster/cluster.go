@@ -143,6 +143,7 @@ func (r *Replica) connect() (err error) {
 		nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(3 * time.Second), // notices within 9 s a server that is frozen or has vanished
 		nats.MaxPingsOutstanding(2),
+		nats.SyncQueueLen(perRequest + 2), // of an answer to read, with the marker and the end
 		nats.ConnectHandler(r.connected),
 		nats.ReconnectHandler(r.connected),
 		nats.DisconnectErrHandler(r.disconnected),
