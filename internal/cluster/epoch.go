@@ -258,10 +258,7 @@ func (s *session) beginEpoch(ctx context.Context, epoch marker, now *jetstream.S
 			seen = first.number - 1
 		}
 	}
-	s.truth.begin(now.Created, epoch)
-	if err := s.learnState(now, 0); err != nil { // its last number is known from here on
-		return err
-	}
+	s.truth.begin(now.Created, epoch, now.State.LastSeq)
 	s.feeds.reset(true)
 	s.published.forget()
 	s.events.Begin(epoch.name, epoch.floor, seen)

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -232,16 +231,7 @@ func (r *Replica) message(m received) (message event.Message, is bool) {
 		message.Name = ""
 	}
 	if (len(m.Data) > 0 || !message.End) && (!utf8.Valid(m.Data) || !json.Valid(m.Data)) {
-		message.Data = quote(m.Data)
+		message.Data, _ = json.Marshal(string(m.Data)) // any text has a form in JSON
 	}
 	return message, true
-}
-
-// quote returns any text as a JSON string.
-func quote(text []byte) []byte {
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(string(text)) // a buffer takes everything
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -165,7 +166,7 @@ func (s *session) look(ctx context.Context) error {
 		s.endSession(err)
 		return err
 	}
-	if !s.sendsOn(now.Config) {
+	if !reflect.DeepEqual(s.equipped(now.Config), now.Config) {
 		s.endSession(errors.New("its settings were changed"))
 	}
 	moved := leader(now) != leader(before.StreamInfo)
@@ -235,7 +236,7 @@ func (r *Replica) learnState(now *jetstream.StreamInfo, known uint64) error {
 // adopt takes note of the stream's state and settings.
 func (s *session) adopt(now *jetstream.StreamInfo) {
 	s.perSubject.Store(now.Config.MaxMsgsPerSubject)
-	if first := firstOf(now) - 1; limited(now.Config) && s.truth.lose(first) {
+	if first := firstOf(now) - 1; limited(now.Config) && s.truth.mark(marker{floor: first}) {
 		s.events.LoseAll(first)
 	}
 }
