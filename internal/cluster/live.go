@@ -147,6 +147,8 @@ func (s *session) hand(ctx context.Context, m received) error {
 				return errReplaced
 			}
 			above, again = f.came(m, v == hasHole, m.number <= s.feeds.handed)
+		} else {
+			f.missing = max(f.missing, m.number)
 		}
 		if again {
 			s.feeds.reload(f, above)
