@@ -332,7 +332,7 @@ func (s *session) fetch(ctx context.Context, j *job) error {
 			return err
 		}
 	}
-	first, count := map[string]uint64{}, map[string]int64{}
+	first, count, most := map[string]uint64{}, map[string]int64{}, s.sight.Load().Config.MaxMsgsPerSubject
 	from, extra, pending := j.from, 0, uint64(0)
 	for from <= j.newest || pending > 0 && extra < maxExtra {
 		if !s.feeds.isNeeded(j) {
@@ -346,7 +346,7 @@ func (s *session) fetch(ctx context.Context, j *job) error {
 		topics := map[string][]event.Message{}
 		for _, m := range b.messages {
 			if m.replaces() { // nothing before it is missing, and nothing after it was dropped
-				count[m.subject] = -s.perSubject.Load()
+				count[m.subject] = -most
 			}
 			if count[m.subject]++; first[m.subject] == 0 {
 				first[m.subject] = m.number
@@ -382,8 +382,7 @@ func (s *session) fetch(ctx context.Context, j *job) error {
 	}
 	// A topic drops its oldest message for a newer one once it is full. If it is full now, it may have dropped some.
 	for subject, n := range count {
-		topic, is := topicOf(s.cfg.Stream, subject)
-		if most := s.perSubject.Load(); is && most > 0 && (n >= most || n > 0 && pending > 0) {
+		if topic, is := topicOf(s.cfg.Stream, subject); is && most > 0 && (n >= most || n > 0 && pending > 0) {
 			if err := s.fill(j, topic, min(first[subject]-1, j.end), nil); err != nil {
 				return err
 			}

@@ -45,9 +45,8 @@ type session struct {
 	echoes  string     // what the subjects of the answers to a sync begin with
 	waiting sync.Map   // of these subjects: a chan error for each sync
 
-	looking    sync.Mutex // one look at a time
-	sight      atomic.Pointer[sight]
-	perSubject atomic.Int64 // how many messages the stream keeps for each subject
+	looking sync.Mutex // one look at a time
+	sight   atomic.Pointer[sight]
 }
 
 // sight is what a session knows of the stream since it last looked at it.
@@ -233,9 +232,8 @@ func (r *Replica) learnState(now *jetstream.StreamInfo, known uint64) error {
 	return nil
 }
 
-// adopt takes note of the stream's state and settings.
+// adopt takes note of what the stream has dropped for its limits.
 func (s *session) adopt(now *jetstream.StreamInfo) {
-	s.perSubject.Store(now.Config.MaxMsgsPerSubject)
 	if first := firstOf(now) - 1; limited(now.Config) && s.truth.mark(marker{floor: first}) {
 		s.events.LoseAll(first)
 	}
