@@ -147,9 +147,7 @@ func (r *Replica) connect() (err error) {
 		nats.ConnectHandler(r.connected),
 		nats.ReconnectHandler(r.connected),
 		nats.DisconnectErrHandler(r.disconnected),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			r.unreachable(err)
-		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { r.unreachable(err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			r.tell("NATS: " + cause(err))
 			if errors.Is(err, nats.ErrSlowConsumer) || strings.Contains(err.Error(), "for Subscription to") { // messages did not come
