@@ -122,7 +122,7 @@ func Open(o Options) (*Events, error) {
 	case o.NATSURL != "":
 		e.replicate(cluster.Config{
 			URL: o.NATSURL, Credentials: o.NATSCreds, Stream: cmp.Or(o.NATSStream, "sse"), Replicas: cmp.Or(o.NATSReplicas, 1),
-			History: options.PerTopic, Linger: linger, Log: log,
+			History: options.PerTopic, Linger: linger, Log: slog.Default(),
 		})
 	case o.DataDir != "":
 		j, err := journal.Open(o.DataDir, e.max, e.hub, log)

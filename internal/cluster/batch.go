@@ -46,7 +46,7 @@ func (r *Replica) allowMore(ctx context.Context, stream jetstream.Stream) jetstr
 			r.refusals = 1
 		default:
 			r.refusals = 2
-			r.cfg.Log("NATS: the stream %q takes no batches or no messages with a TTL, so uploads of many lines are slow, or a restart of NATS forgets the keys of messages that are gone: %s", r.cfg.Stream, cause(err))
+			r.warn("NATS: the stream %q takes no batches or no messages with a TTL, so uploads of many lines are slow, or a restart of NATS forgets the keys of messages that are gone: %s", r.cfg.Stream, cause(err))
 		}
 	}
 	r.batches.Store(stream.CachedInfo().Config.AllowAtomicPublish)

@@ -29,12 +29,12 @@ package cluster
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -65,7 +65,7 @@ type Config struct {
 
 	Linger time.Duration // how long a topic is kept that no client follows any longer; more than 0
 
-	Log func(format string, args ...any) // gets each line that an operator should know
+	Log *slog.Logger // gets each line that an operator should know
 }
 
 // Replica is one of the servers that share a stream. Its methods may be called from any number of goroutines.
@@ -73,28 +73,23 @@ type Replica struct {
 	cfg     Config
 	events  *hub.Hub
 	started time.Time
+	stop    context.CancelFunc
 	nc      *nats.Conn // both are set by Follow, before the first session
 	js      jetstream.JetStream
 
+	status
 	truth    truth
 	feeds    *feeds
-	late     float64   // when this replica renews the marker, compared with others: 0 to 1
-	waits    time.Time // since when it waits for the stream to be as it should
-	refusals int       // how often the stream could not be made to take batches and receipts
+	current  atomic.Pointer[session] // the latest one; nil before the first one
+	refused  bool                    // NATS could not be reached at the start
+	late     float64                 // when this replica renews the marker, compared with others: 0 to 1
+	waits    time.Time               // since when it waits for the stream to be as it should
+	refusals int                     // how often the stream could not be made to take batches and receipts
 
-	status
-	refused atomic.Bool   // NATS could not be reached at some time
-	doubts  chan struct{} // has a value when a message was not stored
-
-	posts    chan *post  // to the session's committer
-	batches  atomic.Bool // the stream takes batches
-	receipts atomic.Bool // the stream takes messages that NATS drops after a while
-
-	mu       sync.Mutex
-	cancel   context.CancelCauseFunc // ends the session
-	placed   uint64                  // the connection over which the stream was found to be the known one, plus 1; 0 if it is to be found
-	stopping context.Context         // ends when the replica is to stop
-	stop     context.CancelFunc
+	doubts   chan struct{} // has a value when a message was not stored
+	posts    chan *post    // to the session's committer
+	batches  atomic.Bool   // the stream takes batches
+	receipts atomic.Bool   // the stream takes messages that NATS drops after a while
 }
 
 // ValidURL reports whether servers are addresses of NATS servers, separated by commas.
@@ -117,26 +112,27 @@ func ValidURL(servers string) bool {
 func New(cfg Config, events *hub.Hub) *Replica {
 	r := &Replica{
 		cfg: cfg, events: events, started: time.Now(), feeds: newFeeds(), late: rand.Float64(),
-		doubts: make(chan struct{}, 1), posts: make(chan *post), cancel: func(error) {},
+		doubts: make(chan struct{}, 1), posts: make(chan *post),
 	}
-	r.status.log = func(format string, args ...any) {
-		if r.stopping.Err() == nil {
-			cfg.Log(format, args...)
+	r.stopping, r.stop = context.WithCancel(context.Background())
+	r.log = cfg.Log
+	r.silence = time.AfterFunc(silentFor, func() {
+		if r.Connected() { // otherwise there is a line already
+			r.report(answering, "NATS does not answer")
 		}
-	}
+	})
+	r.silence.Stop() // until the first answer
 	r.setProblem(following, "NATS was not reached yet")
 	events.OnDemand(r.feeds)
-	r.stopping, r.stop = context.WithCancel(context.Background())
 	return r
 }
 
 // connect starts to connect to NATS and returns at once. Attempts go on until one succeeds. The error is about
 // a setting that cannot be used.
-func (r *Replica) connect(ctx context.Context) error {
+func (r *Replica) connect() (err error) {
 	options := []nats.Option{
 		nats.Name("gin-sse"),
 		nats.Timeout(answerWait),
-		nats.SetCustomDialer(dialer{ctx, &r.refused}),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(retryWait),
@@ -146,14 +142,11 @@ func (r *Replica) connect(ctx context.Context) error {
 		nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(3 * time.Second), // notices within 9 s a server that is frozen or has vanished
 		nats.MaxPingsOutstanding(2),
+		nats.SyncQueueLen(perRequest + 2), // of an answer to read, with the marker and the end
 		nats.ConnectHandler(r.connected),
 		nats.ReconnectHandler(r.connected),
 		nats.DisconnectErrHandler(r.disconnected),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			if !errors.Is(err, nats.ErrNoServers) { // the next attempt says why
-				r.tell("NATS cannot be reached: " + cause(err))
-			}
-		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { r.unreachable(err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			r.tell("NATS: " + cause(err))
 			if errors.Is(err, nats.ErrSlowConsumer) || strings.Contains(err.Error(), "for Subscription to") { // messages did not come
@@ -164,33 +157,12 @@ func (r *Replica) connect(ctx context.Context) error {
 	if r.cfg.Credentials != "" {
 		options = append(options, nats.UserCredentials(r.cfg.Credentials))
 	}
-	nc, err := nats.Connect(r.cfg.URL, options...)
-	if err != nil {
+	if r.nc, err = nats.Connect(r.cfg.URL, options...); err != nil {
 		return err
 	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		nc.Close()
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.nc, r.js = nc, js
-	return nil
-}
-
-// dialer stops trying when ctx ends. It notes whether an attempt failed, also the first one, of which no handler is told.
-type dialer struct {
-	ctx     context.Context
-	refused *atomic.Bool
-}
-
-func (d dialer) Dial(network, address string) (net.Conn, error) {
-	conn, err := (&net.Dialer{Timeout: answerWait}).DialContext(d.ctx, network, address)
-	if err != nil {
-		d.refused.Store(true)
-	}
-	return conn, err
+	r.refused = !r.nc.IsConnected()
+	r.js, err = jetstream.New(r.nc)
+	return err
 }
 
 // Covers reports whether the hub has all that the stream keeps of a topic: a client follows it, or did so a moment ago.
@@ -199,6 +171,7 @@ func (r *Replica) Covers(topic string) bool { return r.feeds.covers(topic) }
 // Close ends the connection to NATS. Follow must have returned, if it was called.
 func (r *Replica) Close() {
 	r.stop()
+	r.silence.Stop()
 	if r.nc != nil {
 		r.nc.Close()
 	}
@@ -217,56 +190,41 @@ func (r *Replica) Ready() error {
 }
 
 // Connected reports whether there is a connection to NATS.
-func (r *Replica) Connected() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.nc != nil && r.nc.IsConnected()
-}
+func (r *Replica) Connected() bool { return r.current.Load() != nil && r.nc.IsConnected() }
 
 // connections returns a number that is another one after each time that the connection to NATS was lost. It is so before
 // the first message comes over the new connection. NATS may be another one by then, or have lost messages.
 func (r *Replica) connections() uint64 { return r.nc.Stats().Reconnects }
 
-// setSession sets how to end the session that begins.
-func (r *Replica) setSession(cancel context.CancelCauseFunc) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.cancel = cancel
-}
-
-// setPlaced notes that the stream was found to be the known one, unless the session has ended since.
-func (r *Replica) setPlaced(ctx context.Context) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if ctx.Err() == nil {
-		r.placed = r.connections() + 1
-	}
-}
-
 // isFollowing reports whether the stream is the known one, so that its numbers may be given as ids.
 func (r *Replica) isFollowing() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.placed > 0 && r.nc.IsConnected() && r.placed == r.connections()+1
+	s := r.current.Load()
+	return s != nil && s.placed.Load() && s.ctx.Err() == nil && r.nc.IsConnected() && s.connection == r.connections()
 }
 
 // endSession ends the session. From then on nothing is published, and no number is given as an id.
 func (r *Replica) endSession(why error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.placed = 0
-	r.cancel(why)
+	if s := r.current.Load(); s != nil {
+		s.cancel(why)
+	}
 }
 
 func (r *Replica) connected(nc *nats.Conn) {
 	r.forget()
-	r.cfg.Log("NATS: connected to %s", nc.ConnectedUrlRedacted())
+	r.info("NATS: connected to %s", nc.ConnectedUrlRedacted())
 }
 
 func (r *Replica) disconnected(_ *nats.Conn, err error) {
 	r.setProblem(following, errDisconnected.Error())
 	r.endSession(errDisconnected)
 	r.tell("NATS: the connection is lost: " + cause(err))
+}
+
+// unreachable logs why NATS cannot be reached, if it is known.
+func (r *Replica) unreachable(err error) {
+	if err != nil && !errors.Is(err, nats.ErrNoServers) { // the next attempt says why
+		r.tell("NATS cannot be reached: " + cause(err))
+	}
 }
 
 // cause returns what went wrong, without details that differ each time, such as ports.

@@ -53,15 +53,15 @@ func (r *Replica) epochSubject() string { return r.cfg.Stream + "." + epochToken
 
 // markerIn returns the marker that a message is. Any program may have published the message. If its text cannot be an
 // epoch, the time of the message is taken instead.
-func markerIn(data []byte, floor string, p place) marker {
-	m := marker{name: string(data), number: p.number, stored: p.stored}
-	if m.name == "" || len(m.name) > 32 || strings.Trim(m.name, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
-		m.name = base36(p.stored)
+func markerIn(m received) marker {
+	epoch := marker{name: string(m.Data), number: m.number, stored: m.stored}
+	if epoch.name == "" || len(epoch.name) > 32 || strings.Trim(epoch.name, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
+		epoch.name = base36(m.stored)
 	}
-	if n, err := strconv.ParseUint(floor, 10, 64); err == nil {
-		m.floor = min(n, p.number)
+	if n, err := strconv.ParseUint(m.Header.Get(floorHeader), 10, 64); err == nil {
+		epoch.floor = min(n, m.number)
 	}
-	return m
+	return epoch
 }
 
 // base36 returns a moment as a short text.
@@ -76,7 +76,7 @@ func (r *Replica) readMarker(ctx context.Context) (marker, error) {
 	case err != nil:
 		return marker{}, fmt.Errorf("read its epoch: %w", err)
 	}
-	return markerIn(m.Data, m.header(floorHeader), m.place()), nil
+	return markerIn(m), nil
 }
 
 // writeMarker publishes a marker after the last one, unless another replica was faster. It returns the one that counts.
@@ -132,8 +132,8 @@ func (s *session) place(ctx context.Context) error {
 		return err
 	}
 	s.sight.Store(&sight{StreamInfo: now, asked: time.Now()})
-	lost := ""
-	if now.Created.Equal(created) {
+	isSame, lost := now.Created.Equal(created), ""
+	if isSame {
 		switch err := s.prove(ctx); {
 		case errors.Is(err, errReplaced):
 			lost = err.Error()
@@ -148,43 +148,36 @@ func (s *session) place(ctx context.Context) error {
 			lost = "it is in an epoch that was over"
 		}
 	}
-	if created.IsZero() {
-		switch {
-		case epoch.number == 0 && now.State.LastSeq > 0 && !s.hasWaited(nameWait):
-			return errNoMarker
-		case epoch.number > 0 && s.refused.Load() && !s.hasWaited(firstWait):
-			return errFirst
-		}
+	switch isFirst := created.IsZero(); {
+	case isFirst && epoch.number == 0 && now.State.LastSeq > 0 && !s.hasWaited(nameWait):
+		return errNoMarker
+	case isFirst && epoch.number > 0 && s.refused && !s.hasWaited(firstWait):
+		return errFirst
 	}
 	s.waits = time.Time{}
-	floor := firstOf(now) - 1
-	switch name := base36(time.Now()); {
-	case !now.Created.Equal(created):
-		if epoch.number == 0 {
-			if now.State.LastSeq == 0 {
-				name = base36(now.Created)
-			}
-			epoch, err = s.writeMarker(ctx, marker{name: name, floor: floor})
-		}
-		if err == nil {
-			err = s.beginEpoch(ctx, epoch, now)
-		}
-		return err
-	case epoch.isAfter(known):
-		s.cfg.Log("NATS: the stream %q lost messages, as another replica found; clients are told of a gap", s.cfg.Stream)
-		return s.beginEpoch(ctx, epoch, now)
-	case lost != "":
-		if epoch, err = s.writeMarker(ctx, marker{name: name, number: epoch.number, floor: floor}); err != nil {
+	switch isNamed := epoch.number > 0 && (!isSame || epoch.isAfter(known)); {
+	case isNamed && isSame:
+		s.warn("NATS: the stream %q lost messages, as another replica found; clients are told of a gap", s.cfg.Stream)
+	case isNamed:
+	case isSame && lost == "":
+		if err := s.checkEpoch(ctx, 0, false); err != nil {
 			return err
 		}
-		s.cfg.Log("NATS: the stream %q has lost messages: %s; clients are told of a gap", s.cfg.Stream, lost)
-		return s.beginEpoch(ctx, epoch, now)
+		s.adopt(now)
+		return nil
+	default:
+		name := base36(time.Now())
+		if !isSame && now.State.LastSeq == 0 {
+			name = base36(now.Created)
+		}
+		if epoch, err = s.writeMarker(ctx, marker{name: name, number: epoch.number, floor: firstOf(now) - 1}); err != nil {
+			return err
+		}
+		if isSame {
+			s.warn("NATS: the stream %q has lost messages: %s; clients are told of a gap", s.cfg.Stream, lost)
+		}
 	}
-	if err := s.checkEpoch(ctx); err != nil {
-		return err
-	}
-	s.adopt(now)
-	return nil
+	return s.beginEpoch(ctx, epoch, now)
 }
 
 // hasWaited reports whether place has waited that long for something to change.
@@ -199,32 +192,28 @@ func (r *Replica) hasWaited(d time.Duration) bool {
 // push out each other.
 const fewest = 2
 
-// checkEpoch reads the marker, and stores it once more if it is missing or soon will be.
-func (s *session) checkEpoch(ctx context.Context) error {
+// checkEpoch reads the marker. It stores the marker once more if that is missing or soon will be, if messages up to a number
+// were removed, or if NATS may store nothing.
+func (s *session) checkEpoch(ctx context.Context, removed uint64, doubt bool) error {
 	now, err := s.readMarker(ctx)
 	if err != nil {
 		return err
 	}
 	_, known, _ := s.truth.now()
 	stream := s.sight.Load().StreamInfo
-	switch isGone := now.number == 0; {
-	case !isGone && now.name != known.name && !now.isAfter(known):
+	isGone := now.number == 0
+	if !isGone && now.name != known.name && !now.isAfter(known) {
 		return errReplaced // that epoch was over
-	case isGone, now.name == known.name && now.isDue(stream, s.late):
-		if isGone || limited(stream.Config) {
-			now.floor = max(now.floor, firstOf(stream)-1)
-		}
-		return s.renew(ctx, marker{name: known.name, number: now.number, floor: now.floor})
 	}
-	return s.newMarker(now)
-}
-
-// renew stores the marker once more.
-func (s *session) renew(ctx context.Context, m marker) error {
-	now, err := s.writeMarker(ctx, m)
-	if err != nil {
-		s.report(publishing, "messages are not stored: "+cause(err))
-		return nil
+	if isGone || now.name == known.name && (doubt || removed > now.floor || now.isDue(stream, s.late)) {
+		if isGone || limited(stream.Config) {
+			removed = max(removed, firstOf(stream)-1)
+		}
+		if now, err = s.writeMarker(ctx, marker{name: known.name, number: now.number, floor: max(now.floor, removed)}); err != nil {
+			s.report(publishing, "messages are not stored: "+cause(err))
+			return nil
+		}
+		s.report(publishing, "")
 	}
 	return s.newMarker(now)
 }
@@ -233,18 +222,13 @@ func (s *session) renew(ctx context.Context, m marker) error {
 // are known, and otherwise somebody has removed the messages of a topic. Only a replica that had them can know, so it tells
 // all others: messages of any topic up to there may be missing.
 func (s *session) checkRemoved(ctx context.Context, number uint64) error {
-	_, known, _ := s.truth.now()
-	if number <= known.floor {
+	if _, known, _ := s.truth.now(); number <= known.floor {
 		return nil
 	}
 	if _, err := s.get(ctx, request{Seq: number}); !errors.Is(err, errGone) {
 		return err
 	}
-	now, err := s.readMarker(ctx)
-	if err != nil || now.name != known.name {
-		return err
-	}
-	return s.renew(ctx, marker{name: now.name, number: now.number, floor: max(now.floor, number)})
+	return s.checkEpoch(ctx, number, false)
 }
 
 // newMarker takes note of a marker that came.
@@ -270,15 +254,12 @@ func (s *session) beginEpoch(ctx context.Context, epoch marker, now *jetstream.S
 		if err != nil && !errors.Is(err, errGone) {
 			return fmt.Errorf("find where the stream was at the start: %w", err)
 		}
-		if err == nil && !first.Time.Before(s.started) {
-			seen = first.Sequence - 1
+		if err == nil && !first.stored.Before(s.started) {
+			seen = first.number - 1
 		}
 	}
-	s.truth.begin(now.Created, epoch)
-	if err := s.learnState(now, 0); err != nil { // its last number is known from here on
-		return err
-	}
-	s.feeds.reset(0, true)
+	s.truth.begin(now.Created, epoch, now.State.LastSeq)
+	s.feeds.reset(true)
 	s.events.Begin(epoch.name, epoch.floor, seen)
 	s.adopt(now)
 	return nil

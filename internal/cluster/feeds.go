@@ -2,9 +2,10 @@ package cluster
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 
@@ -12,8 +13,9 @@ import (
 )
 
 const (
-	maxIdle  = 10_000    // patterns that nobody follows are kept; beyond that, a pattern goes with its last subscriber
-	maxTails = 100 << 10 // subjects below a wildcard that are checked one by one
+	maxIdle      = 10_000    // patterns that nobody follows are kept; beyond that, a pattern goes with its last subscriber
+	lingerSweeps = 10        // how many sweeps a pattern stays that nobody follows
+	maxTails     = 100 << 10 // subjects below a wildcard that are checked one by one
 )
 
 // feeds are the patterns that are followed, or were a moment ago. The hub calls some of the methods while it is locked,
@@ -23,41 +25,34 @@ type feeds struct {
 	changed   chan struct{} // has a value when there is something to load
 	byPattern map[event.Pattern]*feed
 	wanted    map[*feed]bool // those that take will return
-	idle      int            // how many are idle
+	gone      []*feed        // those that sweep will return
+	idle      int            // how many nobody follows
+	sweeps    int            // how many there were, and one more
 	handed    uint64         // the hub has messages up to this number
-	seen      uint64         // the number of the newest message that came live
+
+	newest atomic.Uint64 // the number of the newest message that came live
+	sure   atomic.Uint64 // all messages up to this number came, as the leader was the same one afterwards
 }
 
-// feed is what is known of one pattern.
+// feed is what is known of one pattern. Numbers that begin with "in this session" are 0 when a session begins.
 type feed struct {
 	pattern event.Pattern
-	state   state
-	given   bool      // take has returned it
-	loads   int       // how often it had to be loaded; tells one time from another
-	idle    time.Time // since when nobody follows it
 	sub     *nats.Subscription
+	job     *job // loads it, or nil
+	idle    int  // feeds.sweeps when its last subscriber left; 0 if it is followed
+	loaded  bool
+	taken   bool // take has returned it
 
 	upTo    uint64            // the hub has all messages up to this number, even in the next session
-	fetched uint64            // it has those up to this number because they were fetched
 	handed  uint64            // when messages were found to be missing: the hub had others up to this number
-	base    uint64            // messages up to this number came, or are not needed
-	tail    uint64            // the number of the last message that was seen in this session
-	tails   map[string]uint64 // of a wildcard: that number for each subject
-	named   map[string]uint64 // while it is not loaded: for each subject, the number of the last message that was named and did not come
+	base    uint64            // in this session: messages up to this number came, or are not needed
+	tail    uint64            // in this session: the number of the last message
+	missing uint64            // in this session, until it is loaded: the highest number that was named and did not come
+	tails   map[string]uint64 // of a wildcard: tail for each subject
 }
 
-type state int
-
-const (
-	dropped state = iota // nobody follows it, and the next sweep gives it up
-	wanted
-	loading
-	loaded
-	idle // loaded, but no longer followed
-)
-
 func newFeeds() *feeds {
-	return &feeds{changed: make(chan struct{}, 1), byPattern: map[event.Pattern]*feed{}, wanted: map[*feed]bool{}}
+	return &feeds{changed: make(chan struct{}, 1), byPattern: map[event.Pattern]*feed{}, wanted: map[*feed]bool{}, sweeps: 1}
 }
 
 // Follow notes that a pattern is followed, and reports whether it is loaded.
@@ -70,26 +65,23 @@ func (s *feeds) Follow(pattern event.Pattern) (complete bool) {
 		f = &feed{pattern: pattern}
 		s.byPattern[pattern] = f
 		s.want(f)
-	case f.state == dropped:
-		s.want(f)
-	case f.state == idle:
-		f.state = loaded
+	case f.idle > 0:
+		f.idle = 0
 		s.idle--
 	}
-	return f.state == loaded
+	return f.loaded
 }
 
 // Unfollow notes that a pattern is no longer followed. It stays loaded for a while.
 func (s *feeds) Unfollow(pattern event.Pattern) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := s.byPattern[pattern]
-	if f.state == loaded && s.idle < maxIdle {
-		f.state, f.idle = idle, time.Now()
+	if f := s.byPattern[pattern]; f.loaded && s.idle < maxIdle {
+		f.idle = s.sweeps
 		s.idle++
-		return
+	} else {
+		s.drop(f)
 	}
-	s.drop(f)
 }
 
 // Complete reports whether a pattern is loaded.
@@ -97,13 +89,12 @@ func (s *feeds) Complete(pattern event.Pattern) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.byPattern[pattern]
-	return f != nil && f.state >= loaded
+	return f != nil && f.loaded
 }
 
 // want notes that a feed must be loaded.
 func (s *feeds) want(f *feed) {
-	f.state = wanted
-	f.loads++
+	f.loaded, f.job = false, nil
 	s.wanted[f] = true
 	select {
 	case s.changed <- struct{}{}:
@@ -113,14 +104,14 @@ func (s *feeds) want(f *feed) {
 
 // drop gives up a feed.
 func (s *feeds) drop(f *feed) {
+	delete(s.byPattern, f.pattern)
 	delete(s.wanted, f)
-	if f.state == idle {
+	if f.idle > 0 {
 		s.idle--
 	}
-	f.state, f.upTo, f.fetched, f.handed = dropped, 0, 0, 0
-	f.loads++
-	if !f.given { // it may be one of very many that come and go while NATS is away
-		delete(s.byPattern, f.pattern)
+	f.loaded, f.job = false, nil
+	if f.taken { // otherwise it may be one of very many that come and go while NATS is away
+		s.gone = append(s.gone, f)
 	}
 }
 
@@ -129,11 +120,11 @@ func (s *feeds) take() (topics, wildcards []*job) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for f := range s.wanted {
-		f.state, f.given = loading, true
-		if j := (&job{feed: f, turn: f.loads}); f.pattern.IsWildcard() {
-			wildcards = append(wildcards, j)
+		f.job, f.taken = &job{feed: f}, true
+		if f.pattern.IsWildcard() {
+			wildcards = append(wildcards, f.job)
 		} else {
-			topics = append(topics, j)
+			topics = append(topics, f.job)
 		}
 	}
 	s.wanted = map[*feed]bool{} // a map never shrinks
@@ -147,54 +138,46 @@ func (s *feeds) isNeeded(j *job) bool {
 	return j.isCurrent()
 }
 
-func (j *job) isCurrent() bool { return j.loads == j.turn }
+func (j *job) isCurrent() bool { return j.job == j }
 
-// reload notes that messages of a feed may be missing, or that loading it must begin again. It is wanted once more if it
-// is followed, and otherwise dropped.
-func (s *feeds) reload(f *feed) {
-	switch f.state {
-	case dropped, wanted: // there is nothing to load, or it is to be loaded anyway
-	case idle:
+// reload notes that messages of a feed above a number may be missing. It is loaded once more if it is followed, and
+// otherwise given up.
+func (s *feeds) reload(f *feed, above uint64) {
+	if f.loaded {
+		f.upTo, f.handed = min(above, max(f.upTo, min(f.tail, s.sure.Load()))), s.handed
+	}
+	if f.idle > 0 {
 		s.drop(f)
-	default:
+	} else {
 		s.want(f)
 	}
 }
 
-// reset has every pattern loaded again, and returns all of them. sure is the number up to which all messages are known to
-// have come. In a new epoch the hub has none of them any longer.
-func (s *feeds) reset(sure uint64, newEpoch bool) (patterns []event.Pattern) {
+// reset has every pattern loaded again, and returns all of them. In a new epoch the hub has no messages any longer.
+func (s *feeds) reset(newEpoch bool) (patterns []event.Pattern) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, f := range s.byPattern {
-		if f.state >= loaded {
-			f.handed = s.handed
-		}
-		f.upTo = min(f.upTo, max(f.fetched, sure)) // what came later may be from another leader, and not be all
-		if newEpoch {
-			f.upTo, f.fetched, f.handed = 0, 0, 0
-		}
-		f.base, f.tail, f.tails, f.named = 0, 0, nil, nil
-		s.reload(f)
-	}
 	if newEpoch {
-		s.handed, s.seen = 0, 0
+		s.handed = 0
+		s.newest.Store(0)
+		s.sure.Store(0)
 	}
-	return slices.Collect(maps.Keys(s.byPattern))
-}
-
-// newest returns the number of the newest message that came live.
-func (s *feeds) newest() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.seen
+	patterns = slices.Collect(maps.Keys(s.byPattern))
+	for _, f := range s.byPattern {
+		s.reload(f, math.MaxUint64)
+		f.base, f.tail, f.tails, f.missing = 0, 0, nil, 0
+		if newEpoch {
+			f.upTo, f.handed = 0, 0
+		}
+	}
+	return patterns
 }
 
 // unsubscribed returns the subscriptions of all feeds, which have none from then on.
 func (s *feeds) unsubscribed() (subs []*nats.Subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, f := range s.byPattern {
+	for _, f := range slices.AppendSeq(s.gone, maps.Values(s.byPattern)) {
 		if f.sub != nil {
 			subs = append(subs, f.sub)
 			f.sub = nil
@@ -203,84 +186,65 @@ func (s *feeds) unsubscribed() (subs []*nats.Subscription) {
 	return subs
 }
 
-// sweep gives up the patterns that nobody has followed for that long, and returns all that were given up since the last
-// sweep.
-func (s *feeds) sweep(idleFor time.Duration) (gone []*feed) {
+// sweep gives up the patterns that nobody has followed for so many sweeps, and returns all that were given up since the
+// last one.
+func (s *feeds) sweep() (gone []*feed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.sweeps++
 	for _, f := range s.byPattern {
-		if f.state == idle && time.Since(f.idle) >= idleFor {
+		if f.idle > 0 && s.sweeps-f.idle > lingerSweeps {
 			s.drop(f)
 		}
-		if f.state == dropped {
-			gone = append(gone, f)
-			delete(s.byPattern, f.pattern)
-		}
 	}
+	gone, s.gone = s.gone, nil
 	return gone
 }
 
 // needed reports whether messages of a topic are needed.
-func (s *feeds) needed(topic string) bool { return s.find(topic, wanted, nil) }
+func (s *feeds) needed(topic string) bool { return s.has(topic, func(*feed) bool { return true }) }
 
 // covers reports whether the hub has all messages of a topic.
-func (s *feeds) covers(topic string) bool { return s.find(topic, loaded, nil) }
+func (s *feeds) covers(topic string) bool {
+	return s.has(topic, func(f *feed) bool { return f.loaded })
+}
 
-// find reports whether a pattern that matches the topic is in this state or a later one, other than one of them.
-func (s *feeds) find(topic string, least state, except *feed) bool {
+// has reports whether there is such a feed that wants a topic's messages.
+func (s *feeds) has(topic string, is func(*feed) bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	is := func(f *feed) bool { return f != nil && f != except && f.state >= least }
-	if is(s.byPattern[event.Pattern(topic)]) {
-		return true
-	}
-	for pattern := range event.Wildcards(topic) {
-		if is(s.byPattern[pattern]) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.matching(topic), is)
 }
 
 // matching returns the feeds that want a topic's messages. The caller has the lock.
 func (s *feeds) matching(topic string) (all []*feed) {
-	add := func(pattern event.Pattern) {
-		if f := s.byPattern[pattern]; f != nil && f.state > dropped {
+	if f := s.byPattern[event.Pattern(topic)]; f != nil {
+		all = append(all, f)
+	}
+	for pattern := range event.Wildcards(topic) {
+		if f := s.byPattern[pattern]; f != nil {
 			all = append(all, f)
 		}
-	}
-	add(event.Pattern(topic))
-	for pattern := range event.Wildcards(topic) {
-		add(pattern)
 	}
 	return all
 }
 
-// came notes a message, and reports whether the feed must be loaded again. hole is true if another one before it did not
-// come. late is true if the hub has later messages already, and would not take this one.
-func (f *feed) came(m received, hole, late bool) (again bool) {
+// came notes a message. It reports whether the feed must be loaded again, because messages above a number may be missing:
+// hole is true if one before this message did not come, and late if the hub has later messages already, and would not take
+// this one.
+func (f *feed) came(m received, hole, late bool) (above uint64, again bool) {
 	before := f.before(m.subject)
-	if m.replaces() { // whatever did not come is replaced
-		hole = false
-		delete(f.named, m.subject)
-	}
-	switch {
-	case f.state < loaded && hole:
-		if f.named == nil {
-			f.named = make(map[string]uint64, 1)
-		}
-		f.named[m.subject] = m.previous // load will know more
-	case f.state < loaded:
-	case hole:
-		f.upTo = min(f.upTo, before)
-	case late && m.number > before:
-		f.upTo = min(f.upTo, m.number-1)
-		hole = true
-	default:
-		f.upTo = max(f.upTo, m.number)
-	}
 	f.note(m.subject, m.number)
-	return hole && f.state >= loaded
+	hole = hole && !m.replaces() // whatever did not come is replaced
+	switch {
+	case hole && !f.loaded: // load will know more
+		f.missing = max(f.missing, m.previous)
+	case hole:
+		return before, true
+	case late && f.loaded && m.number > before:
+		return m.number - 1, true
+	}
+	return 0, false
 }
 
 // seen returns the number of the last message on a subject that was seen in this session, or 0.
@@ -295,40 +259,28 @@ func (f *feed) seen(subject string) uint64 {
 func (f *feed) before(subject string) uint64 { return max(f.base, f.seen(subject)) }
 
 func (f *feed) note(subject string, number uint64) {
-	if f.tail = max(f.tail, number); !f.pattern.IsWildcard() {
-		return
+	if f.pattern.IsWildcard() {
+		if f.loaded && len(f.tails) >= maxTails {
+			f.base, f.tails = f.tail, nil
+		}
+		if f.tails == nil {
+			f.tails = map[string]uint64{}
+		}
+		f.tails[subject] = max(f.tails[subject], number)
 	}
-	if f.state >= loaded && len(f.tails) >= maxTails {
-		f.base, f.tails = f.upTo, nil
-	}
-	if f.tails == nil {
-		f.tails = map[string]uint64{}
-	}
-	f.tails[subject] = max(f.tails[subject], number)
+	f.tail = max(f.tail, number)
 }
 
-// load notes what a job has fetched: all messages from a number on, as far as the stream had them, up to its end. The
-// feed is complete if all later ones came. It returns the subjects of which the stream dropped messages before they
-// could be fetched, with the number of the newest such message.
-func (f *feed) load(j *job) (complete bool, lost map[string]uint64) {
-	lost, complete = map[string]uint64{}, true
-	for subject, number := range f.named {
-		switch {
-		case number > j.end:
-			complete = false
-		case number >= j.from && number > j.fetched[subject]:
-			lost[subject] = number
-		}
-	}
-	f.named = nil
-	f.base = max(f.base, j.from-1)
+// load notes what a job has fetched: all messages from a number on, as far as the stream had them, up to its end. It
+// reports whether all later ones came.
+func (f *feed) load(j *job) (complete bool) {
+	complete = f.missing <= j.end
+	f.base, f.missing = max(f.base, j.from-1), 0
 	for subject, number := range j.fetched {
 		f.note(subject, number)
 	}
-	if !complete {
-		f.upTo = j.from - 1
-		return false, lost
+	if complete {
+		f.upTo = j.end
 	}
-	f.upTo, f.fetched = max(j.end, f.tail), j.end
-	return true, lost
+	return complete
 }

@@ -33,61 +33,49 @@ const (
 	readAgain = time.Second // before another server is asked
 )
 
-// stored is a message of the stream.
-type stored struct {
-	Subject  string    `json:"subject"`
-	Sequence uint64    `json:"seq"`
-	Header   []byte    `json:"hdrs"`
-	Data     []byte    `json:"data"`
-	Time     time.Time `json:"time"`
-}
-
-// header returns the value of a header, or the empty string.
-func (s *stored) header(name string) string {
-	headers, err := nats.DecodeHeadersMsg(s.Header)
-	if err != nil {
-		return "" // there are none
-	}
-	return headers.Get(name)
-}
-
-func (s *stored) place() place {
-	return place{number: s.Sequence, stored: s.Time, key: cmp.Or(s.header(jetstream.MsgIDHeader), noKey)}
-}
-
 // errGone says that the stream does not have the message.
 var errGone = errors.New("no such message")
 
 // get reads a message from the stream's leader. The client library would ask any server, if the stream allows
 // that, and a server that is behind would answer that the message is gone.
-func (r *Replica) get(ctx context.Context, what request) (*stored, error) {
+func (r *Replica) get(ctx context.Context, what request) (m received, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
 	payload, err := json.Marshal(what)
 	if err != nil {
-		return nil, fmt.Errorf("encode request: %w", err)
+		return m, fmt.Errorf("encode request: %w", err)
 	}
 	reply, err := r.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+r.cfg.Stream, payload)
 	if err != nil {
-		return nil, fmt.Errorf("ask for a message: %w", err)
+		return m, fmt.Errorf("ask for a message: %w", err)
 	}
 	r.answered()
 	var answer struct {
-		Message *stored             `json:"message"`
-		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Subject  string    `json:"subject"`
+			Sequence uint64    `json:"seq"`
+			Header   []byte    `json:"hdrs"`
+			Data     []byte    `json:"data"`
+			Time     time.Time `json:"time"`
+		} `json:"message"`
+		Error *jetstream.APIError `json:"error"`
 	}
 	err = json.Unmarshal(reply.Data, &answer)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("ask for a message: %w", err)
+		return m, fmt.Errorf("ask for a message: %w", err)
 	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
-		return nil, errGone
+		return m, errGone
 	case answer.Error != nil:
-		return nil, fmt.Errorf("ask for a message: %w", answer.Error)
-	case answer.Message == nil:
-		return nil, errors.New("ask for a message: the answer has none")
+		return m, fmt.Errorf("ask for a message: %w", answer.Error)
 	}
-	return answer.Message, nil
+	got := &answer.Message
+	headers, _ := nats.DecodeHeadersMsg(got.Header) // it may have none, or some that make no sense
+	return received{
+		Msg:     &nats.Msg{Header: headers, Data: got.Data},
+		subject: got.Subject,
+		place:   place{number: got.Sequence, stored: got.Time, key: cmp.Or(headers.Get(jetstream.MsgIDHeader), noKey)},
+	}, nil
 }
 
 // last reads the last message on a subject from any server that has the stream. It may be behind the leader.
@@ -130,22 +118,19 @@ func (s *session) read(ctx context.Context, what request) (b batch, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
 	for patience := readAgain; ; patience *= 2 {
-		if b, err = s.readOnce(ctx, what, patience); !errors.Is(err, errSilent) {
+		if b, err = s.readOnce(ctx, what, patience); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
 			return b, err
 		}
 	}
 }
-
-// errSilent says that a server does not answer.
-var errSilent = errors.New("no answer")
 
 func (s *session) readOnce(ctx context.Context, what request, patience time.Duration) (b batch, err error) {
 	payload, err := json.Marshal(what)
 	if err != nil {
 		return b, fmt.Errorf("encode request: %w", err)
 	}
-	inbox, replies := s.nc.NewInbox(), make(chan *nats.Msg, max(what.Batch, len(what.MultiLast))+1)
-	sub, err := s.nc.ChanSubscribe(inbox, replies)
+	inbox := s.nc.NewInbox()
+	sub, err := s.nc.SubscribeSync(inbox)
 	if err != nil {
 		return b, fmt.Errorf("ask for messages: %w", err)
 	}
@@ -153,17 +138,15 @@ func (s *session) readOnce(ctx context.Context, what request, patience time.Dura
 	if err := s.nc.PublishRequest("$JS.API.DIRECT.GET."+s.cfg.Stream, inbox, payload); err != nil {
 		return b, fmt.Errorf("ask for messages: %w", err)
 	}
-	silence := time.NewTimer(patience)
-	defer silence.Stop()
+	next := func() (*nats.Msg, error) {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		return sub.NextMsgWithContext(ctx)
+	}
 	for {
-		var reply *nats.Msg
-		select {
-		case reply = <-replies:
-			silence.Reset(patience)
-		case <-silence.C:
-			return b, errSilent
-		case <-ctx.Done():
-			return b, fmt.Errorf("ask for messages: %w", context.Cause(ctx))
+		reply, err := next()
+		if err != nil {
+			return b, fmt.Errorf("ask for messages: %w", err)
 		}
 		if s.connection != s.connections() {
 			return b, errDisconnected // it may be another NATS by now

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -72,16 +71,21 @@ func (r *Replica) isPlausible(m received) error {
 	return nil
 }
 
-// listen gives the messages that come to the hub, until ctx ends.
+// listen gives the messages that come to the hub, until ctx ends. It also gives back what patterns take that nobody follows
+// any longer.
 func (s *session) listen(ctx context.Context) error {
+	sweep := time.NewTicker(max(s.cfg.Linger/lingerSweeps, time.Millisecond))
+	defer sweep.Stop()
 	for {
 		select {
+		case <-sweep.C:
+			s.sweep()
 		case m := <-s.inbox:
 			if s.connection != s.connections() {
 				return errDisconnected
 			}
-			if n, is := strings.CutPrefix(m.Subject, s.echoes); is {
-				s.echo(n, m)
+			if strings.HasPrefix(m.Subject, s.echoes) {
+				s.echo(m)
 				continue
 			}
 			got, err := receive(m)
@@ -111,23 +115,22 @@ func (s *session) hand(ctx context.Context, m received) error {
 		if s.truth.learn(answer{source: live, place: m.place}) == wentBack {
 			return errReplaced
 		}
-		return s.newMarker(markerIn(m.Data, m.Header.Get(floorHeader), m.place))
+		return s.newMarker(markerIn(m))
 	}
 	message, is := s.message(m)
 	if !is {
 		return nil
 	}
-	removed := s.suspect(message.Topic, m)
+	removed, isStored := s.suspect(message.Topic, m), true
 	if removed > 0 {
 		switch stored, err := s.get(ctx, request{Seq: m.number}); {
-		case errors.Is(err, errGone), err == nil && (stored.Subject != m.subject || m.isOther(stored.place())):
+		case errors.Is(err, errGone): // NATS has not sent it, or has dropped it since: what else it has dropped is found by loading
+			isStored = false
+		case err == nil && (stored.subject != m.subject || m.isOther(stored.place)):
 			s.tally(badMessage, m.Subject, "a message was not stored by NATS")
 			return nil
 		case err == nil:
-			select {
-			case s.removals <- removed:
-			default: // one after the other
-			}
+			s.check(func(ctx context.Context) error { return s.checkRemoved(ctx, removed) })
 		}
 	}
 	s.handing.Lock()
@@ -136,20 +139,26 @@ func (s *session) hand(ctx context.Context, m received) error {
 	s.feeds.mu.Lock()
 	feeds := s.feeds.matching(message.Topic)
 	for _, f := range feeds {
-		v := s.truth.learn(answer{source: live, place: m.place, previous: m.previous, before: f.before(m.subject)})
-		if v == wentBack {
-			s.feeds.mu.Unlock()
-			return errReplaced
+		above, again := f.before(m.subject), f.loaded
+		if isStored {
+			v := s.truth.learn(answer{source: live, place: m.place, previous: m.previous, before: above})
+			if v == wentBack {
+				s.feeds.mu.Unlock()
+				return errReplaced
+			}
+			above, again = f.came(m, v == hasHole, m.number <= s.feeds.handed)
+		} else {
+			f.missing = max(f.missing, m.number)
 		}
-		if f.came(m, v == hasHole, m.number <= s.feeds.handed) {
-			f.handed = s.feeds.handed
-			s.feeds.reload(f)
+		if again {
+			s.feeds.reload(f, above)
 			holes = append(holes, f.pattern)
 		}
 	}
-	taken := len(holes) < len(feeds) // otherwise it is loaded with what is missing
+	taken := isStored && len(holes) < len(feeds) // otherwise it is loaded with what is missing
 	if taken {
-		s.feeds.handed, s.feeds.seen = max(s.feeds.handed, m.number), max(s.feeds.seen, m.number)
+		s.feeds.handed = max(s.feeds.handed, m.number)
+		s.feeds.newest.Store(max(s.feeds.newest.Load(), m.number))
 	}
 	s.feeds.mu.Unlock()
 	s.events.Hold(holes...) // before this message overtakes the one that is missing
@@ -177,26 +186,35 @@ func (s *session) suspect(topic string, m received) (last uint64) {
 // changed, after which messages may be missing. A message that is far ahead may be genuine, so without an answer there
 // is an error.
 func (s *session) confirm(ctx context.Context, m received) (bool, error) {
-	last, patience := s.sight.Load(), confirmWait
-	ahead := m.number > last.State.LastSeq+maxAhead
-	switch {
-	case ahead && time.Since(last.asOf) < lookEvery/10:
-		return false, nil
-	case ahead:
-		patience = answerWait
-	case time.Since(last.asked) < lookEvery:
-		return true, nil
+	last := s.sight.Load()
+	patience, isAhead := last.patience(m.number, time.Now())
+	if patience == 0 {
+		return !isAhead, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := s.look(ctx); err != nil {
-		if ahead {
-			return false, err
-		}
+	if err := s.look(ctx); err != nil && isAhead {
+		return false, err
+	} else if err != nil {
 		return true, nil
 	}
 	now := s.sight.Load().StreamInfo
 	return m.number <= now.State.LastSeq || leader(now) != leader(last.StreamInfo), nil
+}
+
+// patience returns how long NATS is to be asked about a message before it is handed over, and whether the message is far
+// ahead. If NATS is not to be asked, it has just said that there is no message which is far ahead, and all others are
+// handed over. While it is being asked, it has said nothing yet.
+func (s *sight) patience(number uint64, now time.Time) (patience time.Duration, isAhead bool) {
+	switch isAhead = number > s.State.LastSeq+maxAhead; {
+	case isAhead && now.Sub(s.asOf) < lookEvery/10:
+		return 0, true
+	case isAhead:
+		return answerWait, true
+	case now.Sub(s.asked) < lookEvery:
+		return 0, false
+	}
+	return confirmWait, false
 }
 
 // message returns the message as the hub takes it. Any program may have put it into the stream, even on a subject that
@@ -215,16 +233,7 @@ func (r *Replica) message(m received) (message event.Message, is bool) {
 		message.Name = ""
 	}
 	if (len(m.Data) > 0 || !message.End) && (!utf8.Valid(m.Data) || !json.Valid(m.Data)) {
-		message.Data = quote(m.Data)
+		message.Data, _ = json.Marshal(string(m.Data)) // any text has a form in JSON
 	}
 	return message, true
-}
-
-// quote returns any text as a JSON string.
-func quote(text []byte) []byte {
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(string(text)) // a buffer takes everything
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }

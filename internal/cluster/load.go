@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 
 	"gin-sse/internal/event"
 )
@@ -27,11 +27,10 @@ const (
 // job is one time of loading a feed.
 type job struct {
 	*feed
-	turn    int // feed.loads when it was taken
 	subject string
 	from    uint64            // the first number that is needed
 	end     uint64            // the last one: what comes after it comes live
-	newest  uint64            // number of the last message on the subject
+	newest  uint64            // number of the last message on the subject, or the end if that is not known
 	late    uint64            // subscribers may have been given other messages up to this number
 	fetched map[string]uint64 // for each subject, the number of the newest message that was fetched
 }
@@ -40,55 +39,41 @@ type job struct {
 // at first.
 func (s *session) supply(ctx context.Context) error {
 	var loads sync.WaitGroup
-	defer loads.Wait()
-	free := make(chan struct{}, maxLoads)
-	begin := func() *sync.WaitGroup {
-		topics, wildcards := s.feeds.take()
-		var begun sync.WaitGroup
+	load := func(topics, wildcards []*job) (rest *sync.WaitGroup) {
+		rest = new(sync.WaitGroup)
 		for _, j := range wildcards { // each by itself, as it may take long
-			begun.Go(func() { s.load(ctx, []*job{j}) })
+			rest.Go(func() { s.load(ctx, []*job{j}) })
 		}
-		begun.Go(func() {
-			s.load(ctx, topics)
-			<-free
-		})
-		return &begun
+		s.load(ctx, topics)
+		return rest
 	}
-	free <- struct{}{}
-	first := begin()
+	topics, wildcards := s.feeds.take()
 	loads.Go(func() {
-		if first.Wait(); ctx.Err() == nil {
+		if load(topics, wildcards).Wait(); ctx.Err() == nil {
 			s.caughtUp.Store(true)
 			s.report(following, "")
 		}
 	})
-	sweep := time.NewTicker(max(s.cfg.Linger/10, time.Millisecond))
-	defer sweep.Stop()
-	for {
-		select {
-		case free <- struct{}{}:
-			select {
-			case <-s.feeds.changed:
-				more := begin()
-				loads.Go(more.Wait)
-			case <-sweep.C:
-				<-free
-				s.sweep()
-			case <-ctx.Done():
-				return context.Cause(ctx)
+	for range maxLoads {
+		loads.Go(func() {
+			for {
+				select {
+				case <-s.feeds.changed:
+					loads.Go(load(s.feeds.take()).Wait)
+				case <-ctx.Done():
+					return
+				}
 			}
-		case <-sweep.C:
-			s.sweep()
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		})
 	}
+	loads.Wait()
+	return context.Cause(ctx)
 }
 
 // sweep gives back what patterns take that nobody has followed for a while.
 func (s *session) sweep() {
 	var patterns []event.Pattern
-	for _, f := range s.feeds.sweep(s.cfg.Linger) {
+	for _, f := range s.feeds.sweep() {
 		patterns = append(patterns, f.pattern)
 		if f.sub != nil {
 			_ = f.sub.Unsubscribe() // fails only if the connection is closed
@@ -99,17 +84,20 @@ func (s *session) sweep() {
 
 // load loads these feeds, however often it has to try. Even without feeds it finds out whether that would work.
 func (s *session) load(ctx context.Context, jobs []*job) {
-	for failed := false; ctx.Err() == nil; failed = true {
+	for failed := false; ; failed = true {
 		err := s.try(ctx, jobs)
-		if err == nil && failed && s.caughtUp.Load() {
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil && failed && s.caughtUp.Load():
 			s.report(following, "")
-		}
-		if err == nil || ctx.Err() != nil {
+			return
+		case err == nil:
 			return
 		}
 		s.report(following, fmt.Sprintf("messages of the stream %q are not loaded: %s", s.cfg.Stream, cause(err)))
 		_ = wait(ctx, retryWait) // ctx is looked at
-		jobs = slices.DeleteFunc(jobs, func(j *job) bool { return !s.feeds.isNeeded(j) || s.feeds.Complete(j.pattern) })
+		jobs = slices.DeleteFunc(jobs, func(j *job) bool { return !s.feeds.isNeeded(j) })
 	}
 }
 
@@ -148,15 +136,15 @@ func (s *session) try(ctx context.Context, jobs []*job) error {
 
 // subscribe makes NATS send the messages of a feed, unless it does so already.
 func (s *session) subscribe(j *job) error {
+	j.subject = subjectOfPattern(s.cfg.Stream, j.pattern)
 	has := func() bool { return !j.isCurrent() || j.sub != nil }
 	s.feeds.mu.Lock()
-	j.subject = subjectOfPattern(s.cfg.Stream, j.pattern)
 	done := has()
 	s.feeds.mu.Unlock()
 	if done {
 		return nil
 	}
-	sub, err := s.nc.ChanSubscribe(s.liveSubject(j.subject), s.inbox)
+	sub, err := s.nc.ChanSubscribe(s.liveSubject(j.subject), s.inbox) // may wait for a link that stalls
 	if err != nil {
 		return err
 	}
@@ -176,20 +164,11 @@ func (s *session) subscribe(j *job) error {
 func (s *session) sync(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
-	came := make(chan error, 1)
-	s.syncing.Lock()
-	s.syncs++
-	n := fmt.Sprint(s.syncs)
-	s.waiting[n] = came
-	s.syncing.Unlock()
-	defer func() {
-		s.syncing.Lock()
-		defer s.syncing.Unlock()
-		delete(s.waiting, n)
-	}()
-	question := nats.NewMsg(s.cfg.Stream + "." + syncToken)
-	question.Reply = s.echoes + n
+	question, came := nats.NewMsg(s.cfg.Stream+"."+syncToken), make(chan error, 1)
+	question.Reply = s.echoes + nuid.Next()
 	question.Header.Set(jetstream.ExpectedStreamHeader, ">") // no stream has this name
+	s.waiting.Store(question.Reply, came)
+	defer s.waiting.Delete(question.Reply)
 	if err := s.nc.PublishMsg(question); err != nil {
 		return err
 	}
@@ -205,18 +184,15 @@ func (s *session) sync(ctx context.Context) error {
 }
 
 // echo takes the answer to a sync.
-func (s *session) echo(n string, m *nats.Msg) {
+func (s *session) echo(m *nats.Msg) {
 	var err error
 	if m.Header.Get("Status") == "503" {
 		err = errors.New("it has no leader")
 	} else {
 		s.answered()
 	}
-	s.syncing.Lock()
-	defer s.syncing.Unlock()
-	if came := s.waiting[n]; came != nil {
-		came <- err // has room for the only answer
-		delete(s.waiting, n)
+	if came, waits := s.waiting.LoadAndDelete(m.Subject); waits {
+		came.(chan error) <- err // has room for the only answer
 	}
 }
 
@@ -228,46 +204,37 @@ func (s *session) prepare(ctx context.Context, jobs []*job, end uint64) (needed 
 		if !j.isCurrent() {
 			continue
 		}
-		j.from, j.end, j.newest, j.late, j.fetched = j.upTo+1, end, 0, j.handed, map[string]uint64{}
+		j.from, j.end, j.newest, j.late, j.fetched = j.upTo+1, end, end, j.handed, map[string]uint64{}
 		if needed = append(needed, j); !j.pattern.IsWildcard() {
 			subjects = append(subjects, j.subject)
 		}
 	}
 	s.feeds.mu.Unlock()
-	ahead, cancel := context.WithTimeout(ctx, behindWait)
-	defer cancel()
-	newest, err := s.newest(ahead, subjects, end)
-	if err != nil {
-		return nil, err
-	}
+	newest, err := s.newest(ctx, subjects, end)
 	for _, j := range needed {
-		if j.newest = newest[j.subject]; !j.pattern.IsWildcard() {
-			continue
-		}
-		m, err := s.get(ctx, request{LastFor: j.subject})
-		switch {
-		case err == nil:
-			j.newest = m.Sequence
-		case !errors.Is(err, errGone):
-			return nil, err
+		if number, known := newest[j.subject]; known {
+			j.newest = number
 		}
 	}
-	return needed, nil
+	return needed, err
 }
 
-// newest returns the numbers of the newest messages on these subjects.
-func (s *session) newest(ctx context.Context, subjects []string, end uint64) (map[string]uint64, error) {
-	newest := map[string]uint64{}
+// newest returns the numbers of the newest messages on these subjects, as far as they can be known: 0 is that of a subject
+// that has none.
+func (s *session) newest(ctx context.Context, subjects []string, end uint64) (newest map[string]uint64, err error) {
 	if len(subjects) == 0 {
-		return newest, nil
+		return nil, nil
 	}
-	limit := 4 * maxBytes
-	if len(subjects) == 1 {
-		limit = 0 // a single message may be larger
+	ctx, cancel := context.WithTimeout(ctx, behindWait)
+	defer cancel()
+	newest = map[string]uint64{}
+	for _, subject := range subjects {
+		newest[subject] = 0
 	}
+	// There is always the marker, so the answer is never empty, which would not tell how far the server is.
+	what := request{MultiLast: append(subjects, s.epochSubject()), MaxBytes: 4 * maxBytes}
 	for {
-		// There is always the marker, so the answer is never empty, which would not tell how far the server is.
-		b, err := s.read(ctx, request{MultiLast: append(slices.Clone(subjects), s.epochSubject()), MaxBytes: limit})
+		b, err := s.read(ctx, what)
 		if err != nil {
 			return nil, err
 		}
@@ -275,29 +242,16 @@ func (s *session) newest(ctx context.Context, subjects []string, end uint64) (ma
 			newest[m.subject] = m.number
 		}
 		switch {
-		case b.pending > 0 && len(subjects) > 1: // the answer would be too large
-			for half := range slices.Chunk(subjects, (len(subjects)+1)/2) {
-				some, err := s.newest(ctx, half, end)
-				if err != nil {
-					return nil, err
-				}
-				maps.Copy(newest, some)
-			}
+		case b.upTo == 0: // the marker is missing for a moment
+			return nil, nil
+		case b.upTo >= end && b.pending == 0:
 			return newest, nil
 		case b.upTo >= end:
-			return newest, nil
-		case b.upTo == 0: // the marker is missing for a moment
-			for _, subject := range subjects {
-				if m, err := s.get(ctx, request{LastFor: subject}); err == nil {
-					newest[subject] = m.Sequence
-				} else if !errors.Is(err, errGone) {
-					return nil, err
-				}
+			what.Seq = b.end + 1
+		default: // the server that was asked is behind
+			if err := wait(ctx, staleWait); err != nil {
+				return nil, fmt.Errorf("a server of it stays behind: %w", err)
 			}
-			return newest, nil
-		}
-		if err := wait(ctx, staleWait); err != nil { // the server that was asked is behind
-			return nil, fmt.Errorf("a server of it stays behind: %w", err)
 		}
 	}
 }
@@ -306,21 +260,15 @@ func (s *session) newest(ctx context.Context, subjects []string, end uint64) (ma
 func (s *session) fetchAll(ctx context.Context, jobs []*job) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	todo, done := make(chan *job, len(jobs)), make(chan *job, len(jobs))
-	for _, j := range jobs {
-		todo <- j
-	}
-	close(todo)
+	done := make(chan *job, len(jobs))
 	var fetching sync.WaitGroup
-	for range min(maxReads, len(jobs)) {
+	for _, j := range jobs {
 		fetching.Go(func() {
-			for j := range todo {
-				if err := s.fetch(ctx, j); err != nil {
-					cancel(err)
-					return
-				}
-				done <- j
+			if err := s.fetch(ctx, j); err != nil {
+				cancel(err)
+				return
 			}
+			done <- j
 		})
 	}
 	go func() {
@@ -332,47 +280,34 @@ func (s *session) fetchAll(ctx context.Context, jobs []*job) error {
 		for n := len(done); n > 0; n-- { // these are done as well
 			some = append(some, <-done)
 		}
-		if err := s.release(some); err != nil {
-			cancel(err)
-		}
+		s.release(some)
 	}
 	return context.Cause(ctx)
 }
 
 // release tells the hub that it has all messages of what was fetched.
-func (s *session) release(jobs []*job) error {
+func (s *session) release(jobs []*job) {
 	var patterns []event.Pattern
-	var notes []func() error
 	s.feeds.mu.Lock()
 	for _, j := range jobs {
-		if !j.isCurrent() {
+		switch {
+		case !j.isCurrent():
 			continue
-		}
-		complete, lost := j.feed.load(j)
-		if j.state = loaded; !complete {
-			s.feeds.reload(j.feed)
+		case j.feed.load(j):
+			j.loaded, j.job = true, nil
+		default:
+			s.feeds.want(j.feed)
 		}
 		patterns = append(patterns, j.pattern)
-		for subject, number := range lost {
-			if topic, is := topicOf(s.cfg.Stream, subject); is {
-				notes = append(notes, func() error { return s.fill(j, topic, number, nil) })
-			}
-		}
 	}
 	s.feeds.mu.Unlock()
-	for _, note := range notes {
-		if err := note(); err != nil {
-			return err
-		}
-	}
 	s.events.Release(jobs[0].end, patterns...)
-	return nil
 }
 
 // fill hands the hub messages of a topic, with rising numbers, and notes that those up to lost may be lost. Without
 // messages, a wildcard may stand for all its topics.
 func (s *session) fill(j *job, topic string, lost uint64, messages []event.Message) error {
-	if s.feeds.find(topic, loaded, j.feed) { // the hub has it already, and maybe more than the stream
+	if s.feeds.has(topic, func(f *feed) bool { return f.loaded && f != j.feed }) { // the hub has it already, and maybe more than the stream
 		return nil
 	}
 	lowest, err := s.events.Fill(topic, lost, messages)
@@ -388,26 +323,30 @@ func (s *session) fill(j *job, topic string, lost uint64, messages []event.Messa
 	return nil
 }
 
-// fetch reads messages up to the end.
+// fetch reads messages up to the end. Messages after the end are only counted: as they came, the stream may have dropped
+// older ones.
 func (s *session) fetch(ctx context.Context, j *job) error {
-	if lost := s.lostBefore(j); lost > 0 {
-		if err := s.fill(j, string(j.pattern), lost, nil); err != nil {
+	// Some may have been removed since the feed was loaded before. If it never was, the hub assumes it anyway.
+	if _, epoch, _ := s.truth.now(); j.from > 1 && epoch.floor >= j.from {
+		if err := s.fill(j, string(j.pattern), epoch.floor, nil); err != nil {
 			return err
 		}
 	}
-	// Messages after the end are only counted: as they came, the stream may have dropped older ones.
-	first, count := map[string]uint64{}, map[string]int64{}
-	surely := true
-	for from, extra := j.from, 0; s.feeds.isNeeded(j) && j.newest >= j.from; {
+	first, count, most := map[string]uint64{}, map[string]int64{}, s.sight.Load().Config.MaxMsgsPerSubject
+	from, extra, pending := j.from, 0, uint64(0)
+	for from <= j.newest || pending > 0 && extra < maxExtra {
+		if !s.feeds.isNeeded(j) {
+			return nil
+		}
 		b, err := s.read(ctx, request{Seq: from, NextFor: j.subject, Batch: perRequest, MaxBytes: maxBytes})
 		if err != nil {
 			return err
 		}
-		from = max(from, b.end+1)
+		from, pending = max(from, b.end+1), b.pending
 		topics := map[string][]event.Message{}
 		for _, m := range b.messages {
 			if m.replaces() { // nothing before it is missing, and nothing after it was dropped
-				count[m.subject] = -s.perSubject.Load()
+				count[m.subject] = -most
 			}
 			if count[m.subject]++; first[m.subject] == 0 {
 				first[m.subject] = m.number
@@ -429,24 +368,21 @@ func (s *session) fetch(ctx context.Context, j *job) error {
 				return err
 			}
 		}
-		done := from > j.newest
-		if !done && b.pending == 0 {
-			if done, err = s.isGone(ctx, j.subject, from, j.end); err != nil {
+		if from > j.newest {
+			extra++
+		} else if pending == 0 {
+			gone, err := s.isGone(ctx, j.subject, from, j.end)
+			if err != nil {
 				return err
 			}
-		}
-		if done {
-			extra++
-		}
-		if done && (b.pending == 0 || extra > maxExtra) {
-			surely = b.pending == 0
-			break
+			if gone {
+				break
+			}
 		}
 	}
 	// A topic drops its oldest message for a newer one once it is full. If it is full now, it may have dropped some.
 	for subject, n := range count {
-		topic, is := topicOf(s.cfg.Stream, subject)
-		if most := s.perSubject.Load(); is && most > 0 && (n >= most || n > 0 && !surely) {
+		if topic, is := topicOf(s.cfg.Stream, subject); is && most > 0 && (n >= most || n > 0 && pending > 0) {
 			if err := s.fill(j, topic, min(first[subject]-1, j.end), nil); err != nil {
 				return err
 			}
@@ -460,22 +396,12 @@ func (s *session) fetch(ctx context.Context, j *job) error {
 func (s *session) isGone(ctx context.Context, subject string, from, end uint64) (bool, error) {
 	m, err := s.get(ctx, request{Seq: from, NextFor: subject})
 	switch {
-	case errors.Is(err, errGone), err == nil && m.Sequence > end:
+	case errors.Is(err, errGone), err == nil && m.number > end:
 		return true, nil
 	case err != nil:
 		return false, err
 	}
 	return false, wait(ctx, staleWait)
-}
-
-// lostBefore returns up to which number messages were removed since the feed was loaded before, or 0. Of a pattern that is
-// loaded for the first time, the hub assumes it anyway.
-func (s *session) lostBefore(j *job) uint64 {
-	_, epoch, _ := s.truth.now()
-	if j.from == 1 || epoch.floor < j.from {
-		return 0
-	}
-	return epoch.floor
 }
 
 func wait(ctx context.Context, d time.Duration) error {

@@ -227,10 +227,10 @@ func (r *Replica) compare(ctx context.Context, number uint64, message *nats.Msg)
 		return nil
 	case err != nil:
 		return err
-	case was.Subject == r.cfg.Stream+"."+endedToken:
+	case was.subject == r.cfg.Stream+"."+endedToken:
 		return event.ErrEnded
-	case was.Subject != message.Subject || !bytes.Equal(was.Data, message.Data) ||
-		slices.ContainsFunc([]string{nameHeader, endHeader, jetstream.MsgRollup}, func(name string) bool { return was.header(name) != message.Header.Get(name) }):
+	case was.subject != message.Subject || !bytes.Equal(was.Data, message.Data) ||
+		slices.ContainsFunc([]string{nameHeader, endHeader, jetstream.MsgRollup}, func(name string) bool { return was.Header.Get(name) != message.Header.Get(name) }):
 		return event.ErrKeyReused
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +16,7 @@ import (
 const (
 	lookEvery = 500 * time.Millisecond // how often the stream is looked at while messages come
 	idleEvery = 2 * time.Second        // how often NATS is asked for something otherwise
-	silentFor = 4500 * time.Millisecond
+	maxChecks = 16                     // that wait
 )
 
 var (
@@ -28,26 +29,24 @@ var (
 // session is one time of following the stream, over one connection, until the stream is no longer the one that it was.
 type session struct {
 	*Replica
-	connection uint64               // all that the session knows came over this one
-	inbox      chan *nats.Msg       // what comes live, in order
-	own        []*nats.Subscription // those that belong to no feed
-	perSubject atomic.Int64         // how many messages the stream keeps for each subject
-	reads      chan struct{}        // has a value for each request that is under way
-	checks     chan struct{}        // has a value when the epoch must be checked
-	removals   chan uint64          // numbers of messages that seem to have been removed
-	caughtUp   atomic.Bool          // what was needed at first is loaded
+	ctx        context.Context // ends with the session
+	cancel     context.CancelCauseFunc
+	connection uint64      // all that the session knows came over this one
+	placed     atomic.Bool // the stream was found to be the known one
+	caughtUp   atomic.Bool // what was needed at first is loaded
+
+	stream jetstream.Stream
+	inbox  chan *nats.Msg                   // what comes live, in order
+	own    []*nats.Subscription             // those that belong to no feed
+	reads  chan struct{}                    // has a value for each request that is under way
+	checks chan func(context.Context) error // has a value when watch is to check something
 
 	handing sync.Mutex // a message is handed over, or subscribers are held
-
-	syncing sync.Mutex
-	syncs   int    // how many there were
-	echoes  string // what the subjects of their answers begin with
-	waiting map[string]chan error
+	echoes  string     // what the subjects of the answers to a sync begin with
+	waiting sync.Map   // of these subjects: a chan error for each sync
 
 	looking sync.Mutex // one look at a time
-	stream  jetstream.Stream
-
-	sight atomic.Pointer[sight]
+	sight   atomic.Pointer[sight]
 }
 
 // sight is what a session knows of the stream since it last looked at it.
@@ -55,14 +54,13 @@ type sight struct {
 	*jetstream.StreamInfo
 	asOf  time.Time // when the leader was asked for that
 	asked time.Time // when it was last asked; it may have given no answer yet
-	sure  uint64    // all messages up to this number came, as the leader was the same one afterwards
 }
 
 // Follow hands to the hub the messages that it wants, those that the stream has and those to come, until ctx ends. When
 // NATS or the stream goes away, Follow goes on as soon as it is back. Call Follow once.
 func (r *Replica) Follow(ctx context.Context) {
 	defer context.AfterFunc(ctx, r.stop)()
-	if err := r.connect(ctx); err != nil {
+	if err := r.connect(); err != nil {
 		r.report(following, "NATS cannot be used: "+cause(err))
 		return
 	}
@@ -71,9 +69,12 @@ func (r *Replica) Follow(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
-		case !r.nc.IsConnected(), errors.Is(err, errDisconnected): // there is a line already
+		case !r.nc.IsConnected(), errors.Is(err, errDisconnected):
 			r.setProblem(following, "NATS cannot be reached")
-		case errors.Is(err, errNewEpoch): // there will be
+			if created, _, _ := r.truth.now(); created.IsZero() { // no handler is told why NATS refuses the first connection
+				r.unreachable(r.nc.LastError())
+			}
+		case errors.Is(err, errNewEpoch): // there will be a line
 			r.setProblem(following, cause(err))
 		default:
 			r.report(following, fmt.Sprintf("the stream %q is not followed: %s", r.cfg.Stream, cause(err)))
@@ -86,28 +87,40 @@ func (r *Replica) Follow(ctx context.Context) {
 func (r *Replica) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r.setSession(cancel) // from here on, a lost connection ends the session
+	s := &session{
+		Replica:    r,
+		ctx:        ctx,
+		cancel:     cancel,
+		connection: r.connections(),
+		inbox:      make(chan *nats.Msg, maxInbox),
+		reads:      make(chan struct{}, maxReads),
+		checks:     make(chan func(context.Context) error, maxChecks),
+		echoes:     r.nc.NewInbox() + ".",
+	}
+	r.current.Store(s) // from here on, a lost connection ends the session
 	if !r.nc.IsConnected() {
 		return errDisconnected
 	}
-	connection := r.connections()
-	s := &session{
-		Replica:    r,
-		connection: connection,
-		inbox:      make(chan *nats.Msg, maxInbox),
-		reads:      make(chan struct{}, maxReads),
-		checks:     make(chan struct{}, 1),
-		removals:   make(chan uint64, 1),
-		echoes:     r.nc.NewInbox() + ".",
-		waiting:    map[string]chan error{},
-	}
+	defer r.silence.Stop()
 	defer r.events.HoldAll() // while nothing comes, nothing may overtake what did not come
 	defer s.end()
-	stream, err := r.open(ctx)
-	if err != nil {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	var parts sync.WaitGroup
+	for _, part := range []func(context.Context) error{s.listen, s.supply, s.watch, s.commit} {
+		parts.Go(func() { r.endSession(part(ctx)) })
+	}
+	parts.Wait()
+	return context.Cause(ctx)
+}
+
+// begin finds out where to go on in the stream, and subscribes to what every replica needs.
+func (s *session) begin(ctx context.Context) (err error) {
+	if s.stream, err = s.find(ctx); err != nil {
 		return fmt.Errorf("open it: %w", err)
 	}
-	s.stream = stream
+	s.mayMore(ctx)
 	if err := s.place(ctx); err != nil {
 		return err
 	}
@@ -121,14 +134,8 @@ func (r *Replica) follow(ctx context.Context) error {
 		}
 		s.own = append(s.own, live)
 	}
-	r.setPlaced(ctx)
-	var parts sync.WaitGroup
-	defer parts.Wait()
-	for _, part := range []func(context.Context) error{s.listen, s.supply, s.watch, s.noticeSilence, s.commit} {
-		parts.Go(func() { r.endSession(part(ctx)) })
-	}
-	<-ctx.Done()
-	return context.Cause(ctx)
+	s.placed.Store(true)
+	return nil
 }
 
 // end gives up the session's subscriptions, and has everything loaded again in the next one.
@@ -136,55 +143,64 @@ func (s *session) end() {
 	for _, live := range append(s.own, s.feeds.unsubscribed()...) {
 		_ = live.Unsubscribe() // fails only if the connection is closed
 	}
-	if last := s.sight.Load(); last != nil {
-		s.feeds.reset(last.sure, false)
-	}
+	s.feeds.reset(false)
 }
 
 // look asks the stream's leader how the stream ends, and finds out whether it is still the same one.
 func (s *session) look(ctx context.Context) error {
 	s.looking.Lock()
 	defer s.looking.Unlock()
-	before, at, seen := s.sight.Load(), time.Now(), s.feeds.newest()
-	s.sight.Store(&sight{before.StreamInfo, before.asOf, at, before.sure})
+	before, at, newest := s.sight.Load(), time.Now(), s.feeds.newest.Load()
+	s.sight.Store(&sight{before.StreamInfo, before.asOf, at})
 	_, _, known := s.truth.now()
 	now, err := s.ask(ctx)
-	if err != nil {
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			s.endSession(err)
-		}
-		return err
-	}
-	switch err := s.learnState(now, known); {
-	case err != nil:
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
 		s.endSession(err)
 		return err
-	case !s.sendsOn(now.Config):
+	case err != nil:
+		return err
+	}
+	if err := s.learnState(now, known); err != nil {
+		s.endSession(err)
+		return err
+	}
+	if !reflect.DeepEqual(s.equipped(now.Config), now.Config) {
 		s.endSession(errors.New("its settings were changed"))
 	}
 	moved := leader(now) != leader(before.StreamInfo)
 	if moved { // what the one before stored last may not have come
-		seen = before.sure
-		s.repair(seen)
+		s.repair()
+	} else {
+		s.feeds.sure.Store(newest)
 	}
-	s.sight.Store(&sight{now, at, at, seen})
+	s.sight.Store(&sight{now, at, at})
 	s.adopt(now)
-	_, epoch, _ := s.truth.now()
-	if moved || now.State.Subjects[s.epochSubject()] == 0 || epoch.isDue(now, s.late) {
-		select {
-		case s.checks <- struct{}{}:
-		default: // it has a value
-		}
+	if _, epoch, _ := s.truth.now(); moved || now.State.Subjects[s.epochSubject()] == 0 || epoch.isDue(now, s.late) {
+		s.check(func(ctx context.Context) error {
+			if err := s.prove(ctx); err != nil {
+				return err
+			}
+			return s.checkEpoch(ctx, 0, false)
+		})
 	}
 	return nil
 }
 
+// check has watch check something, unless it is busy with very much else.
+func (s *session) check(do func(context.Context) error) {
+	select {
+	case s.checks <- do:
+	default:
+	}
+}
+
 // repair has everything loaded again that is not sure to have come, and holds the subscribers until it is. No message is
 // handed over meanwhile.
-func (s *session) repair(sure uint64) {
+func (s *session) repair() {
 	s.handing.Lock()
 	defer s.handing.Unlock()
-	s.events.Hold(s.feeds.reset(sure, false)...)
+	s.events.Hold(s.feeds.reset(false)...)
 }
 
 // ask asks the stream's leader for the stream's state and settings.
@@ -216,10 +232,9 @@ func (r *Replica) learnState(now *jetstream.StreamInfo, known uint64) error {
 	return nil
 }
 
-// adopt takes note of the stream's state and settings.
+// adopt takes note of what the stream has dropped for its limits.
 func (s *session) adopt(now *jetstream.StreamInfo) {
-	s.perSubject.Store(now.Config.MaxMsgsPerSubject)
-	if first := firstOf(now) - 1; limited(now.Config) && s.truth.lose(first) {
+	if first := firstOf(now) - 1; limited(now.Config) && s.truth.mark(marker{floor: first}) {
 		s.events.LoseAll(first)
 	}
 }
@@ -237,9 +252,9 @@ func (s *session) watch(ctx context.Context) error {
 			s.events.See(last.State.LastSeq)
 			switch {
 			case s.problemOf(publishing) != "":
-				s.tryToStore(ctx)
+				err = s.tryToStore(ctx)
 			case turn%6 == 0:
-				if err = s.checkEpoch(ctx); err == nil {
+				if err = s.checkEpoch(ctx, 0, false); err == nil {
 					s.mayMore(ctx)
 				}
 			case turn%6 == 3:
@@ -247,36 +262,21 @@ func (s *session) watch(ctx context.Context) error {
 			case time.Since(last.asked) > idleEvery/2:
 				_ = s.look(ctx) // no answer is noticed by the silence, and everything else ends the session
 			}
-		case <-s.checks:
-			if err = s.prove(ctx); err == nil {
-				err = s.checkEpoch(ctx)
-			}
+		case check := <-s.checks:
+			err = check(ctx)
 		case <-s.doubts:
-			s.tryToStore(ctx)
-		case number := <-s.removals:
-			err = s.checkRemoved(ctx, number)
+			err = s.tryToStore(ctx)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if errors.Is(err, errReplaced) || errors.Is(err, errNewEpoch) {
+		if isOver(err) {
 			return err
 		}
 	}
 }
 
-// noticeSilence logs that NATS does not answer, until ctx ends. watch cannot, as it waits for answers itself.
-func (s *session) noticeSilence(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			s.listenForSilence()
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
+// isOver reports whether an error says that the epoch is over.
+func isOver(err error) bool { return errors.Is(err, errReplaced) || errors.Is(err, errNewEpoch) }
 
 // prove finds out whether a message that is known is still the same one. If the stream has dropped it, the messages that it
 // has stored since then must have higher numbers.
@@ -297,8 +297,8 @@ func (s *session) prove(ctx context.Context) error {
 		return err
 	case s.connection != s.connections():
 		return errDisconnected
-	case s.truth.learn(answer{source: source, place: m.place()}) == wentBack:
-		return fmt.Errorf("%w: number %d is another message now", errReplaced, max(known.number, m.Sequence))
+	case s.truth.learn(answer{source: source, place: m.place}) == wentBack:
+		return fmt.Errorf("%w: number %d is another message now", errReplaced, max(known.number, m.number))
 	}
 	return nil
 }
@@ -306,30 +306,22 @@ func (s *session) prove(ctx context.Context) error {
 // proveMore reads the last message, which then proves more than one before it.
 func (s *session) proveMore(ctx context.Context) error {
 	m, err := s.get(ctx, request{Seq: s.sight.Load().State.LastSeq})
-	if err == nil && s.truth.learn(answer{source: fetched, place: m.place()}) == wentBack {
+	if err == nil && s.truth.learn(answer{source: fetched, place: m.place}) == wentBack {
 		return errReplaced
 	}
 	return nil // a message that is gone proves nothing, and no answer is noticed otherwise
 }
 
 // tryToStore finds out whether NATS stores messages: it stores the marker once more.
-func (s *session) tryToStore(ctx context.Context) {
-	var now marker
-	_, known, _ := s.truth.now()
+func (s *session) tryToStore(ctx context.Context) error {
 	err := s.look(ctx) // there may be no stream
 	if err == nil {
-		now, err = s.writeMarker(ctx, marker{name: known.name, number: known.number, floor: known.floor})
+		err = s.checkEpoch(ctx, 0, true)
 	}
-	switch {
-	case ctx.Err() != nil:
-	case err != nil:
+	if err != nil && !isOver(err) && ctx.Err() == nil {
 		s.report(publishing, "messages are not stored: "+cause(err))
-	default:
-		s.report(publishing, "")
-		if err := s.newMarker(now); err != nil {
-			s.endSession(err)
-		}
 	}
+	return err
 }
 
 // mayMore makes the stream take batches and receipts, if it does not yet.

@@ -1,21 +1,29 @@
 package cluster
 
 import (
+	"cmp"
+	"context"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
 
-// part is something that a replica does, and that may not work.
+// part is something that a replica needs, and that may not work.
 type part int
 
 const (
 	following  part = iota // the hub gets all messages that its clients wait for
+	answering              // NATS answers
 	publishing             // NATS stores messages
 	parts
 )
 
-var recovered = [parts]string{"messages come from NATS again", "NATS stores messages again"}
+var recovered = [parts]string{"messages come from NATS again", "NATS answers again", "NATS stores messages again"}
+
+// silentFor is how long NATS may give no answer.
+const silentFor = 4500 * time.Millisecond
 
 // kind is a kind of event that may happen often: bad input, or messages that somebody removes.
 type kind int
@@ -33,12 +41,13 @@ const oftenEvery = time.Minute // how often a kind of event is logged
 // status is what an operator can know of a replica. Each problem is logged once when it begins, and its end once: each
 // retry fails in the same way.
 type status struct {
-	log      func(format string, args ...any)
+	log      *slog.Logger
+	stopping context.Context // ends when the replica is to stop; what fails then is not logged
+	silence  *time.Timer     // runs out when NATS has not answered for silentFor
+
 	statusMu sync.Mutex
 	problems [parts]string   // what does not work, or empty
-	logged   [parts]bool     // whether that is in the log
 	told     map[string]bool // what was logged since all was well
-	answer   time.Time       // when NATS last answered
 	often    [kinds]struct {
 		count int       // since it was last logged
 		since time.Time // when that was
@@ -49,16 +58,8 @@ type status struct {
 func (s *status) problem() string {
 	s.statusMu.Lock()
 	defer s.statusMu.Unlock()
-	switch {
-	case s.problems[following] != "":
-		return s.problems[following]
-	case time.Since(s.answer) > silentFor:
-		return silence
-	}
-	return s.problems[publishing]
+	return cmp.Or(s.problems[:]...)
 }
-
-const silence = "NATS does not answer"
 
 func (s *status) problemOf(p part) string {
 	s.statusMu.Lock()
@@ -68,24 +69,8 @@ func (s *status) problemOf(p part) string {
 
 // answered notes that NATS answers.
 func (s *status) answered() {
-	s.statusMu.Lock()
-	was := s.told[silence]
-	s.answer = time.Now()
-	delete(s.told, silence)
-	s.statusMu.Unlock()
-	if was {
-		s.log("NATS answers again")
-	}
-}
-
-// listenForSilence logs if NATS has not answered for a while.
-func (s *status) listenForSilence() {
-	s.statusMu.Lock()
-	silent := time.Since(s.answer) > silentFor
-	s.statusMu.Unlock()
-	if silent {
-		s.tell(silence)
-	}
+	s.silence.Reset(silentFor)
+	s.report(answering, "")
 }
 
 // setProblem sets what does not work, without a line in the log.
@@ -98,15 +83,17 @@ func (s *status) setProblem(p part, problem string) {
 // report sets what does not work, and logs it. The empty string means that all is well.
 func (s *status) report(p part, problem string) {
 	s.statusMu.Lock()
-	ends := problem == "" && s.logged[p]
-	s.problems[p], s.logged[p] = problem, problem != ""
+	ends := problem == "" && s.problems[p] != "" && len(s.told) > 0
+	s.problems[p] = problem
 	s.statusMu.Unlock()
 	switch {
+	case strings.HasPrefix(problem, "NATS"):
+		s.tell(problem)
 	case problem != "":
-		s.tell(fmt.Sprintf("NATS: %s", problem))
+		s.tell("NATS: " + problem)
 	case ends:
 		s.forget()
-		s.log("%s", recovered[p])
+		s.info("%s", recovered[p])
 	}
 }
 
@@ -121,7 +108,7 @@ func (s *status) tell(problem string) {
 	s.told[problem] = true
 	s.statusMu.Unlock()
 	if !told {
-		s.log("%s", problem)
+		s.warn("%s", problem)
 	}
 }
 
@@ -144,6 +131,15 @@ func (s *status) tally(k kind, subject, why string) {
 	}
 	s.statusMu.Unlock()
 	if isDue {
-		s.log("NATS: on the subject %.250q: %s (%d times since the last such line)", subject, why, count)
+		s.warn("NATS: on the subject %.250q: %s (%d times since the last such line)", subject, why, count)
+	}
+}
+
+func (s *status) warn(format string, args ...any) { s.write(slog.LevelWarn, format, args...) }
+func (s *status) info(format string, args ...any) { s.write(slog.LevelInfo, format, args...) }
+
+func (s *status) write(level slog.Level, format string, args ...any) {
+	if s.stopping.Err() == nil {
+		s.log.Log(s.stopping, level, fmt.Sprintf(format, args...))
 	}
 }

@@ -4,69 +4,88 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// open finds the stream, or creates it, and makes it do all that it can for replicas.
-func (r *Replica) open(ctx context.Context) (jetstream.Stream, error) {
-	stream, err := r.find(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return r.allowMore(ctx, stream), nil
-}
-
-// find finds the stream, or creates it.
+// find finds the stream, or creates it, and makes it do what replicas need, if it does not.
 func (r *Replica) find(ctx context.Context) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
 	stream, err := r.js.Stream(ctx, r.cfg.Stream)
 	switch {
-	case err == nil:
-		return r.equip(ctx, stream)
-	case !errors.Is(err, jetstream.ErrStreamNotFound):
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return r.create(ctx)
+	case err != nil:
 		return nil, err
+	case level(stream) < directLevel:
+		return nil, errOld
 	}
-	created, _, _ := r.truth.now()
-	stream, err = r.js.CreateStream(ctx, jetstream.StreamConfig{
-		Name:              r.cfg.Stream,
-		Subjects:          missing(r.cfg.Stream, nil),
-		Storage:           jetstream.FileStorage,
-		Replicas:          r.cfg.Replicas,
-		MaxMsgsPerSubject: r.perTopic(),
-		RePublish:         r.sendOn(),
-		AllowDirect:       true,
-		AllowRollup:       true,
-		AllowMsgTTL:       true,
-	})
+	had := stream.CachedInfo().Config
+	config := r.equipped(had)
 	switch {
-	case errors.Is(err, jetstream.ErrStreamNameAlreadyInUse): // another replica was faster
+	case reflect.DeepEqual(config, had):
+		return stream, nil
+	case had.RePublish != nil && *had.RePublish != *config.RePublish:
+		return nil, fmt.Errorf("it republishes %q to %q, but replicas need %q to %q", had.RePublish.Source, had.RePublish.Destination, config.RePublish.Source, config.RePublish.Destination)
+	}
+	if config.MaxMsgsPerSubject == int64(r.cfg.History) { // an earlier version made it
+		config.MaxMsgsPerSubject += spare
+	}
+	stream, err = r.js.UpdateStream(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("it has the subjects %q, needs %q, republishing to %q, direct access and roll-ups, and cannot be changed: %w", had.Subjects, config.Subjects, config.RePublish.Destination, err)
+	}
+	r.info("NATS: the stream %q was changed for replicas: it has the subjects %q, keeps %d messages for each, and republishes them to %q",
+		r.cfg.Stream, config.Subjects, config.MaxMsgsPerSubject, config.RePublish.Destination)
+	return stream, nil
+}
+
+// create creates the stream, unless another replica is faster.
+func (r *Replica) create(ctx context.Context) (jetstream.Stream, error) {
+	stream, err := r.js.CreateStream(ctx, r.equipped(jetstream.StreamConfig{
+		Name:        r.cfg.Stream,
+		Storage:     jetstream.FileStorage,
+		Replicas:    r.cfg.Replicas,
+		AllowMsgTTL: true,
+	}))
+	switch created, _, _ := r.truth.now(); {
+	case errors.Is(err, jetstream.ErrStreamNameAlreadyInUse):
 		return r.js.Stream(ctx, r.cfg.Stream)
 	case err == nil && level(stream) < directLevel:
 		return nil, errOld
 	case err == nil && !created.IsZero():
-		r.cfg.Log("NATS: the stream %q was deleted, and is made anew; clients are told of a gap", r.cfg.Stream)
+		r.warn("NATS: the stream %q was deleted, and is made anew; clients are told of a gap", r.cfg.Stream)
 	case err == nil:
-		r.cfg.Log("NATS: the stream %q was made", r.cfg.Stream)
+		r.info("NATS: the stream %q was made", r.cfg.Stream)
 	}
 	return stream, err
 }
 
-// perTopic returns how many messages the stream keeps for each topic: one more than a replica, so that a replica can
-// tell a topic that has just become full from one that has lost messages, and one for an end without an event.
-func (r *Replica) perTopic() int64 { return int64(r.cfg.History) + 2 }
+// spare is how many messages of a topic the stream keeps more than a replica: one so that a replica can tell a topic that has
+// just become full from one that has lost messages, and one for an end without an event.
+const spare = 2
 
-// sendOn is the stream's setting that makes NATS send on what it has stored.
-func (r *Replica) sendOn() *jetstream.RePublish {
-	return &jetstream.RePublish{Source: ">", Destination: r.liveSubject(">")}
-}
-
-// sendsOn reports whether a stream does all that replicas need.
-func (r *Replica) sendsOn(config jetstream.StreamConfig) bool {
-	return config.RePublish != nil && *config.RePublish == *r.sendOn() && config.AllowDirect && config.AllowRollup
+// equipped returns a stream's settings as replicas need them. Versions without topics made streams with one limit for all
+// messages, which becomes a limit for each topic.
+func (r *Replica) equipped(c jetstream.StreamConfig) jetstream.StreamConfig {
+	all := r.cfg.Stream + ".>"
+	if !slices.Contains(c.Subjects, all) && c.MaxMsgsPerSubject <= 0 {
+		c.MaxMsgs, c.MaxMsgsPerSubject = -1, int64(r.cfg.History)+spare
+	}
+	if !slices.Contains(c.Subjects, r.cfg.Stream) || !slices.Contains(c.Subjects, all) {
+		others := slices.DeleteFunc(slices.Clone(c.Subjects), func(subject string) bool {
+			return subject == r.cfg.Stream || strings.HasPrefix(subject, r.cfg.Stream+".")
+		})
+		c.Subjects = append([]string{r.cfg.Stream, all}, others...)
+	}
+	c.RePublish = &jetstream.RePublish{Source: ">", Destination: r.liveSubject(">")} // NATS sends on what it has stored
+	c.AllowDirect, c.AllowRollup = true, true
+	return c
 }
 
 // directLevel is the level of JetStream's API that reads several messages in one request.
@@ -81,39 +100,6 @@ func level(stream jetstream.Stream) int {
 		return 0
 	}
 	return n
-}
-
-// equip makes an existing stream do what replicas need, if it does not. Versions without topics made streams with one
-// subject and one limit for all messages, which becomes a limit for each topic.
-func (r *Replica) equip(ctx context.Context, stream jetstream.Stream) (jetstream.Stream, error) {
-	config := stream.CachedInfo().Config
-	lacks := missing(r.cfg.Stream, config.Subjects)
-	switch {
-	case level(stream) < directLevel:
-		return nil, errOld
-	case config.RePublish != nil && *config.RePublish != *r.sendOn():
-		return nil, fmt.Errorf("it republishes %q to %q, but replicas need %q to %q", config.RePublish.Source, config.RePublish.Destination, r.sendOn().Source, r.sendOn().Destination)
-	case len(lacks) == 0 && r.sendsOn(config):
-		return stream, nil
-	}
-	had := config.Subjects
-	config.Subjects = append(slices.DeleteFunc(slices.Clone(had), func(subject string) bool {
-		return slices.ContainsFunc(lacks, func(lack string) bool { return covers(lack, subject) })
-	}), lacks...)
-	if config.MaxMsgsPerSubject <= 0 && len(lacks) > 0 {
-		config.MaxMsgs, config.MaxMsgsPerSubject = -1, r.perTopic()
-	}
-	if config.MaxMsgsPerSubject == int64(r.cfg.History) { // an earlier version made it
-		config.MaxMsgsPerSubject = r.perTopic()
-	}
-	config.RePublish, config.AllowDirect, config.AllowRollup = r.sendOn(), true, true
-	equipped, err := r.js.UpdateStream(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("it has the subjects %q, needs %q, republishing to %q, direct access and roll-ups, and cannot be changed: %w", had, config.Subjects, config.RePublish.Destination, err)
-	}
-	r.cfg.Log("NATS: the stream %q was changed for replicas: it has the subjects %q, keeps %d messages for each, and republishes them to %q",
-		r.cfg.Stream, config.Subjects, config.MaxMsgsPerSubject, config.RePublish.Destination)
-	return equipped, nil
 }
 
 // limited reports whether a stream drops messages for another reason than newer messages of the same topic.

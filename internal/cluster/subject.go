@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"slices"
 	"strings"
 
 	"gin-sse/internal/event"
@@ -38,15 +37,7 @@ func subjectOf(stream, topic string) string {
 	if topic == "" {
 		return stream
 	}
-	return stream + "." + strings.Map(func(r rune) rune {
-		switch r {
-		case '/':
-			return '.'
-		case '.':
-			return ':'
-		}
-		return r
-	}, topic)
+	return stream + "." + strings.NewReplacer("/", ".", ".", ":").Replace(topic)
 }
 
 // topicOf returns the topic whose messages have that subject. Any program may publish to subjects that belong to no
@@ -56,38 +47,7 @@ func topicOf(stream, subject string) (topic string, is bool) {
 		return "", true
 	}
 	tokens, below := strings.CutPrefix(subject, stream+".")
-	topic = strings.Map(func(r rune) rune {
-		switch r {
-		case '.':
-			return '/'
-		case ':':
-			return '.'
-		}
-		return r
-	}, tokens)
+	topic = strings.NewReplacer(".", "/", ":", ".").Replace(tokens)
 	// Without the way back, sse.a/b would pass for sse.a.b: both lead to the topic a/b.
 	return topic, below && topic != "" && event.CheckTopic(topic) == nil && subjectOf(stream, topic) == subject
-}
-
-// missing returns which subjects a stream lacks to take messages of all topics.
-func missing(stream string, subjects []string) []string {
-	return slices.DeleteFunc([]string{stream, stream + ".>"}, func(needed string) bool {
-		return slices.ContainsFunc(subjects, func(subject string) bool { return covers(subject, needed) })
-	})
-}
-
-// covers reports whether the pattern matches everything that the subject matches.
-func covers(pattern, subject string) bool {
-	tokens, needed := strings.Split(pattern, "."), strings.Split(subject, ".")
-	for i, token := range tokens {
-		switch {
-		case i >= len(needed):
-			return false
-		case token == ">":
-			return true
-		case needed[i] == ">" || token != "*" && token != needed[i]:
-			return false
-		}
-	}
-	return len(tokens) == len(needed)
 }

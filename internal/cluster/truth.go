@@ -94,11 +94,11 @@ func (t *truth) judge(a answer) verdict {
 	return goesOn
 }
 
-// begin forgets everything but the stream and its epoch.
-func (t *truth) begin(created time.Time, m marker) {
+// begin forgets everything but the stream, its epoch and its last number.
+func (t *truth) begin(created time.Time, m marker, highest uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.created, t.epoch, t.highest, t.proof = created, m, 0, place{}
+	t.created, t.epoch, t.highest, t.proof = created, m, highest, place{}
 }
 
 // now returns when the stream was made, its epoch, and the highest number.
@@ -115,21 +115,14 @@ func (t *truth) toProve() place {
 	return t.proof
 }
 
-// mark takes note of a newer marker of the same epoch, and reports whether it says that more messages were removed.
+// mark takes note of what a marker of the same epoch says, and reports whether more messages were removed.
 func (t *truth) mark(m marker) (removed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if m.number > t.epoch.number {
+		t.epoch.number, t.epoch.stored = m.number, m.stored
+	}
 	removed = m.floor > t.epoch.floor
-	m.floor = max(m.floor, t.epoch.floor)
-	t.epoch = m
+	t.epoch.floor = max(t.epoch.floor, m.floor)
 	return removed
-}
-
-// lose takes note that messages up to that number were removed from the stream, and reports whether that is new.
-func (t *truth) lose(number uint64) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	before := t.epoch.floor
-	t.epoch.floor = max(before, number)
-	return number > before
 }

@@ -74,7 +74,7 @@ func TestMarkers(t *testing.T) {
 		{"Not a name", "x", marker{base36(at(0)), 7, 0, at(0)}},
 		{strings.Repeat("a", 33), "", marker{base36(at(0)), 7, 0, at(0)}},
 	} {
-		if got := markerIn([]byte(test.data), test.floor, p); got != test.want {
+		if got := markerIn(received{Msg: &nats.Msg{Data: []byte(test.data), Header: nats.Header{floorHeader: {test.floor}}}, place: p}); got != test.want {
 			t.Errorf("%q with the floor %q is %v, want %v", test.data, test.floor, got, test.want)
 		}
 	}
@@ -167,6 +167,31 @@ func TestMessagesThatNATSDidNotSendOnAreKnown(t *testing.T) {
 	} {
 		if check(bad.subject, bad.header, bad.value) == nil {
 			t.Errorf("a message on %s with %s: %q passes", bad.subject, bad.header, bad.value)
+		}
+	}
+}
+
+func TestNATSIsAskedAboutAMessageThatCannotBeBelieved(t *testing.T) {
+	t.Parallel()
+	const last = 1000
+	for name, test := range map[string]struct {
+		number      uint64
+		asOf, asked time.Duration // how long ago
+		patience    time.Duration
+		isAhead     bool
+	}{
+		"messages come one after the other":          {last + 5, 400 * time.Millisecond, 400 * time.Millisecond, 0, false},
+		"it comes after a pause":                     {last + 1, time.Minute, time.Minute, confirmWait, false},
+		"it comes after a pause, and NATS is asked":  {last + 1, time.Minute, 0, 0, false},
+		"it is far ahead":                            {last + maxAhead + 1, time.Second, time.Second, answerWait, true},
+		"it is far ahead, and NATS has just denied":  {last + maxAhead + 1, 0, 0, 0, true},
+		"it is far ahead, and NATS is being asked":   {last + maxAhead + 1, time.Second, 0, answerWait, true},
+		"it is as far ahead as may be without doubt": {last + maxAhead, 400 * time.Millisecond, 0, 0, false},
+	} {
+		now := at(0)
+		s := sight{&jetstream.StreamInfo{State: jetstream.StreamState{LastSeq: last}}, now.Add(-test.asOf), now.Add(-test.asked)}
+		if patience, isAhead := s.patience(test.number, now); patience != test.patience || isAhead != test.isAhead {
+			t.Errorf("%s: %v, ahead: %t; want %v, %t", name, patience, isAhead, test.patience, test.isAhead)
 		}
 	}
 }

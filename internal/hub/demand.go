@@ -88,14 +88,18 @@ func (h *Hub) check(patterns []event.Pattern) {
 	if h.closed {
 		return
 	}
+	changed := false
 	for _, pattern := range patterns {
 		if f := h.feeds[pattern]; f != nil && f.held == h.source.Complete(pattern) {
 			h.hold(f, !f.held)
 			h.turn(f)
+			changed = true
 		}
 	}
-	close(h.released)
-	h.released = make(chan struct{})
+	if changed { // otherwise thousands that wait would wake for nothing
+		close(h.released)
+		h.released = make(chan struct{})
+	}
 }
 
 // hold sets whether a feed is held.

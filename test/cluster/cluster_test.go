@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -27,6 +28,7 @@ import (
 	"gin-sse/internal/testlog"
 	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/natsserver"
+	"gin-sse/test/internal/relay"
 )
 
 func TestMain(m *testing.M) {
@@ -45,10 +47,23 @@ type replica struct {
 	stop   func()
 }
 
+// plain logs the message of each record as a line.
+type plain struct {
+	slog.Handler
+	log *testlog.Log
+}
+
+func (plain) Enabled(context.Context, slog.Level) bool { return true }
+
+func (p plain) Handle(_ context.Context, r slog.Record) error {
+	_, err := fmt.Fprintln(p.log, r.Message)
+	return err
+}
+
 func join(t testing.TB, url string, change ...func(*cluster.Config)) *replica {
 	t.Helper()
 	log := new(testlog.Log)
-	cfg := cluster.Config{URL: url, Stream: "sse", Replicas: 1, History: 100_000, Linger: time.Minute, Log: func(format string, args ...any) { fmt.Fprintf(log, format+"\n", args...) }}
+	cfg := cluster.Config{URL: url, Stream: "sse", Replicas: 1, History: 100_000, Linger: time.Minute, Log: slog.New(plain{slog.DiscardHandler, log})}
 	for _, change := range change {
 		change(&cfg)
 	}
@@ -546,6 +561,18 @@ func TestNoPasswordIsLogged(t *testing.T) {
 	if bad.Ready() == nil {
 		t.Error("it is ready")
 	}
+}
+
+// The first attempt, whose failure says nothing of the password, may be any other failure of a busy machine.
+func TestTheLogSaysThatNATSRefusesAPasswordAlsoIfItWasNotReachedAtFirst(t *testing.T) {
+	t.Parallel()
+	n := natsserver.Start(t, func(o *server.Options) { o.Username, o.Password = "user", "right" })
+	between := relay.New(t, fmt.Sprint("127.0.0.1:", n.Options.Port))
+	between.Block()
+	r := join(t, "nats://user:wrong@"+between.Address)
+	testwait.For(t, "a line about the first attempt", func() bool { return len(r.log.Lines("NATS cannot be reached")) > 0 })
+	between.Restore()
+	testwait.For(t, "a line about the password", func() bool { return len(r.log.Lines("NATS cannot be reached: Authorization Violation")) == 1 })
 }
 
 func TestStopIsQuickWhilePublishingWaits(t *testing.T) {

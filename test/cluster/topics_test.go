@@ -460,6 +460,39 @@ func TestReplicaThatWasCutOffDuringAPurgeTellsOfAGap(t *testing.T) {
 	}
 }
 
+// A message comes late, and neither it nor the one before it is in the stream any longer.
+func TestWhatTheStreamDroppedBeforeItCameIsAGap(t *testing.T) {
+	t.Parallel()
+	n := natsserver.Start(t)
+	_, js := direct(t, n.ClientURL())
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "sse", Subjects: []string{"sse", "sse.>"}, MaxMsgs: 5}); err != nil {
+		t.Fatal(err)
+	}
+	link := relay.New(t, strings.TrimPrefix(n.ClientURL(), "nats://"))
+	r := join(t, "nats://"+link.Address).ready(t)
+	c := r.client(t, "", "a").live(t)
+	publish := func(topic string, data int) {
+		if _, err := js.Publish(t.Context(), "sse."+topic, fmt.Append(nil, data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill := func() {
+		for i := range 10 {
+			publish("b", i)
+		}
+	}
+	publish("a", 1)
+	want(t, c.until(t, 1), "data:1")
+	link.Stall()
+	fill()
+	publish("a", 2)
+	fill()
+	link.Restore()
+	want(t, c.until(t, 2), "data:1", "event:gap data:{}")
+	publish("a", 3)
+	want(t, c.until(t, 3), "data:1", "event:gap data:{}", "data:3")
+}
+
 func TestFreshReplicaTellsWaitingClientsOfTheirGapsAlone(t *testing.T) {
 	t.Parallel()
 	n := natsserver.Start(t)
