@@ -26,6 +26,9 @@ type Cursor struct {
 // Move goes to where another cursor of the same topics is. These stay untouched, so that others may read them meanwhile.
 func (c *Cursor) Move(to Cursor) { c.Number, c.Gaps, c.begin = to.Number, to.Gaps, to.begin }
 
+// CaughtUp reports whether the cursor has read what was there when it was made.
+func (c *Cursor) CaughtUp() bool { return c.begin == nil }
+
 // begin is what a cursor must know until it has read what was there when it was made.
 type begin struct {
 	until  uint64 // the newest message then
@@ -33,7 +36,8 @@ type begin struct {
 	shown  bool   // it reads only what was shown then: at most so many messages of each topic as are kept, ...
 	hidden uint64 // ... and none up to this number
 	latest bool   // of what was shown, it reads only the newest message of each topic
-	losses int    // for wildcards: how many losses there had been
+	empty  uint64 // for wildcards: the latest loss of a topic that had no message left then, ...
+	losses int    // ... and how many losses there had been
 }
 
 // After returns a cursor that reads what came after that number.
@@ -64,8 +68,24 @@ func (h *History) Earliest(topics event.Topics) Cursor {
 // Latest returns a cursor that reads the newest message of each topic, and then what comes from now on.
 func (h *History) Latest(topics event.Topics) Cursor {
 	c := h.Earliest(topics)
-	if c.begin != nil {
-		c.begin.latest, c.begin.lost, c.begin.losses = true, 0, h.losses(topics)
+	if c.begin == nil {
+		return c
+	}
+	c.begin.latest, c.begin.lost, c.begin.losses = true, 0, h.losses(topics)
+	for pattern := range topics.Patterns() {
+		if !pattern.IsWildcard() {
+			continue
+		}
+		looked, newest := 0, uint64(0)
+		below(h.empty.topics, pattern, func(t *topic) bool {
+			looked++
+			newest = max(newest, t.lost)
+			return looked <= scanAtOnce
+		})
+		if looked > scanAtOnce { // of very many, assume that one of them lost the latest
+			newest = h.watch[pattern].lost
+		}
+		c.begin.empty = max(c.begin.empty, newest)
 	}
 	return c
 }
@@ -132,7 +152,7 @@ func (h *History) Read(c *Cursor, room int) (data []byte, events int, more bool)
 }
 
 // loss returns the number of the latest loss of a pattern, as far as this cursor has to be told.
-func (h *History) loss(c *Cursor, pattern event.Pattern) (lost uint64) {
+func (h *History) loss(c *Cursor, pattern event.Pattern) uint64 {
 	b := c.begin
 	if !pattern.IsWildcard() {
 		t := h.topics[string(pattern)]
@@ -145,19 +165,10 @@ func (h *History) loss(c *Cursor, pattern event.Pattern) (lost uint64) {
 		}
 		return max(told, t.lost)
 	}
-	if lost = h.watch[pattern].lost; b == nil || !b.latest || h.losses(c.Topics) != b.losses { // something was lost since
-		return lost
+	if b != nil && b.latest && h.losses(c.Topics) == b.losses {
+		return b.empty
 	}
-	looked, newest := 0, uint64(0)
-	below(h.empty.topics, pattern, func(t *topic) bool {
-		newest = max(newest, t.lost)
-		looked++
-		return looked < scanAtOnce
-	})
-	if looked >= scanAtOnce { // of very many, assume that one of them lost the latest
-		return lost
-	}
-	return newest
+	return h.watch[pattern].lost
 }
 
 // withheld returns how many of a topic's first messages the cursor must not read, and the number of the last one of them

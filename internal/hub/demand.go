@@ -90,7 +90,7 @@ func (h *Hub) check(patterns []event.Pattern) {
 	}
 	for _, pattern := range patterns {
 		if f := h.feeds[pattern]; f != nil && f.held == h.source.Complete(pattern) {
-			h.hold(f, !f.held)
+			f.held = !f.held
 			h.turn(f)
 		}
 	}
@@ -98,17 +98,9 @@ func (h *Hub) check(patterns []event.Pattern) {
 	h.released = make(chan struct{})
 }
 
-// hold sets whether a feed is held.
-func (h *Hub) hold(f *feed, held bool) {
-	if f.held != held {
-		f.held = held
-		h.held += map[bool]int{true: 1, false: -1}[held]
-	}
-}
-
 // isHeld reports whether one of a subscriber's patterns is held.
 func (h *Hub) isHeld(s *Subscriber) bool {
-	if h.held == 0 {
+	if h.source == nil {
 		return false
 	}
 	for pattern := range s.Topics.Patterns() {

@@ -53,27 +53,24 @@ type Hub struct {
 	pacer     *time.Timer   // fires when the waiting feeds are to be sent
 	keeper    *time.Timer   // fires when silent streams are to be looked for
 
-	mu        sync.RWMutex // guards the history, too
-	history   *history.History
-	epochs    int    // how often an epoch has begun
-	seen      uint64 // numbers up to this one were given, as far as the log knows
-	from      uint64 // what seen was when the epoch began
-	tick      []byte // the latest one, for subscribers that come between two ticks
-	ticks     uint32 // how many there were
-	published uint64
-	closed    bool
-	feeds     map[event.Pattern]*feed // of all patterns that are followed
-	wildcards int                     // how many of them are wildcards
-	pages     []*feed                 // those that have a page
-	several   []*Subscriber           // those that follow several patterns
-	singles   int                     // how many others there are
-	waiting   []*feed                 // have messages that wait for their pace
-	flushed   time.Duration           // when the waiting ones were last sent
-	calls     []call                  // subscribers to be woken
-	source    Source                  // nil if the log hands over every message
-	held      int                     // feeds that are held
-	answers   bool                    // a feed that is held is released within a moment, as far as the hub knows
-	released  chan struct{}           // closed when feeds are released
+	mu          sync.RWMutex // guards the history, too
+	history     *history.History
+	epochs      int    // how often an epoch has begun
+	seen        uint64 // numbers up to this one were given, as far as the log knows
+	from        uint64 // what seen was when the epoch began
+	tick        []byte // the latest one, for subscribers that come between two ticks
+	ticks       uint32 // how many there were
+	published   uint64
+	closed      bool
+	feeds       map[event.Pattern]*feed // of all patterns that are followed
+	wildcards   int                     // how many of them are wildcards
+	subscribers int
+	waiting     []*feed       // have messages that wait for their pace
+	flushed     time.Duration // when the waiting ones were last sent
+	calls       []call        // subscribers to be woken
+	source      Source        // nil if the log hands over every message
+	answers     bool          // a feed that is held is released within a moment, as far as the hub knows
+	released    chan struct{} // closed when feeds are released
 }
 
 // New returns a hub. Close ends it.
@@ -132,9 +129,7 @@ func (h *Hub) begun(seen uint64) {
 	h.epochs++
 	h.seen, h.from = seen, seen
 	for pattern, f := range h.feeds {
-		if h.source != nil {
-			h.hold(f, !h.source.Complete(pattern))
-		}
+		f.held = h.source != nil && !h.source.Complete(pattern)
 		h.turn(f)
 	}
 }
@@ -185,7 +180,7 @@ func (h *Hub) feed(f *feed, m event.Message, frame []byte, calls []call) []call 
 		h.turn(f)
 		return calls
 	}
-	if f.crowd != nil && f.crowd.singles > 0 {
+	if f.hasPage() {
 		if f.crowd.isFull(frame) && !m.Replace {
 			calls = h.call(f, calls)
 		}
@@ -242,7 +237,7 @@ func (h *Hub) Tick(data any) error {
 	h.tick = frame
 	h.ticks++
 	var calls []call
-	if f := h.feeds[""]; f != nil && f.crowd != nil && f.crowd.singles > 0 {
+	if f := h.feeds[""]; f != nil && f.hasPage() {
 		f.crowd.next.ticks = h.ticks
 		calls = h.interject(f, frame, 1)
 	}
@@ -263,35 +258,34 @@ func (h *Hub) interject(f *feed, frame []byte, events uint32) (calls []call) {
 	return calls
 }
 
-// comment sends a comment on the streams that were silent for too long.
+// comment sends a comment on the streams that were silent for too long. It locks the hub for a moment at a time.
 func (h *Hub) comment() {
-	for i := 0; ; i += portion {
-		h.mu.Lock()
-		var calls []call
-		for _, f := range h.pages[min(i, len(h.pages)):min(i+portion, len(h.pages))] {
-			if f.crowd.spoke+h.options.Keepalive <= h.now() {
-				calls = append(calls, h.interject(f, []byte(event.Comment), 0)...)
-			}
-		}
-		more := i+portion < len(h.pages)
-		h.mu.Unlock()
-		if h.wake(calls); !more {
-			break
+	h.mu.Lock()
+	var calls []call
+	seen := 0
+	see := func() {
+		if seen++; seen%portion == 0 {
+			h.mu.Unlock()
+			h.wake(calls)
+			calls = nil
+			h.mu.Lock()
 		}
 	}
-	for i := 0; ; i += portion {
-		h.mu.RLock()
-		for _, s := range h.several[min(i, len(h.several)):min(i+portion, len(h.several))] {
-			if s.several.silentSince()+h.options.Keepalive <= h.now() {
-				s.several.rouse()
-			}
+	for _, f := range h.feeds {
+		if f.hasPage() && f.crowd.spoke+h.options.Keepalive <= h.now() {
+			calls = append(calls, h.interject(f, []byte(event.Comment), 0)...)
 		}
-		more := i+portion < len(h.several)
-		h.mu.RUnlock()
-		if !more {
-			break
+		see()
+		for i := 0; i < len(f.several); i++ {
+			m := f.several[i]
+			if m.pattern == 0 && m.s.several.silentSince()+h.options.Keepalive <= h.now() { // once for each subscriber
+				m.s.several.rouse()
+			}
+			see()
 		}
 	}
+	h.mu.Unlock()
+	h.wake(calls)
 }
 
 // Ended reports whether a topic has ended. Topics that have been quiet for long may be forgotten, and their ends with

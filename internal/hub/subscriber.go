@@ -68,8 +68,7 @@ type arrival struct {
 	after   string    // the id that the client asked for
 	early   bool      // it came before the first epoch
 	expires int64     // when the stream will end, in seconds since 1970, or 0
-	behind  bool      // it has to be told when it has caught up ...
-	until   uint64    // ... with the newest message of when it came
+	behind  bool      // it has to be told when it has caught up
 	head    []byte    // comes before anything else
 	heads   int       // events in it
 	ahead   time.Time // if the cursor is above the highest number: until when to wait for that one
@@ -157,6 +156,7 @@ func (h *Hub) hasMore(c history.Cursor) bool {
 // another epoch, and a gap if its id is unknown.
 func (s *Subscriber) place() {
 	h, a := s.hub, s.arrival
+	a.ahead = time.Time{}
 	number, known := event.Number(h.history.Epoch(), a.after)
 	known = known && !h.history.IsInHole(number) && (number <= h.highest() || number-h.highest() <= h.options.Ahead)
 	var gap []byte
@@ -183,7 +183,6 @@ func (s *Subscriber) place() {
 		}
 	}
 	s.Move(to)
-	a.until = h.highest()
 	if s.epochs == 0 {
 		a.behind = gap != nil || !a.ahead.IsZero() || h.isHeld(s) || h.hasMore(s.Cursor)
 		a.head = append(a.head, event.Position{Live: !a.behind, Expires: a.expires}.Frame(h.history.ID(s.Number))...)
@@ -229,12 +228,13 @@ func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 		case wake == nil:
 			return nil, context.Cause(ctx)
 		}
-		if s.isAhead() && ctx.Err() == nil {
-			s.lookAgain(ctx, wake)
-			continue
+		var again <-chan time.Time
+		if s.isAhead() { // what it waits for need not be of its topics
+			again = time.After(time.Second)
 		}
 		select {
 		case <-wake:
+		case <-again:
 		case <-ctx.Done():
 			select {
 			case <-wake: // what was sent before a stop still goes out
@@ -242,20 +242,8 @@ func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 				return nil, context.Cause(ctx)
 			}
 		}
-		s.resting = s.crowd != nil
+		s.resting = s.crowd != nil && again == nil
 	}
-}
-
-// lookAgain waits for a subscriber that is ahead. What it waits for need not be of its topics, so it looks every second.
-func (s *Subscriber) lookAgain(ctx context.Context, wake <-chan struct{}) {
-	timer := time.NewTimer(time.Second)
-	defer timer.Stop()
-	select {
-	case <-wake:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	s.resting = false
 }
 
 // glance returns what there is for a subscriber that rests, or where to wait for it. It takes no lock and little stack.
@@ -300,13 +288,10 @@ func (s *Subscriber) arrive() (head []byte, heads int) {
 
 // settle lets go of what the subscriber needed to arrive, once it has.
 func (s *Subscriber) settle() {
-	if a := s.arrival; s.epochs > 0 && a.ahead.IsZero() && !a.behind {
+	if s.epochs > 0 && !s.isAhead() && !s.arrival.behind {
 		s.arrival = nil
 	}
 }
-
-// isOverdue reports whether this replica has had its time to get as far as the subscriber.
-func (a *arrival) isOverdue() bool { return !a.ahead.IsZero() && time.Now().After(a.ahead) }
 
 // read returns what the history has for the subscriber. If there is nothing more, the subscriber rests, and wake is where
 // to wait.
@@ -321,42 +306,20 @@ func (s *Subscriber) read() (data []byte, events int, wake <-chan struct{}, err 
 	if s.arrival != nil {
 		data, events = s.arrive()
 	}
-	if s.once && s.arrival == nil { // it has caught up
-		if len(data) == 0 {
-			err = event.ErrEnded
-		}
-		return data, events, nil, err
-	}
-	if waits && s.once {
+	switch {
+	case s.once && s.arrival == nil && len(data) == 0:
+		return nil, 0, nil, event.ErrEnded
+	case waits && s.once:
 		return data, events, nil, ErrLoading // without the last position, what it has got is not complete
+	case !waits && !(s.once && s.arrival == nil):
+		n, more := 0, true
+		if data, n, more = s.next(data); more {
+			return data, events + n, nil, nil
+		}
+		events += n
 	}
-	if !waits {
-		var piece []byte
-		var n int
-		more := s.hasPassed() && len(data) == 0
-		if !more {
-			told := s.Gaps
-			piece, n, more = h.history.Read(&s.Cursor, history.MaxPiece-len(data))
-			h.gaps.Add(s.Gaps - told)
-			events += n
-		}
-		if len(data) == 0 {
-			data = piece
-		} else {
-			data = append(data, piece...)
-		}
-		if s.hasPassed() || !more && s.arrival != nil && s.arrival.behind && !s.isAhead() {
-			if frame := s.live(); len(data) == 0 || len(data)+len(frame) <= history.MaxPiece {
-				data = append(slices.Clip(data), frame...)
-				s.arrival.behind = false
-				s.settle()
-			} else {
-				more = true // the position comes next
-			}
-		}
-		if more || s.once && s.arrival == nil {
-			return data, events, nil, nil
-		}
+	if s.once && s.arrival == nil { // it has caught up
+		return data, events, nil, nil
 	}
 	ended := !waits && !s.isAhead() && h.history.AllEnded(s.Topics)
 	switch {
@@ -380,9 +343,32 @@ func (s *Subscriber) read() (data []byte, events int, wake <-chan struct{}, err 
 	return data, events, p.doors[s.index%len(p.doors)], nil
 }
 
-// hasPassed reports whether the subscriber has got as far as the newest message of when it came, and was not told yet.
+// next adds what comes next in the history, and the position once the subscriber has caught up.
+func (s *Subscriber) next(head []byte) (data []byte, events int, more bool) {
+	h := s.hub
+	if more = s.hasPassed() && len(head) == 0; !more {
+		told := s.Gaps
+		data, events, more = h.history.Read(&s.Cursor, history.MaxPiece-len(head))
+		h.gaps.Add(s.Gaps - told)
+	}
+	if len(head) > 0 {
+		data = append(head, data...)
+	}
+	if !s.hasPassed() {
+		return data, events, more
+	}
+	frame := s.live()
+	if len(data) > 0 && len(data)+len(frame) > history.MaxPiece {
+		return data, events, true // the position comes next
+	}
+	s.arrival.behind = false
+	s.settle()
+	return append(slices.Clip(data), frame...), events, more
+}
+
+// hasPassed reports whether the subscriber has got what was kept when it came, and was not told yet.
 func (s *Subscriber) hasPassed() bool {
-	return s.arrival != nil && s.arrival.behind && !s.isAhead() && s.Number >= s.arrival.until
+	return s.arrival != nil && s.arrival.behind && !s.isAhead() && s.CaughtUp()
 }
 
 // live returns the position that says that the subscriber has caught up.
@@ -399,22 +385,16 @@ func (s *Subscriber) live() []byte {
 
 // findPlace places the subscriber if it has no place in this epoch, or has waited too long for the place that it named.
 func (s *Subscriber) findPlace() {
-	h, a := s.hub, s.arrival
-	if a != nil && !a.ahead.IsZero() {
-		if late := a.isOverdue(); late || s.Number <= h.highest() {
-			a.ahead = time.Time{}
-			if late && s.Number > h.highest() {
-				s.place()
-			}
-		}
-	}
-	if int(s.epochs) != h.epochs {
-		if a == nil {
+	switch late := s.Number > s.hub.highest(); {
+	case int(s.epochs) != s.hub.epochs:
+		if s.arrival == nil {
 			s.arrival = &arrival{after: unknown}
-		} else {
-			a.ahead = time.Time{}
 		}
 		s.place()
+	case s.isAhead() && late && time.Now().After(s.arrival.ahead):
+		s.place()
+	case s.isAhead() && !late:
+		s.arrival.ahead = time.Time{}
 	}
 }
 

@@ -7,10 +7,9 @@ const portion = 256
 
 // call is subscribers to be woken.
 type call struct {
-	only  *Subscriber
 	doors []chan struct{}
-	crowd *crowd
-	left  int // so many of the crowd's first members
+	feed  *feed
+	left  int // so many of the first ones in feed.several
 }
 
 // call publishes what a feed has, and adds its subscribers to those that are to be woken. Many are woken by run: a
@@ -18,13 +17,10 @@ type call struct {
 func (h *Hub) call(f *feed, calls []call) []call {
 	now := h.now()
 	f.due = now + pace
-	c := call{only: f.only}
-	if f.crowd != nil {
-		c.crowd, c.left = f.crowd, len(f.crowd.several)
-		if f.crowd.singles > 0 {
-			c.doors = f.crowd.publish()
-			f.crowd.spoke = now
-		}
+	c := call{feed: f, left: len(f.several)}
+	if f.hasPage() {
+		c.doors = f.crowd.publish()
+		f.crowd.spoke = now
 	}
 	if c.left+len(c.doors) <= portion && len(c.doors) <= 1 {
 		return append(calls, c)
@@ -61,19 +57,16 @@ func (h *Hub) wake(calls []call) {
 // if one leaves meanwhile, another one takes its place that was woken already.
 func (h *Hub) some(c *call) (more bool) {
 	switch {
-	case c.only != nil:
-		c.only.several.rouse()
-		c.only = nil
 	case len(c.doors) > 0:
 		close(c.doors[0])
 		c.doors = c.doors[1:]
 	case c.left > 0:
 		h.mu.RLock()
 		defer h.mu.RUnlock()
-		c.left = min(c.left, len(c.crowd.several))
+		c.left = min(c.left, len(c.feed.several))
 		for range min(c.left, portion) {
 			c.left--
-			c.crowd.several[c.left].s.several.rouse()
+			c.feed.several[c.left].s.several.rouse()
 		}
 	}
 	return len(c.doors)+c.left > 0
