@@ -18,6 +18,7 @@ func (h *History) Fill(name string, lost uint64, messages []event.Message, frame
 		}
 		return 0
 	}
+	h.bury(len(h.gone)) // a message with the same number may come back
 	if t := h.open(name); lost >= t.replaced {
 		h.loseUpTo(t, lost)
 	}
@@ -89,12 +90,8 @@ func (h *History) Forget(pattern event.Pattern, needed func(topic string) bool) 
 
 // LoseAll loses the messages of all topics up to that number, also of those that are not here.
 func (h *History) LoseAll(number uint64) (dropped int) {
-	for {
-		first, some := h.order.Min()
-		if !some || first.number > number {
-			break
-		}
-		h.drop(first.topic)
+	for m := h.next(0); m != nil && m.number <= number; m = h.next(m.number) {
+		h.drop(m.topic)
 		dropped++
 	}
 	h.floor = max(h.floor, number)

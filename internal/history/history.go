@@ -52,7 +52,8 @@ type History struct {
 	last   uint64                    // the highest number so far
 	topics map[string]*topic         // those of which anything is known
 	names  *btree.BTreeG[*topic]     // those of them that have messages, by name
-	order  *btree.BTreeG[*message]   // all messages, by number
+	order  *btree.BTreeG[*message]   // all messages, by number, and those in gone
+	gone   []*message                // that were taken out of their topics, and have none
 	bytes  int64                     // of the messages that are shown
 	total  int64                     // of all messages
 	shown  int                       // how many these are
@@ -115,7 +116,7 @@ func (h *History) Begin(epoch string, lost uint64) {
 	h.epoch, h.last, h.floor, h.holes, h.topics = epoch, lost, lost, nil, map[string]*topic{}
 	h.names = byName()
 	h.order = btree.NewG(degree, func(a, b *message) bool { return a.number < b.number })
-	h.bytes, h.total, h.shown, h.hidden, h.recent, h.young, h.lost = 0, 0, 0, 0, 0, 0, 0
+	h.gone, h.bytes, h.total, h.shown, h.hidden, h.recent, h.young, h.lost = nil, 0, 0, 0, 0, 0, 0, 0
 	h.empty = emptied{topics: byName(), room: emptyBytes, forgotten: lost}
 	for pattern := range h.watch {
 		h.watch[pattern] = watch{}
@@ -172,6 +173,7 @@ func (h *History) Ended(name string) bool {
 // change afterwards; it is nil if the message only ends its topic. A message on a topic that has ended opens it again.
 func (h *History) Add(m event.Message, frame []byte) {
 	h.last = m.Number
+	h.bury(64)
 	t := h.open(m.Topic)
 	h.note(t, m)
 	if frame != nil {
@@ -284,7 +286,7 @@ func (h *History) trim() {
 	}
 	for h.young > h.limits.Window {
 		m := h.next(h.recent)
-		if newest, _ := h.order.Max(); m == newest {
+		if h.next(m.number) == nil { // the newest one stays
 			break
 		}
 		h.recent = m.number
@@ -293,13 +295,24 @@ func (h *History) trim() {
 	}
 }
 
-// next returns the first message after that number, which must have one.
+// next returns the first message after that number, or nil.
 func (h *History) next(number uint64) (found *message) {
 	h.order.AscendGreaterOrEqual(&message{number: number + 1}, func(m *message) bool {
-		found = m
-		return false
+		if m.topic != nil {
+			found = m
+		}
+		return found == nil
 	})
 	return found
+}
+
+// bury takes some messages out of the index that their topics do not have any more. A topic may lose very many at once,
+// and nobody should wait for that.
+func (h *History) bury(some int) {
+	for last := len(h.gone) - 1; last >= 0 && some > 0; last, some = last-1, some-1 {
+		h.order.Delete(h.gone[last])
+		h.gone[last], h.gone = nil, h.gone[:last]
+	}
 }
 
 // hide hides the first message of a topic that is shown.
@@ -342,7 +355,8 @@ func (h *History) remove(t *topic) {
 	}
 	h.total -= m.cost()
 	t.messages[0], t.messages = nil, t.messages[1:]
-	h.order.Delete(m)
+	m.topic, m.frame = nil, nil
+	h.gone = append(h.gone, m)
 	if len(t.messages) == 0 {
 		h.names.Delete(t)
 	}

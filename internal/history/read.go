@@ -32,7 +32,7 @@ func (c *Cursor) CaughtUp() bool { return c.begin == nil }
 // begin is what a cursor must know until it has read what was there when it was made.
 type begin struct {
 	until  uint64 // the newest message then
-	lost   uint64 // topics of which nothing was known then may have lost messages up to this number
+	lost   uint64 // a loss that it must be told of beside those of its topics: of what was unknown then, or of a wildcard
 	shown  bool   // it reads only what was shown then: at most so many messages of each topic as are kept, ...
 	hidden uint64 // ... and none up to this number
 	latest bool   // of what was shown, it reads only the newest message of each topic
@@ -145,7 +145,7 @@ func (h *History) Read(c *Cursor, room int) (data []byte, events int, more bool)
 	case sources == 1:
 		data, events, more = h.take(c, list, room)
 	}
-	if c.begin != nil && (!more || c.Number >= c.begin.until) {
+	if c.begin != nil && (!more || c.Number >= max(c.begin.until, c.begin.lost)) {
 		c.Number, c.begin = max(c.Number, c.begin.until), nil // nothing of these topics is left up to there
 	}
 	return data, events, more
@@ -266,16 +266,18 @@ func (h *History) merge(c *Cursor, room int) (data []byte, events int, more bool
 		r.lose(c.begin.lost)
 	}
 	var lists [][]*message
-	few, wild := fewTopics, false
+	few, wild, latest := fewTopics, false, uint64(0) // latest is the latest loss of wildcards
 	for pattern := range c.Topics.Patterns() {
-		r.lose(h.loss(c, pattern))
+		lost := h.loss(c, pattern)
+		r.lose(lost)
 		if !pattern.IsWildcard() {
 			if list := h.rest(c, h.topics[string(pattern)]); len(list) > 0 {
 				lists = append(lists, list)
 			}
 			continue
 		}
-		if wild = true; h.last-c.Number < fewTopics { // there is little to look through
+		wild, latest = true, max(latest, lost)
+		if h.last-c.Number < fewTopics { // there is little to look through
 			few = 0
 			continue
 		}
@@ -296,6 +298,12 @@ func (h *History) merge(c *Cursor, room int) (data []byte, events int, more bool
 		return h.take(c, lists[0], room)
 	default:
 		more = r.zip(lists)
+	}
+	if more && latest > c.Number { // it stands for others as well, even if a message takes the place of what was lost last
+		if c.begin == nil {
+			c.begin = &begin{until: h.last}
+		}
+		c.begin.lost = max(c.begin.lost, latest)
 	}
 	if len(r.frames) == 1 {
 		return r.frames[0], 1, more
@@ -367,7 +375,7 @@ func (h *History) scan(r *reading) (more bool) {
 			return false
 		}
 		left--
-		if r.c.Topics.Match(m.topic.name) {
+		if m.topic != nil && r.c.Topics.Match(m.topic.name) {
 			n, told := h.withheld(r.c, m.topic)
 			if m.number == told {
 				r.lose(told)
