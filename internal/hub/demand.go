@@ -60,7 +60,7 @@ func (h *Hub) Miss(topic string, number uint64) {
 // Hold holds the subscribers of patterns that are no longer complete.
 func (h *Hub) Hold(patterns ...event.Pattern) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	h.check(patterns)
 }
 
@@ -68,7 +68,7 @@ func (h *Hub) Hold(patterns ...event.Pattern) {
 // Release is called again, as that may take long.
 func (h *Hub) HoldAll() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	h.answers = false
 	h.check(slices.Collect(maps.Keys(h.feeds)))
 }
@@ -77,7 +77,7 @@ func (h *Hub) HoldAll() {
 // patterns up to that number.
 func (h *Hub) Release(number uint64, patterns ...event.Pattern) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	h.history.Seen(number)
 	h.answers = true
 	h.check(patterns)

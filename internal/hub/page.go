@@ -106,7 +106,7 @@ func (h *Hub) turn(f *feed) {
 	if f.hasPage() {
 		f.crowd.skip()
 	}
-	h.callLater(f)
+	h.call(f)
 }
 
 // from returns what is on the page after a position, and moves the position. ok is false if the page does not go back
@@ -161,7 +161,6 @@ func (h *Hub) open(pattern event.Pattern) *feed {
 		pattern = event.Pattern(strings.Clone(string(pattern))) // it may outlive the subscriber, whose set may be much longer
 		h.feeds[pattern] = f
 		if pattern.IsWildcard() {
-			h.wildcards++
 			h.history.Watch(pattern)
 		}
 		f.held = h.source != nil && !h.source.Follow(pattern)
@@ -198,7 +197,6 @@ func (h *Hub) leave(s *Subscriber) {
 func (h *Hub) close(pattern event.Pattern) {
 	delete(h.feeds, pattern)
 	if pattern.IsWildcard() {
-		h.wildcards--
 		h.history.Unwatch(pattern)
 	}
 	if h.source != nil {

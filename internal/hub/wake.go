@@ -12,9 +12,8 @@ type call struct {
 	left  int // so many of the first ones in feed.several
 }
 
-// call publishes what a feed has, and adds its subscribers to those that are to be woken. Many are woken by run: a
-// publisher should not wait for that, nor anything else behind it.
-func (h *Hub) call(f *feed, calls []call) []call {
+// call publishes what a feed has, and has its subscribers woken. The caller must unlock the hub by unlock.
+func (h *Hub) call(f *feed) {
 	now := h.now()
 	f.due = now + pace
 	c := call{feed: f, left: len(f.several)}
@@ -23,30 +22,29 @@ func (h *Hub) call(f *feed, calls []call) []call {
 		f.crowd.spoke = now
 	}
 	if c.left+len(c.doors) <= portion && len(c.doors) <= 1 {
-		return append(calls, c)
+		h.soon = append(h.soon, c)
+	} else {
+		h.later(c)
 	}
-	h.calls = append(h.calls, c)
-	h.signal()
-	return calls
 }
 
-// callLater makes run wake the subscribers of a feed.
-func (h *Hub) callLater(f *feed) {
-	calls := h.call(f, nil)
+// later makes run wake many subscribers: a publisher should not wait for that, nor anything else behind it.
+func (h *Hub) later(calls ...call) {
 	h.calls = append(h.calls, calls...)
-	h.signal()
-}
-
-// signal tells run that there are calls.
-func (h *Hub) signal() {
 	select {
 	case h.called <- struct{}{}:
 	default: // it has a value
 	}
 }
 
-// wake wakes the subscribers of small calls. The caller must not hold the lock.
-func (h *Hub) wake(calls []call) {
+// unlock unlocks the hub, and wakes the subscribers of small calls if there are few of these.
+func (h *Hub) unlock() {
+	calls := h.soon
+	if h.soon = nil; len(calls) > portion {
+		h.later(calls...)
+		calls = nil
+	}
+	h.mu.Unlock()
 	for i := range calls {
 		for h.some(&calls[i]) {
 		}
