@@ -209,7 +209,6 @@ var errHijacked = errors.New("the connection has been taken over already")
 // sharedWriter is the writer of a stream on HTTP/2. It belongs to the goroutine of its request.
 type sharedWriter struct {
 	gin.ResponseWriter
-	alarm    *alarm
 	deadline Deadline
 	told     bool // Write has returned an error
 }
@@ -240,7 +239,7 @@ func (w *sharedWriter) end(ctx context.Context, group *Group) End {
 		return Revoked
 	case errors.Is(cause, context.DeadlineExceeded):
 		return Expired
-	case w.alarm.hasRung():
+	case cause == errSlow:
 		return Slow
 	case group.complete() == Stopped:
 		return Stopped
