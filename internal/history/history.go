@@ -76,15 +76,10 @@ type topic struct {
 	messages []*message // with rising numbers
 	shown    int32      // so many of the last ones are shown to readers that ask for all that is kept
 	queued   int32      // how often it stands in emptied.queue
-	past
-}
-
-// past is what is known of a topic beside its messages.
-type past struct {
-	lost     uint64 // messages up to this number may be lost
-	unknown  uint64 // so may those up to this number, because nothing was known of the topic then
-	ended    uint64 // number of its latest end, or 0; the topic goes on if a message came after that
-	replaced uint64 // number of the latest message that took the place of those before it, or 0
+	lost     uint64     // messages up to this number may be lost
+	unknown  uint64     // so may those up to this number, because nothing was known of the topic then
+	ended    uint64     // number of its latest end, or 0; the topic goes on if a message came after that
+	replaced uint64     // number of the latest message that took the place of those before it, or 0
 }
 
 // watch is what is known of the topics of a wildcard.
@@ -218,7 +213,7 @@ func (h *History) note(t *topic, m event.Message) {
 func (h *History) open(name string) *topic {
 	t := h.topics[name]
 	if t == nil {
-		t = &topic{name: strings.Clone(name), past: past{unknown: h.empty.forgotten}}
+		t = &topic{name: strings.Clone(name), unknown: h.empty.forgotten}
 		h.topics[t.name] = t
 	}
 	return t

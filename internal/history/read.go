@@ -301,7 +301,7 @@ func (h *History) merge(c *Cursor, room int) (data []byte, events int, more bool
 	}
 	if more && latest > c.Number { // it stands for others as well, even if a message takes the place of what was lost last
 		if c.begin == nil {
-			c.begin = &begin{until: h.last}
+			c.begin = &begin{until: c.Number}
 		}
 		c.begin.lost = max(c.begin.lost, latest)
 	}
