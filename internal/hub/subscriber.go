@@ -228,13 +228,12 @@ func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 		case wake == nil:
 			return nil, context.Cause(ctx)
 		}
-		var again <-chan time.Time
-		if s.isAhead() { // what it waits for need not be of its topics
-			again = time.After(time.Second)
+		if s.isAhead() && ctx.Err() == nil {
+			s.lookAgain(ctx, wake)
+			continue
 		}
 		select {
 		case <-wake:
-		case <-again:
 		case <-ctx.Done():
 			select {
 			case <-wake: // what was sent before a stop still goes out
@@ -242,8 +241,18 @@ func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 				return nil, context.Cause(ctx)
 			}
 		}
-		s.resting = s.crowd != nil && again == nil
+		s.resting = s.crowd != nil
 	}
+}
+
+// lookAgain waits for a subscriber that is ahead, at most for a second: what it waits for need not be of its topics.
+func (s *Subscriber) lookAgain(ctx context.Context, wake <-chan struct{}) {
+	select {
+	case <-wake:
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+	}
+	s.resting = false
 }
 
 // glance returns what there is for a subscriber that rests, or where to wait for it. It takes no lock and little stack.
@@ -312,11 +321,22 @@ func (s *Subscriber) read() (data []byte, events int, wake <-chan struct{}, err 
 	case waits && s.once:
 		return data, events, nil, ErrLoading // without the last position, what it has got is not complete
 	case !waits && !(s.once && s.arrival == nil):
-		n, more := 0, true
-		if data, n, more = s.next(data); more {
-			return data, events + n, nil, nil
+		more := s.hasPassed() && len(data) == 0
+		if !more {
+			told, head := s.Gaps, data
+			var n int
+			data, n, more = h.history.Read(&s.Cursor, history.MaxPiece-len(head))
+			if events += n; len(head) > 0 {
+				data = append(head, data...)
+			}
+			h.gaps.Add(s.Gaps - told)
 		}
-		events += n
+		if s.hasPassed() {
+			data, more = s.tell(data, more)
+		}
+		if more {
+			return data, events, nil, nil
+		}
 	}
 	if s.once && s.arrival == nil { // it has caught up
 		return data, events, nil, nil
@@ -343,44 +363,29 @@ func (s *Subscriber) read() (data []byte, events int, wake <-chan struct{}, err 
 	return data, events, p.doors[s.index%len(p.doors)], nil
 }
 
-// next adds what comes next in the history, and the position once the subscriber has caught up.
-func (s *Subscriber) next(head []byte) (data []byte, events int, more bool) {
-	h := s.hub
-	if more = s.hasPassed() && len(head) == 0; !more {
-		told := s.Gaps
-		data, events, more = h.history.Read(&s.Cursor, history.MaxPiece-len(head))
-		h.gaps.Add(s.Gaps - told)
-	}
-	if len(head) > 0 {
-		data = append(head, data...)
-	}
-	if !s.hasPassed() {
-		return data, events, more
-	}
-	frame := s.live()
-	if len(data) > 0 && len(data)+len(frame) > history.MaxPiece {
-		return data, events, true // the position comes next
-	}
-	s.arrival.behind = false
-	s.settle()
-	return append(slices.Clip(data), frame...), events, more
-}
-
 // hasPassed reports whether the subscriber has got what was kept when it came, and was not told yet.
 func (s *Subscriber) hasPassed() bool {
 	return s.arrival != nil && s.arrival.behind && !s.isAhead() && s.CaughtUp()
 }
 
-// live returns the position that says that the subscriber has caught up.
-func (s *Subscriber) live() []byte {
+// tell adds the position that says that the subscriber has caught up, if there is room for it.
+func (s *Subscriber) tell(data []byte, more bool) ([]byte, bool) {
 	h := s.hub
 	id := h.history.ID(s.Number)
 	frame := event.Position{Live: true, Expires: s.arrival.expires}.Frame(id)
-	if s.once && h.history.Misses(&s.Cursor) { // some of it was lost, and the gap would stand further on
+	gap := s.once && h.history.Misses(&s.Cursor) // some of it was lost, and the gap would stand further on
+	if gap {
 		frame = append(event.Gap(id), frame...)
+	}
+	if len(data) > 0 && len(data)+len(frame) > history.MaxPiece {
+		return data, true // the position comes next
+	}
+	if gap {
 		h.gaps.Add(1)
 	}
-	return frame
+	s.arrival.behind = false
+	s.settle()
+	return append(slices.Clip(data), frame...), more
 }
 
 // findPlace places the subscriber if it has no place in this epoch, or has waited too long for the place that it named.
