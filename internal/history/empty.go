@@ -3,8 +3,8 @@ package history
 import "github.com/google/btree"
 
 const (
-	emptyCost  = 152      // bytes that a topic without messages takes beside its name
-	emptyBytes = 16 << 20 // that all of them may take: 100,000 fit, unless their names are long
+	emptyCost  = 184      // bytes that a topic without messages takes beside its name
+	emptyBytes = 20 << 20 // that all of them may take: 100,000 fit, unless their names are long
 )
 
 // emptied remembers topics that have no messages, but lost some or have ended. They are counted apart from the
