@@ -11,8 +11,8 @@ import (
 const MaxPiece = 16 << 10
 
 const (
-	scanAtOnce = 512 // messages of all topics, or topics without messages, that a wildcard looks at in one Read
-	fewTopics  = 64  // so many topics that wildcards match are read one by one; otherwise, the messages of all topics are
+	scanAtOnce = 512 // topics, or messages of all topics, that a wildcard looks at in one Read
+	fewTopics  = 64  // if no more have something for the cursor, they are read one by one, otherwise all messages are
 )
 
 // Cursor is a position in the messages of a set of topics. It belongs to one goroutine.
@@ -266,7 +266,8 @@ func (h *History) merge(c *Cursor, room int) (data []byte, events int, more bool
 		r.lose(c.begin.lost)
 	}
 	var lists [][]*message
-	few, wild, latest := fewTopics, false, uint64(0) // latest is the latest loss of wildcards
+	near := h.last-c.Number < fewTopics         // there is little to look through
+	wild, looked, latest := false, 0, uint64(0) // latest is the latest loss of wildcards
 	for pattern := range c.Topics.Patterns() {
 		lost := h.loss(c, pattern)
 		r.lose(lost)
@@ -276,9 +277,7 @@ func (h *History) merge(c *Cursor, room int) (data []byte, events int, more bool
 			}
 			continue
 		}
-		wild, latest = true, max(latest, lost)
-		if h.last-c.Number < fewTopics { // there is little to look through
-			few = 0
+		if wild, latest = true, max(latest, lost); near {
 			continue
 		}
 		below(h.names, pattern, func(t *topic) bool {
@@ -287,12 +286,12 @@ func (h *History) merge(c *Cursor, room int) (data []byte, events int, more bool
 			if list := h.rest(c, t); len(list) > 0 {
 				lists = append(lists, list)
 			}
-			few--
-			return few > 0
+			looked++
+			return looked < scanAtOnce && len(lists) <= fewTopics
 		})
 	}
 	switch {
-	case wild && few <= 0:
+	case wild && (near || looked >= scanAtOnce || len(lists) > fewTopics):
 		more = h.scan(r)
 	case len(lists) == 1 && len(r.losses) == 0:
 		return h.take(c, lists[0], room)
