@@ -155,6 +155,16 @@ func (t Topics) Patterns() iter.Seq[Pattern] {
 	}
 }
 
+// Match reports whether one of the patterns matches a topic.
+func (t Topics) Match(topic string) bool {
+	for pattern := range t.Patterns() {
+		if pattern.Matches(topic) {
+			return true
+		}
+	}
+	return false
+}
+
 // Only returns the set's pattern if it has no other.
 func (t Topics) Only() (pattern Pattern, only bool) {
 	return Pattern(t.joined), !strings.Contains(t.joined, "\n")

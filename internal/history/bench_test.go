@@ -140,3 +140,18 @@ func BenchmarkNothing(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkReplace adds a message that takes the place of 60,000 others.
+func BenchmarkReplace(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		h := begun(Limits{PerTopic: 60_000, Bytes: 64 << 20})
+		for number := range uint64(60_000) {
+			add(b, h, number+1, "a", `{"n":1}`)
+		}
+		m := event.Message{Number: 60_001, Topic: "a", Data: json.RawMessage("1"), Replace: true}
+		frame := m.Frame(h.ID(m.Number))
+		b.StartTimer()
+		h.Add(m, frame)
+	}
+}

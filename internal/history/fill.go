@@ -13,67 +13,49 @@ func (h *History) Fill(name string, lost uint64, messages []event.Message, frame
 		h.pieces[i].Store(nil)
 	}
 	if pattern := event.Pattern(name); pattern.IsWildcard() {
-		if w, watched := h.watch[pattern]; watched && lost > 0 {
-			w.lost, w.losses = max(w.lost, lost), w.losses+1
-			h.watch[pattern] = w
+		if lost > 0 {
+			h.loseOf(pattern, lost)
 		}
 		return 0
 	}
-	if lost >= h.past(name).replaced {
-		h.loseUpTo(name, lost)
+	h.bury(len(h.gone)) // a message with the same number may come back
+	if t := h.open(name); lost >= t.replaced {
+		h.loseUpTo(t, lost)
 	}
 	for i, m := range messages {
-		if m.Number < h.past(name).replaced { // it must not come back
+		t := h.open(name)
+		t.unknown = min(t.unknown, h.floor) // the log has looked at it
+		if m.Number < t.replaced {          // it must not come back
 			continue
 		}
-		if m.Replace {
-			h.replace(name, m.Number)
-		}
-		if m.End {
-			h.end(name, m.Number)
-		}
-		t, p := h.topics[name], h.past(name)
-		if t == nil && p.assumed { // not as much as of a topic that the log did not look at
-			p.lost, p.assumed = h.floor, h.floor > 0
-		}
-		if m.Replace && p.lost < m.Number {
-			p.lost, p.assumed, p.replaced = 0, false, m.Number
-		}
+		h.note(t, m)
 		// Readers know already of what is lost. Up to the floor, that is only possible: a message that turns up is kept.
-		if frames[i] == nil || t != nil && t.has(m.Number) || m.Number <= p.lost && m.Number > h.floor {
+		if frames[i] == nil || t.has(m.Number) || m.Number <= t.lost && m.Number > h.floor {
 			continue
 		}
-		if t == nil {
-			t = h.open(name)
-		}
-		t.past = p
 		h.insert(&message{number: m.Number, frame: frames[i], topic: t})
-		h.shorten(t)
-		if h.clean(t); lowest == 0 {
+		if lowest == 0 {
 			lowest = m.Number
 		}
 	}
-	h.trim()
+	h.fit(h.open(name))
 	return lowest
 }
 
 // loseUpTo loses the messages of a topic up to that number.
-func (h *History) loseUpTo(name string, number uint64) {
-	for t := h.topics[name]; t != nil && len(t.messages) > 0 && t.messages[0].number <= number; {
+func (h *History) loseUpTo(t *topic, number uint64) {
+	for len(t.messages) > 0 && t.messages[0].number <= number {
 		h.drop(t)
 	}
-	if t := h.topics[name]; t != nil && number > t.lost {
-		h.lose(name, &t.past, number)
-	} else if p := h.empty.past(name); t == nil && (number > p.lost || number > 0 && p.assumed) {
-		h.lose(name, &p, number)
-		h.remember(name, p)
+	if number > t.lost {
+		h.lose(t, number)
 	}
 }
 
 // Miss notes that readers of a topic that are below that number may have missed one of its messages.
 func (h *History) Miss(name string, number uint64) {
-	if t := h.topics[name]; t != nil {
-		h.lose(name, &t.past, number)
+	if t := h.topics[name]; t.after(0) != nil {
+		h.lose(t, number)
 	}
 }
 
@@ -88,37 +70,28 @@ func (h *History) Seen(number uint64) { h.last = max(h.last, number) }
 // Forget drops what is kept and known of the topics that a pattern matches, unless they are needed. Their messages do
 // not count as lost.
 func (h *History) Forget(pattern event.Pattern, needed func(topic string) bool) {
-	names := []string{string(pattern)}
-	if pattern.IsWildcard() {
-		names = nil
-		h.below(pattern, func(t *topic) { names = append(names, t.name) })
-		h.empty.below(pattern, func(t emptyTopic) bool {
-			names = append(names, t.name)
-			return true
-		})
+	var found []*topic
+	if add := func(t *topic) bool { found = append(found, t); return true }; pattern.IsWildcard() {
+		below(h.names, pattern, add)
+		below(h.empty.topics, pattern, add)
+	} else if t := h.topics[string(pattern)]; t != nil {
+		found = append(found, t)
 	}
-	for _, name := range names {
-		if needed(name) {
+	for _, t := range found {
+		if needed(t.name) {
 			continue
 		}
-		if t := h.topics[name]; t != nil {
-			for len(t.messages) > 0 {
-				h.remove(t)
-			}
-			h.close(t)
+		for len(t.messages) > 0 {
+			h.remove(t)
 		}
-		h.empty.remove(name)
+		h.forget(t)
 	}
 }
 
 // LoseAll loses the messages of all topics up to that number, also of those that are not here.
 func (h *History) LoseAll(number uint64) (dropped int) {
-	for {
-		first, some := h.order.Min()
-		if !some || first.number > number {
-			break
-		}
-		h.drop(first.topic)
+	for m := h.next(0); m != nil && m.number <= number; m = h.next(m.number) {
+		h.drop(m.topic)
 		dropped++
 	}
 	h.floor = max(h.floor, number)

@@ -50,9 +50,10 @@ type History struct {
 	limits Limits
 	epoch  string
 	last   uint64                    // the highest number so far
-	topics map[string]*topic         // those that have messages
-	names  *btree.BTreeG[*topic]     // the same, by name
-	order  *btree.BTreeG[*message]   // all messages, by number
+	topics map[string]*topic         // those of which anything is known
+	names  *btree.BTreeG[*topic]     // those of them that have messages, by name
+	order  *btree.BTreeG[*message]   // all messages, by number, and those in gone
+	gone   []*message                // that were taken out of their topics, and have none
 	bytes  int64                     // of the messages that are shown
 	total  int64                     // of all messages
 	shown  int                       // how many these are
@@ -69,27 +70,22 @@ type History struct {
 	record *record                   // what changes, for a log that survives a restart; otherwise nil
 }
 
-// topic is a topic that has messages.
+// topic is what is known of a topic.
 type topic struct {
 	name     string
 	messages []*message // with rising numbers
-	shown    int        // so many of the last ones are shown to readers that ask for all that is kept
-	past
-}
-
-// past is what is known of a topic beside its messages.
-type past struct {
-	lost     uint64 // messages up to this number may be lost
-	assumed  bool   // only because the topic was unknown before
-	ended    uint64 // number of its latest end, or 0; the topic goes on if a message came after that
-	replaced uint64 // number of the latest message that took the place of those before it, or 0
+	shown    int32      // so many of the last ones are shown to readers that ask for all that is kept
+	queued   int32      // how often it stands in emptied.queue
+	lost     uint64     // messages up to this number may be lost
+	unknown  uint64     // so may those up to this number, because nothing was known of the topic then
+	ended    uint64     // number of its latest end, or 0; the topic goes on if a message came after that
+	replaced uint64     // number of the latest message that took the place of those before it, or 0
 }
 
 // watch is what is known of the topics of a wildcard.
 type watch struct {
-	lost    uint64 // the number of their latest loss
-	losses  int    // how many there were
-	readers int
+	lost   uint64 // the number of their latest loss
+	losses int    // how many there were
 }
 
 // message is a kept message.
@@ -113,16 +109,20 @@ func New(limits Limits, keep func(topic string) bool) *History {
 // Begin begins an epoch. It drops everything. Messages of any topic up to that number may be lost.
 func (h *History) Begin(epoch string, lost uint64) {
 	h.epoch, h.last, h.floor, h.holes, h.topics = epoch, lost, lost, nil, map[string]*topic{}
-	h.names = btree.NewG(degree, func(a, b *topic) bool { return a.name < b.name })
+	h.names = byName()
 	h.order = btree.NewG(degree, func(a, b *message) bool { return a.number < b.number })
-	h.bytes, h.total, h.shown, h.hidden, h.recent, h.young, h.lost = 0, 0, 0, 0, 0, 0, 0
-	h.empty = newEmptied(lost)
+	h.gone, h.bytes, h.total, h.shown, h.hidden, h.recent, h.young, h.lost = nil, 0, 0, 0, 0, 0, 0, 0
+	h.empty = emptied{topics: byName(), room: emptyBytes, forgotten: lost}
 	for pattern := range h.watch {
-		h.watch[pattern] = watch{readers: h.watch[pattern].readers}
+		h.watch[pattern] = watch{}
 	}
 	for i := range h.pieces {
 		h.pieces[i].Store(nil)
 	}
+}
+
+func byName() *btree.BTreeG[*topic] {
+	return btree.NewG(degree, func(a, b *topic) bool { return a.name < b.name })
 }
 
 // Epoch returns the name of the epoch.
@@ -132,7 +132,7 @@ func (h *History) Epoch() string { return h.epoch }
 func (h *History) Last() uint64 { return h.last }
 
 // Bytes returns about how many bytes all messages take, hidden ones too.
-func (h *History) Bytes() int64 { return h.total + topicCost*int64(len(h.topics)) }
+func (h *History) Bytes() int64 { return h.total + topicCost*int64(h.names.Len()) }
 
 // Shown returns how many messages a reader could get that asks for everything that is kept.
 func (h *History) Shown() int { return h.shown }
@@ -141,7 +141,7 @@ func (h *History) Shown() int { return h.shown }
 func (h *History) ID(number uint64) string { return event.ID(h.epoch, number) }
 
 // Topics returns how many topics have messages.
-func (h *History) Topics() int { return len(h.topics) }
+func (h *History) Topics() int { return h.names.Len() }
 
 // IsInHole reports whether a number is one that this log has never given, although it is not above the last one.
 func (h *History) IsInHole(number uint64) bool {
@@ -149,108 +149,72 @@ func (h *History) IsInHole(number uint64) bool {
 }
 
 // Has reports whether a topic has messages.
-func (h *History) Has(name string) bool { return h.topics[name] != nil }
+func (h *History) Has(name string) bool { return h.topics[name].after(0) != nil }
 
 // Ended reports whether a topic has ended. A topic whose messages are gone may be forgotten after a long time, and its
 // end with it.
 func (h *History) Ended(name string) bool {
-	if t := h.topics[name]; t != nil {
-		return t.ended >= t.newest()
+	t := h.topics[name]
+	switch {
+	case t == nil || t.ended == 0:
+		return false
+	case len(t.messages) == 0:
+		return t.ended >= t.lost
 	}
-	p := h.empty.past(name)
-	return p.ended > 0 && (p.ended >= p.lost || p.assumed)
+	return t.ended >= t.messages[len(t.messages)-1].number
 }
 
 // Add keeps a message whose number is higher than all before, and drops what exceeds the limits. The frame must not
 // change afterwards; it is nil if the message only ends its topic. A message on a topic that has ended opens it again.
 func (h *History) Add(m event.Message, frame []byte) {
 	h.last = m.Number
-	if m.Replace {
-		h.replace(m.Topic, m.Number)
-	}
-	switch {
-	case frame != nil:
-		t := h.open(m.Topic)
-		if m.Replace {
-			t.past = past{replaced: m.Number}
-		}
+	h.bury(64)
+	t := h.open(m.Topic)
+	h.note(t, m)
+	if frame != nil {
 		h.insert(&message{number: m.Number, frame: frame, topic: t})
-		if m.End {
-			h.end(m.Topic, m.Number)
-		}
-		h.shorten(t)
-		h.trim()
-		h.clean(t)
-	case m.Replace:
-		h.remember(strings.Clone(m.Topic), past{ended: m.Number, replaced: m.Number})
-	default:
-		h.end(m.Topic, m.Number)
 	}
+	h.fit(t)
 }
 
-// replace takes out the messages of a topic before that number, and forgets what it lost: nothing of that is missing.
-func (h *History) replace(name string, number uint64) {
-	before := h.past(name)
-	after := before
-	if after.replaced = max(after.replaced, number); after.lost < number {
-		after.lost, after.assumed = 0, false
+// note notes what a message means for the past of its topic. One that replaces others takes them out and forgets what
+// the topic lost: nothing of that is missing.
+func (h *History) note(t *topic, m event.Message) {
+	if m.End {
+		t.ended = max(t.ended, m.Number)
+		h.record.change(t.name)
 	}
-	if t := h.topics[name]; t != nil {
-		for len(t.messages) > 0 && t.messages[0].number < number {
-			h.record.drop(t.messages[0].number)
-			h.remove(t)
-		}
-		if t.past = after; len(t.messages) == 0 {
-			h.close(t)
-		}
-	}
-	if h.topics[name] == nil {
-		h.remember(strings.Clone(name), after)
-	}
-	h.record.change(name)
-	if before.lost == 0 || before.assumed {
+	if !m.Replace {
 		return
 	}
-	less := min(before.lost, h.empty.forgotten) // a topic that is forgotten may have lost messages up to there
-	for pattern, w := range h.watch {
-		if before.lost == w.lost && pattern.Matches(name) {
-			w.lost = max(h.lostOf(pattern), less)
+	h.record.change(t.name)
+	for len(t.messages) > 0 && t.messages[0].number < m.Number {
+		h.record.drop(t.messages[0].number)
+		h.remove(t)
+	}
+	t.replaced = max(t.replaced, m.Number)
+	if t.unknown < m.Number {
+		t.unknown = 0
+	}
+	if t.lost >= m.Number || t.lost == 0 {
+		return
+	}
+	lost := t.lost
+	t.lost = 0
+	for pattern := range event.Wildcards(t.name) {
+		if w := h.watch[pattern]; w.lost == lost {
+			w.lost = max(h.lostOf(pattern), min(lost, h.empty.forgotten)) // a topic that is forgotten may have lost messages, too
 			h.watch[pattern] = w
 		}
 	}
 }
 
-// past returns what is known of a topic beside its messages.
-func (h *History) past(name string) past {
-	if t := h.topics[name]; t != nil {
-		return t.past
-	}
-	return h.empty.past(name)
-}
-
-// end ends a topic.
-func (h *History) end(name string, number uint64) {
-	if t := h.topics[name]; t != nil {
-		t.ended = max(t.ended, number)
-		h.record.change(t.name)
-		return
-	}
-	p := h.empty.past(name)
-	p.ended = max(p.ended, number)
-	h.remember(strings.Clone(name), p)
-}
-
-// newest returns the number of the topic's last message.
-func (t *topic) newest() uint64 { return t.messages[len(t.messages)-1].number }
-
-// open returns the topic, which gets a message in a moment.
+// open returns what is known of a topic.
 func (h *History) open(name string) *topic {
 	t := h.topics[name]
 	if t == nil {
-		t = &topic{name: strings.Clone(name), past: h.empty.past(name)}
-		h.empty.remove(name)
+		t = &topic{name: strings.Clone(name), unknown: h.empty.forgotten}
 		h.topics[t.name] = t
-		h.names.ReplaceOrInsert(t)
 	}
 	return t
 }
@@ -268,7 +232,11 @@ func (h *History) insert(m *message) {
 		i--
 	}
 	h.total += m.cost()
-	m.hidden = i < len(t.messages)-t.shown
+	m.hidden = i < len(t.messages)-int(t.shown)
+	if len(t.messages) == 0 {
+		h.empty.remove(t)
+		h.names.ReplaceOrInsert(t)
+	}
 	t.messages = slices.Insert(t.messages, i, m)
 	h.order.ReplaceOrInsert(m)
 	if m.number > h.recent {
@@ -285,9 +253,19 @@ func (h *History) insert(m *message) {
 	h.hidden = min(h.hidden, m.number-1)
 }
 
+// fit makes a topic and all others fit the limits.
+func (h *History) fit(t *topic) {
+	if len(t.messages) == 0 {
+		h.remember(t)
+	}
+	h.shorten(t)
+	h.trim()
+	h.clean(t)
+}
+
 // shorten hides the messages of a topic that are too many.
 func (h *History) shorten(t *topic) {
-	for t.shown > h.limits.PerTopic {
+	for int(t.shown) > h.limits.PerTopic {
 		h.hide(t)
 	}
 }
@@ -303,7 +281,7 @@ func (h *History) trim() {
 	}
 	for h.young > h.limits.Window {
 		m := h.next(h.recent)
-		if newest, _ := h.order.Max(); m == newest {
+		if h.next(m.number) == nil { // the newest one stays
 			break
 		}
 		h.recent = m.number
@@ -312,18 +290,29 @@ func (h *History) trim() {
 	}
 }
 
-// next returns the first message after that number, which must have one.
+// next returns the first message after that number, or nil.
 func (h *History) next(number uint64) (found *message) {
 	h.order.AscendGreaterOrEqual(&message{number: number + 1}, func(m *message) bool {
-		found = m
-		return false
+		if m.topic != nil {
+			found = m
+		}
+		return found == nil
 	})
 	return found
 }
 
+// bury takes some messages out of the index that their topics do not have any more. A topic may lose very many at once,
+// and nobody should wait for that.
+func (h *History) bury(some int) {
+	for last := len(h.gone) - 1; last >= 0 && some > 0; last, some = last-1, some-1 {
+		h.order.Delete(h.gone[last])
+		h.gone[last], h.gone = nil, h.gone[:last]
+	}
+}
+
 // hide hides the first message of a topic that is shown.
 func (h *History) hide(t *topic) {
-	m := t.messages[len(t.messages)-t.shown]
+	m := t.messages[len(t.messages)-int(t.shown)]
 	m.hidden = true
 	h.bytes -= m.cost()
 	h.shown--
@@ -334,7 +323,7 @@ func (h *History) hide(t *topic) {
 
 // clean drops the messages of a topic that are hidden and no longer in the window.
 func (h *History) clean(t *topic) {
-	for len(t.messages) > t.shown && t.messages[0].number <= h.recent {
+	for len(t.messages) > int(t.shown) && t.messages[0].number <= h.recent {
 		h.drop(t)
 	}
 }
@@ -344,10 +333,9 @@ func (h *History) drop(t *topic) {
 	m := t.messages[0]
 	h.remove(t)
 	h.record.drop(m.number)
-	h.lose(t.name, &t.past, m.number)
+	h.lose(t, m.number)
 	if len(t.messages) == 0 {
-		h.close(t)
-		h.remember(t.name, t.past)
+		h.remember(t)
 	}
 }
 
@@ -362,81 +350,63 @@ func (h *History) remove(t *topic) {
 	}
 	h.total -= m.cost()
 	t.messages[0], t.messages = nil, t.messages[1:]
-	h.order.Delete(m)
-}
-
-// close removes a topic that has no messages.
-func (h *History) close(t *topic) {
-	delete(h.topics, t.name)
-	h.names.Delete(t)
+	m.topic, m.frame = nil, nil
+	h.gone = append(h.gone, m)
+	if len(t.messages) == 0 {
+		h.names.Delete(t)
+	}
 }
 
 // lose notes a loss of a topic.
-func (h *History) lose(name string, p *past, number uint64) {
-	if number > p.lost || p.assumed {
-		p.lost, p.assumed = max(p.lost, number), false
-	}
-	h.record.change(name)
+func (h *History) lose(t *topic, number uint64) {
+	t.lost = max(t.lost, number)
+	h.record.change(t.name)
 	h.lost = max(h.lost, number)
 	if len(h.watch) == 0 {
 		return
 	}
-	for pattern := range event.Wildcards(name) {
-		if w, watched := h.watch[pattern]; watched {
-			w.lost, w.losses = max(w.lost, number), w.losses+1
-			h.watch[pattern] = w
-		}
+	for pattern := range event.Wildcards(t.name) {
+		h.loseOf(pattern, number)
+	}
+}
+
+// loseOf notes a loss of some topic that a wildcard matches.
+func (h *History) loseOf(pattern event.Pattern, number uint64) {
+	if w, watched := h.watch[pattern]; watched {
+		h.watch[pattern] = watch{max(w.lost, number), w.losses + 1}
 	}
 }
 
 // Watch must be called before a wildcard is read, and Unwatch when nothing reads it any longer. Some that nothing reads
 // are kept, as it takes a while to find out what is known of many topics.
 func (h *History) Watch(pattern event.Pattern) {
-	w, watched := h.watch[pattern]
-	if !watched {
-		w.lost = h.lostOf(pattern)
+	if _, watched := h.watch[pattern]; !watched {
+		h.watch[pattern] = watch{lost: h.lostOf(pattern)}
 	}
-	w.readers++
-	h.watch[pattern] = w
 }
 
 // Unwatch undoes Watch.
 func (h *History) Unwatch(pattern event.Pattern) {
-	w := h.watch[pattern]
-	if w.readers--; w.readers == 0 && len(h.watch) > idleWatches {
+	if len(h.watch) > idleWatches {
 		delete(h.watch, pattern)
-		return
 	}
-	h.watch[pattern] = w
 }
 
 // lostOf returns the number of the latest loss of the topics that a wildcard matches. Its cost follows how many these are.
 func (h *History) lostOf(pattern event.Pattern) (lost uint64) {
-	see := func(p past) {
-		if !p.assumed {
-			lost = max(lost, p.lost)
-		}
-	}
-	h.below(pattern, func(t *topic) { see(t.past) })
-	h.empty.below(pattern, func(t emptyTopic) bool {
-		see(t.past)
+	see := func(t *topic) bool {
+		lost = max(lost, t.lost)
 		return true
-	})
+	}
+	below(h.names, pattern, see)
+	below(h.empty.topics, pattern, see)
 	return lost
 }
 
-// below calls do for each topic with messages that a wildcard matches. Its cost follows how many these are.
-func (h *History) below(pattern event.Pattern, do func(*topic)) {
-	h.while(pattern, func(t *topic) bool {
-		do(t)
-		return true
-	})
-}
-
-// while is below until do returns false, in each of the ranges of the pattern.
-func (h *History) while(pattern event.Pattern, do func(*topic) (more bool)) {
+// below calls do for the topics that a wildcard matches, until it returns false in each of the ranges of the pattern.
+func below(topics *btree.BTreeG[*topic], pattern event.Pattern, do func(*topic) (more bool)) {
 	for first, end := range pattern.Ranges() {
-		h.names.AscendGreaterOrEqual(&topic{name: first}, func(t *topic) bool {
+		topics.AscendGreaterOrEqual(&topic{name: first}, func(t *topic) bool {
 			return (end == "" || t.name < end) && do(t)
 		})
 	}
@@ -444,6 +414,9 @@ func (h *History) while(pattern event.Pattern, do func(*topic) (more bool)) {
 
 // after returns the topic's messages after that number.
 func (t *topic) after(number uint64) []*message {
+	if t == nil {
+		return nil
+	}
 	n := len(t.messages)
 	switch {
 	case n == 0 || t.messages[n-1].number <= number:

@@ -11,8 +11,8 @@ import (
 const MaxPiece = 16 << 10
 
 const (
-	scanAtOnce = 512 // messages of all topics that a wildcard looks at in one Read
-	scanSparse = 64  // after so many that do not match, it looks in the index where the next one is
+	scanAtOnce = 512 // topics, or messages of all topics, that a wildcard looks at in one Read
+	fewTopics  = 64  // if no more have something for the cursor, they are read one by one, otherwise all messages are
 )
 
 // Cursor is a position in the messages of a set of topics. It belongs to one goroutine.
@@ -26,50 +26,67 @@ type Cursor struct {
 // Move goes to where another cursor of the same topics is. These stay untouched, so that others may read them meanwhile.
 func (c *Cursor) Move(to Cursor) { c.Number, c.Gaps, c.begin = to.Number, to.Gaps, to.begin }
 
+// CaughtUp reports whether the cursor has read what was there when it was made.
+func (c *Cursor) CaughtUp() bool { return c.begin == nil }
+
 // begin is what a cursor must know until it has read what was there when it was made.
 type begin struct {
-	until     uint64 // the newest message then
-	forgotten uint64 // topics that were unknown then may have lost messages up to this number
-	shown     bool   // it reads only what was shown then: at most that many messages of each topic, ...
-	hidden    uint64 // ... and none up to this number
-	latest    bool   // of what was shown, it reads only the newest message of each topic
-	empty     uint64 // for wildcards: the latest loss of a topic that had no message left then, ...
-	losses    int    // ... and how many losses there had been
-	matched   int    // how many topics a wildcard matched when it last looked in the index
+	until  uint64 // the newest message then
+	lost   uint64 // a loss that it must be told of beside those of its topics: of what was unknown then, or of a wildcard
+	shown  bool   // it reads only what was shown then: at most so many messages of each topic as are kept, ...
+	hidden uint64 // ... and none up to this number
+	latest bool   // of what was shown, it reads only the newest message of each topic
+	empty  uint64 // for wildcards: the latest loss of a topic that had no message left then, ...
+	losses int    // ... and how many losses there had been
 }
 
 // After returns a cursor that reads what came after that number.
 func (h *History) After(topics event.Topics, number uint64) Cursor {
 	c := Cursor{Topics: topics, Number: number}
 	if number < h.last {
-		c.begin = &begin{until: h.last, forgotten: h.empty.forgotten}
+		c.begin = &begin{until: h.last}
+		for pattern := range topics.Patterns() {
+			if t := h.topics[string(pattern)]; t != nil {
+				c.begin.lost = max(c.begin.lost, t.unknown)
+			} else {
+				c.begin.lost = h.empty.forgotten
+			}
+		}
 	}
 	return c
 }
 
 // Earliest returns a cursor that reads everything that is kept.
 func (h *History) Earliest(topics event.Topics) Cursor {
-	return Cursor{Topics: topics, begin: &begin{until: h.last, forgotten: h.empty.forgotten, shown: true, hidden: h.hidden}}
+	c := h.After(topics, 0)
+	if c.begin != nil {
+		c.begin.shown, c.begin.hidden = true, h.hidden
+	}
+	return c
 }
 
 // Latest returns a cursor that reads the newest message of each topic, and then what comes from now on.
 func (h *History) Latest(topics event.Topics) Cursor {
 	c := h.Earliest(topics)
-	c.begin.latest, c.begin.forgotten = true, 0
-	for pattern := range topics.Patterns() {
-		if pattern.IsWildcard() {
-			w, looked := h.watch[pattern], 0
-			h.empty.below(pattern, func(t emptyTopic) bool {
-				if looked++; looked > scanAtOnce { // of very many, assume that one of them lost the latest
-					c.begin.empty = max(c.begin.empty, w.lost)
-				} else if !t.assumed {
-					c.begin.empty = max(c.begin.empty, t.lost)
-				}
-				return looked <= scanAtOnce
-			})
-		}
+	if c.begin == nil {
+		return c
 	}
-	c.begin.losses = h.losses(topics)
+	c.begin.latest, c.begin.lost, c.begin.losses = true, 0, h.losses(topics)
+	for pattern := range topics.Patterns() {
+		if !pattern.IsWildcard() {
+			continue
+		}
+		looked, newest := 0, uint64(0)
+		below(h.empty.topics, pattern, func(t *topic) bool {
+			looked++
+			newest = max(newest, t.lost)
+			return looked <= scanAtOnce
+		})
+		if looked > scanAtOnce { // of very many, assume that one of them lost the latest
+			newest = h.watch[pattern].lost
+		}
+		c.begin.empty = max(c.begin.empty, newest)
+	}
 	return c
 }
 
@@ -99,7 +116,7 @@ func (h *History) Misses(c *Cursor) bool {
 // AllEnded reports whether all topics of a set have ended. A wildcard never ends.
 func (h *History) AllEnded(topics event.Topics) bool {
 	for pattern := range topics.Patterns() {
-		if pattern.IsWildcard() || !h.Ended(string(pattern)) {
+		if !h.Ended(string(pattern)) {
 			return false
 		}
 	}
@@ -110,35 +127,26 @@ func (h *History) AllEnded(topics event.Topics) bool {
 // message is larger than that and comes first. more says that there is more to read, perhaps even if nothing was
 // returned. The bytes are shared and must not be changed.
 func (h *History) Read(c *Cursor, room int) (data []byte, events int, more bool) {
-	var t *topic
 	var list []*message
-	sources, simple := 0, true
+	sources, simple := 0, c.begin == nil || c.begin.lost <= c.Number
 	for pattern := range c.Topics.Patterns() {
-		if pattern.IsWildcard() {
-			simple = false
+		simple = simple && !pattern.IsWildcard() && (c.begin == nil && c.Number >= h.lost || h.loss(c, pattern) <= c.Number)
+		if !simple {
 			break
 		}
-		if (c.begin != nil || c.Number < h.lost) && h.loss(c, pattern) > c.Number {
-			simple = false
-			break
-		}
-		if found := h.topics[string(pattern)]; found != nil {
-			if rest := h.list(c, found, c.Number); len(rest) > 0 {
-				t, list = found, rest
-				sources++
-			}
+		if rest := h.rest(c, h.topics[string(pattern)]); len(rest) > 0 {
+			list = rest
+			sources++
 		}
 	}
 	switch {
 	case !simple || sources > 1:
 		data, events, more = h.merge(c, room)
 	case sources == 1:
-		data, events, more = h.take(c, t, list, room)
+		data, events, more = h.take(c, list, room)
 	}
-	if !more && c.begin != nil && c.Number >= c.begin.until {
-		c.begin = nil
-	} else if !more && c.begin != nil {
-		c.Number, c.begin = c.begin.until, nil // nothing of these topics is left up to there
+	if c.begin != nil && (!more || c.Number >= max(c.begin.until, c.begin.lost)) {
+		c.Number, c.begin = max(c.Number, c.begin.until), nil // nothing of these topics is left up to there
 	}
 	return data, events, more
 }
@@ -146,57 +154,49 @@ func (h *History) Read(c *Cursor, room int) (data []byte, events int, more bool)
 // loss returns the number of the latest loss of a pattern, as far as this cursor has to be told.
 func (h *History) loss(c *Cursor, pattern event.Pattern) uint64 {
 	b := c.begin
-	if pattern.IsWildcard() {
-		switch w := h.watch[pattern]; {
-		case b == nil || b.latest && h.losses(c.Topics) != b.losses: // something was lost since
-			return w.lost
-		case b.latest:
-			return b.empty
-		default:
-			return max(w.lost, b.forgotten)
+	if !pattern.IsWildcard() {
+		t := h.topics[string(pattern)]
+		if t == nil {
+			return 0
 		}
-	}
-	t := h.topics[string(pattern)]
-	if t == nil {
-		p := h.empty.past(string(pattern))
-		switch {
-		case !p.assumed:
-			return p.lost
-		case b != nil:
-			return b.forgotten
+		_, told := h.withheld(c, t)
+		if b != nil && b.latest && t.lost <= b.until && len(t.messages) > 0 && t.messages[0].number <= b.until {
+			return told // not of what came before its newest message
 		}
-		return 0
+		return max(told, t.lost)
 	}
-	switch first, then := h.firstShown(c, t), h.before(c, t); {
-	case b != nil && b.latest && first < then && t.lost <= b.until: // its newest message is there
-		return 0
-	case first > 0:
-		return t.messages[first-1].number
-	case t.assumed && (b == nil || b.latest):
-		return 0
+	if b != nil && b.latest && h.losses(c.Topics) == b.losses {
+		return b.empty
 	}
-	return t.lost
+	return h.watch[pattern].lost
 }
 
-// before returns how many of the topic's messages were there when the cursor was made.
-func (h *History) before(c *Cursor, t *topic) int {
-	if c.begin == nil {
-		return 0
+// withheld returns how many of a topic's first messages the cursor must not read, and the number of the last one of them
+// if it has to be told that it does not get it.
+func (h *History) withheld(c *Cursor, t *topic) (n int, told uint64) {
+	b := c.begin
+	if b == nil || !b.shown {
+		return 0, 0
 	}
-	return len(t.messages) - len(t.after(c.begin.until))
+	then := len(t.messages) - len(t.after(b.until))
+	n = max(0, then-h.limits.PerTopic, min(then, len(t.messages)-len(t.after(b.hidden))))
+	switch {
+	case b.latest && n < then:
+		return then - 1, 0
+	case n > 0:
+		return n, t.messages[n-1].number
+	}
+	return 0, 0
 }
 
-// firstShown returns the index of the topic's first message that this cursor may read.
-func (h *History) firstShown(c *Cursor, t *topic) int {
-	if c.begin == nil || !c.begin.shown {
-		return 0
+// rest returns what the cursor may still read of a topic.
+func (h *History) rest(c *Cursor, t *topic) []*message {
+	rest := t.after(c.Number)
+	if len(rest) > 0 && c.begin != nil {
+		n, _ := h.withheld(c, t)
+		return t.messages[max(n, len(t.messages)-len(rest)):]
 	}
-	then := h.before(c, t)
-	first := max(0, then-h.limits.PerTopic, min(then, len(t.messages)-len(t.after(c.begin.hidden))))
-	if c.begin.latest {
-		first = max(first, then-1)
-	}
-	return first
+	return rest
 }
 
 // piece is several messages of one topic in one.
@@ -208,34 +208,35 @@ type piece struct {
 }
 
 // take reads the messages of a single topic.
-func (h *History) take(c *Cursor, t *topic, list []*message, room int) (data []byte, events int, more bool) {
-	if len(list[0].frame) > room && room < MaxPiece {
+func (h *History) take(c *Cursor, list []*message, room int) (data []byte, events int, more bool) {
+	first, last := list[0], list[len(list)-1].number
+	if len(first.frame) > room && room < MaxPiece {
 		return nil, 0, true
 	}
 	if len(list) == 1 {
-		c.Number = list[0].number
-		return list[0].frame, 1, false
+		c.Number = last
+		return first.frame, 1, false
 	}
-	shared := &h.pieces[list[0].number%uint64(len(h.pieces))]
+	shared := &h.pieces[first.number%uint64(len(h.pieces))]
 	p := shared.Load()
-	if p == nil || p.topic != t || p.first != list[0].number || len(p.data) > room || p.last < list[len(list)-1].number && len(p.data) < room/2 {
-		p = join(t, list, room)
+	if p == nil || p.topic != first.topic || p.first != first.number || len(p.data) > room || p.last < last && len(p.data) < room/2 {
+		p = join(list, room)
 		if p.events > 1 {
 			shared.Store(p)
 		}
 	}
 	c.Number = p.last
-	return p.data, p.events, p.last < list[len(list)-1].number
+	return p.data, p.events, p.last < last
 }
 
 // join makes a piece of the first messages of a list.
-func join(t *topic, list []*message, room int) *piece {
+func join(list []*message, room int) *piece {
 	size, n := len(list[0].frame), 1
 	for n < len(list) && size+len(list[n].frame) <= room {
 		size += len(list[n].frame)
 		n++
 	}
-	p := &piece{topic: t, first: list[0].number, last: list[n-1].number, events: n}
+	p := &piece{topic: list[0].topic, first: list[0].number, last: list[n-1].number, events: n}
 	if n == 1 {
 		p.data = list[0].frame // shared instead of copied: it may be large
 		return p
@@ -249,34 +250,59 @@ func join(t *topic, list []*message, room int) *piece {
 
 // reading is one Read of several topics, or with a gap in it.
 type reading struct {
-	*History
 	c      *Cursor
+	id     func(number uint64) string
 	room   int
 	frames [][]byte
 	size   int
 	full   bool
-	losses []uint64 // that the cursor was not told of
+	losses []uint64 // of which the cursor was not told
 }
 
 // merge reads several topics, in the order of their messages, and tells of what is lost.
 func (h *History) merge(c *Cursor, room int) (data []byte, events int, more bool) {
-	r := &reading{History: h, c: c, room: room}
-	var lists [][]*message
-	var wildcards []event.Pattern
-	for pattern := range c.Topics.Patterns() {
-		if lost := h.loss(c, pattern); lost > c.Number {
-			r.losses = append(r.losses, lost)
-		}
-		if pattern.IsWildcard() {
-			wildcards = append(wildcards, pattern)
-		} else if list := h.list(c, h.topics[string(pattern)], c.Number); len(list) > 0 {
-			lists = append(lists, list)
-		}
+	r := &reading{c: c, id: h.ID, room: room}
+	if c.begin != nil {
+		r.lose(c.begin.lost)
 	}
-	if len(wildcards) > 0 {
-		more = r.scan(wildcards)
-	} else {
+	var lists [][]*message
+	near := h.last-c.Number < fewTopics         // there is little to look through
+	wild, looked, latest := false, 0, uint64(0) // latest is the latest loss of wildcards
+	for pattern := range c.Topics.Patterns() {
+		lost := h.loss(c, pattern)
+		r.lose(lost)
+		if !pattern.IsWildcard() {
+			if list := h.rest(c, h.topics[string(pattern)]); len(list) > 0 {
+				lists = append(lists, list)
+			}
+			continue
+		}
+		if wild, latest = true, max(latest, lost); near {
+			continue
+		}
+		below(h.names, pattern, func(t *topic) bool {
+			_, told := h.withheld(c, t)
+			r.lose(told)
+			if list := h.rest(c, t); len(list) > 0 {
+				lists = append(lists, list)
+			}
+			looked++
+			return looked < scanAtOnce && len(lists) <= fewTopics
+		})
+	}
+	switch {
+	case wild && (near || looked >= scanAtOnce || len(lists) > fewTopics):
+		more = h.scan(r)
+	case len(lists) == 1 && len(r.losses) == 0:
+		return h.take(c, lists[0], room)
+	default:
 		more = r.zip(lists)
+	}
+	if more && latest > c.Number { // it stands for others as well, even if a message takes the place of what was lost last
+		if c.begin == nil {
+			c.begin = &begin{until: c.Number}
+		}
+		c.begin.lost = max(c.begin.lost, latest)
 	}
 	if len(r.frames) == 1 {
 		return r.frames[0], 1, more
@@ -284,16 +310,11 @@ func (h *History) merge(c *Cursor, room int) (data []byte, events int, more bool
 	return slices.Concat(r.frames...), len(r.frames), more
 }
 
-// list returns what the cursor may read of a topic after that number.
-func (h *History) list(c *Cursor, t *topic, number uint64) []*message {
-	if t == nil {
-		return nil
+// lose adds a loss of which the cursor has to be told.
+func (r *reading) lose(number uint64) {
+	if number > r.c.Number {
+		r.losses = append(r.losses, number)
 	}
-	list := t.after(number)
-	if i := h.firstShown(c, t); i > len(t.messages)-len(list) {
-		return t.messages[i:]
-	}
-	return list
 }
 
 // gap tells of the losses before the message with that number, unless there is no room for it.
@@ -305,7 +326,7 @@ func (r *reading) gap(next uint64) {
 		}
 	}
 	if at > 0 {
-		frame := event.Gap(r.ID(at))
+		frame := event.Gap(r.id(at))
 		if r.full = r.size > 0 && r.size+len(frame) > r.room; r.full {
 			return
 		}
@@ -345,135 +366,33 @@ func (r *reading) zip(lists [][]*message) (more bool) {
 	return r.full
 }
 
-// scan reads the messages of all topics, in their order, and picks those of the set. Where few of them match, it looks
-// in the index which topic has the next one.
-func (r *reading) scan(wildcards []event.Pattern) (more bool) {
-	c := r.c
-	at := c.Number // everything up to here was looked at
-	left, misses := scanAtOnce, 0
-	sparse := scanAtOnce // a cursor that keeps up has not far to go
-	if c.begin != nil {
-		sparse = max(scanSparse, c.begin.matched)
-	}
-	for done := !r.hasAny(wildcards); !done && !r.full; {
-		done = true
-		r.order.AscendGreaterOrEqual(&message{number: at + 1}, func(m *message) bool {
-			if left == 0 || misses == sparse {
-				done = false
-				return false
-			}
-			left--
-			misses++
-			if r.matches(wildcards, m.topic.name) && r.pick(m) {
-				misses = 0
-			}
-			if !r.full {
-				at = m.number
-			}
-			return !r.full
-		})
-		switch {
-		case r.full || done:
-		case left == 0:
-			if r.gap(at + 1); !r.full {
-				c.Number = max(c.Number, at)
-			}
-			return true
-		default:
-			next, matched := r.nextOf(wildcards, at)
-			if c.begin != nil {
-				c.begin.matched = matched
-			}
-			misses, sparse = 0, max(scanSparse, matched)
-			if done = next == math.MaxUint64; !done {
-				at = next - 1
-			}
-		}
-	}
-	if !r.full {
-		r.gap(math.MaxUint64)
-	}
-	return r.full
-}
-
-// hasAny reports whether any topic of the set has messages.
-func (r *reading) hasAny(wildcards []event.Pattern) (found bool) {
-	for _, pattern := range wildcards {
-		r.while(pattern, func(*topic) bool {
-			found = true
+// scan looks through the messages of all topics, in their order, and reads those of the set.
+func (h *History) scan(r *reading) (more bool) {
+	left, at := scanAtOnce, r.c.Number // everything up to there was looked at
+	h.order.AscendGreaterOrEqual(&message{number: at + 1}, func(m *message) bool {
+		if more = left == 0; more {
 			return false
-		})
-	}
-	for pattern := range r.c.Topics.Patterns() {
-		found = found || r.topics[string(pattern)] != nil
-	}
-	return found
-}
-
-// pick adds a message of the set or, if the cursor must not read it, the loss of it. It reports whether it is one of the
-// two.
-func (r *reading) pick(m *message) bool {
-	first := r.firstShown(r.c, m.topic)
-	switch {
-	case first == 0 || first < len(m.topic.messages) && m.number >= m.topic.messages[first].number:
-		r.message(m)
-	case r.isLoss(m.topic, first) && m == m.topic.messages[first-1]:
-		r.losses = append(r.losses, m.number)
-	default:
-		return false
-	}
-	return true
-}
-
-// isLoss reports whether the cursor must be told that it does not get the message before the first one of a topic: the
-// newest one of many is all that some ask for.
-func (r *reading) isLoss(t *topic, first int) bool {
-	return first > 0 && (!r.c.begin.latest || first == r.before(r.c, t))
-}
-
-func (r *reading) matches(wildcards []event.Pattern, name string) bool {
-	for _, pattern := range wildcards {
-		if pattern.Matches(name) {
-			return true
 		}
-	}
-	for pattern := range r.c.Topics.Patterns() {
-		if string(pattern) == name {
-			return true
-		}
-	}
-	return false
-}
-
-// nextOf returns the number of the first message of the set after that number, and how many topics were looked at. Of very
-// many topics it looks at some: then their messages are not far from each other.
-func (r *reading) nextOf(wildcards []event.Pattern, number uint64) (next uint64, looked int) {
-	next = math.MaxUint64
-	see := func(t *topic) bool {
-		looked++
-		rest := t.after(number)
-		if first := r.firstShown(r.c, t); first > 0 { // whatever is before that makes one gap at most
-			from := first
-			if r.isLoss(t, first) {
-				from--
+		left--
+		if m.topic != nil && r.c.Topics.Match(m.topic.name) {
+			n, told := h.withheld(r.c, m.topic)
+			if m.number == told {
+				r.lose(told)
+			} else if n == 0 || n < len(m.topic.messages) && m.number >= m.topic.messages[n].number {
+				r.message(m)
 			}
-			rest = t.messages[max(from, len(t.messages)-len(rest)):]
 		}
-		if len(rest) > 0 {
-			next = min(next, rest[0].number)
+		if !r.full {
+			at = m.number
 		}
-		return looked < scanAtOnce
-	}
-	for _, pattern := range wildcards {
-		r.while(pattern, see)
-	}
-	if looked >= scanAtOnce {
-		return number + 1, looked
-	}
-	for pattern := range r.c.Topics.Patterns() {
-		if t := r.topics[string(pattern)]; t != nil {
-			see(t)
+		return !r.full
+	})
+	if !more && !r.full {
+		r.gap(math.MaxUint64)
+	} else if more {
+		if r.gap(at + 1); !r.full {
+			r.c.Number = max(r.c.Number, at)
 		}
 	}
-	return next, looked
+	return more || r.full
 }

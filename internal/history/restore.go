@@ -48,16 +48,22 @@ func (h *History) Restore(epoch string, last uint64, holes []Hole, noted Changes
 	for ; more && m.Number <= noted.Last; m, more = next() {
 		if frame := m.Frame(h.ID(m.Number)); frame != nil { // an end without an event is in noted
 			t := h.open(m.Topic)
-			if m.Replace {
-				t.past = past{replaced: m.Number}
-			}
+			h.note(t, event.Message{Number: m.Number, Replace: m.Replace})
 			h.insert(&message{number: m.Number, frame: frame, topic: t})
 		}
 	}
 	slices.SortFunc(noted.Topics, func(a, b Past) int { return cmp.Compare(a.Lost, b.Lost) })
 	for _, n := range noted.Topics {
-		if event.CheckTopic(n.Topic) == nil { // earlier versions noted wildcards, too
-			h.restore(n)
+		if event.CheckTopic(n.Topic) != nil { // earlier versions noted wildcards, too
+			continue
+		}
+		t := h.open(n.Topic)
+		t.ended = n.Ended
+		if n.Lost > 0 {
+			h.lose(t, n.Lost)
+		}
+		if len(t.messages) == 0 {
+			h.remember(t)
 		}
 	}
 	for _, t := range h.topics {
@@ -73,24 +79,6 @@ func (h *History) Restore(epoch string, last uint64, holes []Hole, noted Changes
 	h.last = last
 }
 
-// restore sets what was noted of a topic.
-func (h *History) restore(n Past) {
-	if t := h.topics[n.Topic]; t != nil {
-		t.ended = n.Ended
-		if n.Lost > 0 {
-			h.lose(n.Topic, &t.past, n.Lost)
-		}
-		return
-	}
-	p := past{lost: n.Lost, ended: n.Ended}
-	if n.Lost > 0 {
-		h.lose(n.Topic, &p, n.Lost)
-	} else {
-		p.lost, p.assumed = h.empty.forgotten, h.empty.forgotten > 0
-	}
-	h.remember(n.Topic, p)
-}
-
 // Changes returns what the log must note before the next restart. A history that was not restored returns nothing.
 func (h *History) Changes() Changes {
 	if h.record == nil {
@@ -98,14 +86,11 @@ func (h *History) Changes() Changes {
 	}
 	changes := Changes{Last: h.last, Dropped: h.record.dropped, Forgotten: h.empty.forgotten}
 	for name := range h.record.topics {
-		p := h.empty.past(name)
+		p := Past{Topic: name}
 		if t := h.topics[name]; t != nil {
-			p = t.past
+			p.Lost, p.Ended = t.lost, t.ended
 		}
-		if p.assumed {
-			p.lost = 0
-		}
-		changes.Topics = append(changes.Topics, Past{name, p.lost, p.ended})
+		changes.Topics = append(changes.Topics, p)
 	}
 	h.record.dropped = nil
 	if len(h.record.topics) > 1000 {

@@ -60,7 +60,7 @@ func (h *Hub) Miss(topic string, number uint64) {
 // Hold holds the subscribers of patterns that are no longer complete.
 func (h *Hub) Hold(patterns ...event.Pattern) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	h.check(patterns)
 }
 
@@ -68,7 +68,7 @@ func (h *Hub) Hold(patterns ...event.Pattern) {
 // Release is called again, as that may take long.
 func (h *Hub) HoldAll() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	h.answers = false
 	h.check(slices.Collect(maps.Keys(h.feeds)))
 }
@@ -77,7 +77,7 @@ func (h *Hub) HoldAll() {
 // patterns up to that number.
 func (h *Hub) Release(number uint64, patterns ...event.Pattern) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	h.history.Seen(number)
 	h.answers = true
 	h.check(patterns)
@@ -91,7 +91,7 @@ func (h *Hub) check(patterns []event.Pattern) {
 	changed := false
 	for _, pattern := range patterns {
 		if f := h.feeds[pattern]; f != nil && f.held == h.source.Complete(pattern) {
-			h.hold(f, !f.held)
+			f.held = !f.held
 			h.turn(f)
 			changed = true
 		}
@@ -102,17 +102,9 @@ func (h *Hub) check(patterns []event.Pattern) {
 	}
 }
 
-// hold sets whether a feed is held.
-func (h *Hub) hold(f *feed, held bool) {
-	if f.held != held {
-		f.held = held
-		h.held += map[bool]int{true: 1, false: -1}[held]
-	}
-}
-
 // isHeld reports whether one of a subscriber's patterns is held.
 func (h *Hub) isHeld(s *Subscriber) bool {
-	if h.held == 0 {
+	if h.source == nil {
 		return false
 	}
 	for pattern := range s.Topics.Patterns() {

@@ -53,27 +53,24 @@ type Hub struct {
 	pacer     *time.Timer   // fires when the waiting feeds are to be sent
 	keeper    *time.Timer   // fires when silent streams are to be looked for
 
-	mu        sync.RWMutex // guards the history, too
-	history   *history.History
-	epochs    int    // how often an epoch has begun
-	seen      uint64 // numbers up to this one were given, as far as the log knows
-	from      uint64 // what seen was when the epoch began
-	tick      []byte // the latest one, for subscribers that come between two ticks
-	ticks     uint32 // how many there were
-	published uint64
-	closed    bool
-	feeds     map[event.Pattern]*feed // of all patterns that are followed
-	wildcards int                     // how many of them are wildcards
-	pages     []*feed                 // those that have a page
-	several   []*Subscriber           // those that follow several patterns
-	singles   int                     // how many others there are
-	waiting   []*feed                 // have messages that wait for their pace
-	flushed   time.Duration           // when the waiting ones were last sent
-	calls     []call                  // subscribers to be woken
-	source    Source                  // nil if the log hands over every message
-	held      int                     // feeds that are held
-	answers   bool                    // a feed that is held is released within a moment, as far as the hub knows
-	released  chan struct{}           // closed when feeds are released
+	mu          sync.RWMutex // guards the history, too
+	history     *history.History
+	epochs      int    // how often an epoch has begun
+	seen        uint64 // numbers up to this one were given, as far as the log knows
+	from        uint64 // what seen was when the epoch began
+	tick        []byte // the latest one, for subscribers that come between two ticks
+	ticks       uint32 // how many there were
+	published   uint64
+	closed      bool
+	feeds       map[event.Pattern]*feed // of all patterns that are followed
+	subscribers int
+	waiting     []*feed       // have messages that wait for their pace
+	flushed     time.Duration // when the waiting ones were last sent
+	soon        []call        // subscribers to be woken by unlock
+	calls       []call        // subscribers to be woken by run
+	source      Source        // nil if the log hands over every message
+	answers     bool          // a feed that is held is released within a moment, as far as the hub knows
+	released    chan struct{} // closed when feeds are released
 }
 
 // New returns a hub. Close ends it.
@@ -106,7 +103,7 @@ func New(options Options) *Hub {
 // Subscribers that asked for no id get the messages after it.
 func (h *Hub) Begin(epoch string, lost, seen uint64) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	h.history.Begin(epoch, lost)
 	h.begun(seen)
 }
@@ -115,7 +112,7 @@ func (h *Hub) Begin(epoch string, lost, seen uint64) {
 // the restart.
 func (h *Hub) Restore(restore func(*history.History)) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	restore(h.history)
 	h.begun(h.history.Last())
 }
@@ -132,9 +129,7 @@ func (h *Hub) begun(seen uint64) {
 	h.epochs++
 	h.seen, h.from = seen, seen
 	for pattern, f := range h.feeds {
-		if h.source != nil {
-			h.hold(f, !h.source.Complete(pattern))
-		}
+		f.held = h.source != nil && !h.source.Complete(pattern)
 		h.turn(f)
 	}
 }
@@ -144,50 +139,44 @@ func (h *Hub) begun(seen uint64) {
 func (h *Hub) Append(m event.Message) error {
 	frame := m.Frame(h.ID(m.Number)) // the epoch cannot change until Append returns
 	h.mu.Lock()
+	defer h.unlock()
 	if h.closed {
-		h.mu.Unlock()
 		return event.ErrClosed
 	}
-	var calls []call
 	if m.Number > h.history.Last() {
 		h.history.Add(m, frame)
-		calls = h.send(m, frame)
+		h.send(m, frame)
 	}
-	h.mu.Unlock()
-	h.wake(calls)
 	return nil
 }
 
-// send puts a message on the pages of its topic, and returns which subscribers are to be woken at once.
-func (h *Hub) send(m event.Message, frame []byte) (calls []call) {
+// send puts a message on the pages of its topic, and wakes its subscribers unless they have to wait.
+func (h *Hub) send(m event.Message, frame []byte) {
 	if frame != nil {
 		h.published++
 	}
 	if f := h.feeds[event.Pattern(m.Topic)]; f != nil {
-		calls = h.feed(f, m, frame, calls)
+		h.feed(f, m, frame)
 	}
-	if h.wildcards > 0 {
-		for pattern := range event.Wildcards(m.Topic) {
-			if f := h.feeds[pattern]; f != nil {
-				calls = h.feed(f, m, frame, calls)
-			}
+	for pattern := range event.Wildcards(m.Topic) {
+		if f := h.feeds[pattern]; f != nil {
+			h.feed(f, m, frame)
 		}
 	}
-	return calls
 }
 
 // feed puts a message on the page of one feed.
-func (h *Hub) feed(f *feed, m event.Message, frame []byte, calls []call) []call {
+func (h *Hub) feed(f *feed, m event.Message, frame []byte) {
 	if f.held { // its subscribers will read the history
-		return calls
+		return
 	}
 	if m.Number <= h.seen { // some subscribers come after it, so all of them read the history
 		h.turn(f)
-		return calls
+		return
 	}
-	if f.crowd != nil && f.crowd.singles > 0 {
+	if f.hasPage() {
 		if f.crowd.isFull(frame) && !m.Replace {
-			calls = h.call(f, calls)
+			h.call(f)
 		}
 		switch {
 		case m.Replace: // a subscriber that has not read what is replaced must not read it any more
@@ -199,7 +188,7 @@ func (h *Hub) feed(f *feed, m event.Message, frame []byte, calls []call) []call 
 	}
 	switch now := h.now(); {
 	case m.End, !f.waiting && now >= f.due:
-		calls = h.call(f, calls)
+		h.call(f)
 	case f.waiting:
 	default:
 		if len(h.waiting) == 0 {
@@ -208,22 +197,19 @@ func (h *Hub) feed(f *feed, m event.Message, frame []byte, calls []call) []call 
 		f.waiting = true
 		h.waiting = append(h.waiting, f)
 	}
-	return calls
 }
 
 // flush sends the messages that wait for their pace.
 func (h *Hub) flush() {
 	h.mu.Lock()
+	defer h.unlock()
 	h.flushed = h.now()
-	var calls []call
 	for i, f := range h.waiting {
 		f.waiting = false
-		calls = h.call(f, calls)
+		h.call(f)
 		h.waiting[i] = nil
 	}
 	h.waiting = h.waiting[:0]
-	h.mu.Unlock()
-	h.wake(calls)
 }
 
 // Tick sends an event to the subscribers of the default topic. The event has no id and is not kept, except that a new
@@ -235,61 +221,52 @@ func (h *Hub) Tick(data any) error {
 		return err
 	}
 	h.mu.Lock()
+	defer h.unlock()
 	if h.closed {
-		h.mu.Unlock()
 		return event.ErrClosed
 	}
 	h.tick = frame
 	h.ticks++
-	var calls []call
-	if f := h.feeds[""]; f != nil && f.crowd != nil && f.crowd.singles > 0 {
+	if f := h.feeds[""]; f != nil && f.hasPage() {
 		f.crowd.next.ticks = h.ticks
-		calls = h.interject(f, frame, 1)
+		h.interject(f, frame, 1)
 	}
-	h.mu.Unlock()
-	h.wake(calls)
 	return nil
 }
 
 // interject sends a frame that is no message, after the messages that wait.
-func (h *Hub) interject(f *feed, frame []byte, events uint32) (calls []call) {
+func (h *Hub) interject(f *feed, frame []byte, events uint32) {
 	if f.crowd.isFull(frame) {
-		calls = h.call(f, calls)
+		h.call(f)
 	}
 	f.crowd.add(frame, events, 0)
 	due := f.due
-	calls = h.call(f, calls)
+	h.call(f)
 	f.due = due // it delays no message
-	return calls
 }
 
-// comment sends a comment on the streams that were silent for too long.
+// comment sends a comment on the streams that were silent for too long. It locks the hub for a moment at a time.
 func (h *Hub) comment() {
-	for i := 0; ; i += portion {
-		h.mu.Lock()
-		var calls []call
-		for _, f := range h.pages[min(i, len(h.pages)):min(i+portion, len(h.pages))] {
-			if f.crowd.spoke+h.options.Keepalive <= h.now() {
-				calls = append(calls, h.interject(f, []byte(event.Comment), 0)...)
-			}
-		}
-		more := i+portion < len(h.pages)
-		h.mu.Unlock()
-		if h.wake(calls); !more {
-			break
+	h.mu.Lock()
+	defer h.unlock()
+	seen := 0
+	see := func() {
+		if seen++; seen%portion == 0 {
+			h.unlock()
+			h.mu.Lock()
 		}
 	}
-	for i := 0; ; i += portion {
-		h.mu.RLock()
-		for _, s := range h.several[min(i, len(h.several)):min(i+portion, len(h.several))] {
-			if s.several.silentSince()+h.options.Keepalive <= h.now() {
-				s.several.rouse()
-			}
+	for _, f := range h.feeds {
+		if f.hasPage() && f.crowd.spoke+h.options.Keepalive <= h.now() {
+			h.interject(f, []byte(event.Comment), 0)
 		}
-		more := i+portion < len(h.several)
-		h.mu.RUnlock()
-		if !more {
-			break
+		see()
+		for i := 0; i < len(f.several); i++ {
+			m := f.several[i]
+			if m.pattern == 0 && m.s.several.silentSince()+h.options.Keepalive <= h.now() { // once for each subscriber
+				m.s.several.rouse()
+			}
+			see()
 		}
 	}
 }
@@ -324,11 +301,11 @@ func (h *Hub) Close() {
 			if f.crowd != nil {
 				f.crowd.next.over = true
 			}
-			h.callLater(f)
+			h.call(f)
 		}
 		close(h.stop)
 		close(h.released)
 	}
-	h.mu.Unlock()
+	h.unlock()
 	<-h.stopped
 }

@@ -12,19 +12,23 @@ import (
 
 // feed is what the hub knows of a pattern that is followed.
 type feed struct {
-	only    *Subscriber   // its subscriber, if there is one and it follows other patterns, too
-	crowd   *crowd        // its subscribers otherwise
+	several []member      // its subscribers that follow other patterns, too
+	crowd   *crowd        // the others, or nil if there was none yet
 	due     time.Duration // from when on its next message may be sent at once
 	waiting bool          // it is in Hub.waiting
 	held    bool          // messages are missing in the history, see demand.go
 }
 
-// crowd is the subscribers of a pattern.
+// member is a subscriber, and which of its patterns this is.
+type member struct {
+	s       *Subscriber
+	pattern int
+}
+
+// crowd is the subscribers that follow a pattern and nothing else. They read from its page.
 type crowd struct {
-	several []member // those that follow other patterns, too
-	singles int      // how many others there are; these read from the page
-	joined  int      // how many of these there ever were
-	index   int      // in Hub.pages, if there are any
+	singles int // how many there are
+	joined  int // how many there ever were
 	spoke   time.Duration
 	next    page // as it will be published
 	page    atomic.Pointer[page]
@@ -32,12 +36,6 @@ type crowd struct {
 
 // smallPage is how many bytes a page has before the next one begins, if few subscribers share it.
 const smallPage = 512
-
-// member is a subscriber, and which of its patterns this is.
-type member struct {
-	s       *Subscriber
-	pattern int
-}
 
 // page is the newest frames of a pattern, in one piece. A published page never changes: a longer one takes its place,
 // or another one that begins where it ended. A single subscriber keeps its position in the page. As long as it is less
@@ -105,10 +103,10 @@ func (c *crowd) skip() {
 
 // turn makes all subscribers read the history at once.
 func (h *Hub) turn(f *feed) {
-	if f.crowd != nil && f.crowd.singles > 0 {
+	if f.hasPage() {
 		f.crowd.skip()
 	}
-	h.callLater(f)
+	h.call(f)
 }
 
 // from returns what is on the page after a position, and moves the position. ok is false if the page does not go back
@@ -129,34 +127,29 @@ func (p *page) from(at *position) (data []byte, events int, ok bool) {
 
 // join adds a subscriber to the feeds of its patterns.
 func (h *Hub) join(s *Subscriber) {
+	h.subscribers++
 	if pattern, only := s.Topics.Only(); only {
 		f := h.open(pattern)
-		c := h.gather(f)
+		if f.crowd == nil {
+			f.crowd = &crowd{}
+			f.crowd.page.Store(&page{})
+		}
+		c := f.crowd
 		if s.crowd, s.index = c, c.joined; c.singles == 0 {
-			c.index, c.spoke = len(h.pages), h.now()
-			h.pages = append(h.pages, f)
+			c.spoke = h.now()
 			c.next = page{position: position{page: c.next.page + 2}, ticks: h.ticks}
 			c.publish()
 		}
 		c.joined++
 		c.singles++
-		h.singles++
 		return
 	}
 	s.several = &several{wake: make(chan struct{}, 1)}
 	s.several.active.Store(int64(h.now()))
-	s.index = len(h.several)
-	h.several = append(h.several, s)
 	for pattern := range s.Topics.Patterns() {
 		f := h.open(pattern)
-		if f.only == nil && f.crowd == nil {
-			f.only = s
-			s.several.slots = append(s.several.slots, 0)
-			continue
-		}
-		c := h.gather(f)
-		s.several.slots = append(s.several.slots, int32(len(c.several)))
-		c.several = append(c.several, member{s, len(s.several.slots) - 1})
+		f.several = append(f.several, member{s, len(s.several.slots)})
+		s.several.slots = append(s.several.slots, int32(len(f.several)-1))
 	}
 }
 
@@ -168,77 +161,42 @@ func (h *Hub) open(pattern event.Pattern) *feed {
 		pattern = event.Pattern(strings.Clone(string(pattern))) // it may outlive the subscriber, whose set may be much longer
 		h.feeds[pattern] = f
 		if pattern.IsWildcard() {
-			h.wildcards++
 			h.history.Watch(pattern)
 		}
-		if h.source != nil {
-			h.hold(f, !h.source.Follow(pattern))
-		}
+		f.held = h.source != nil && !h.source.Follow(pattern)
 	}
 	return f
 }
 
-// gather makes a crowd of a feed's subscribers.
-func (h *Hub) gather(f *feed) *crowd {
-	if f.crowd == nil {
-		f.crowd = &crowd{}
-		f.crowd.page.Store(&page{})
-		if s := f.only; s != nil {
-			f.only = nil
-			pattern := 0
-			for p := range s.Topics.Patterns() {
-				if h.feeds[p] == f {
-					break
-				}
-				pattern++
-			}
-			f.crowd.several = append(f.crowd.several, member{s, pattern})
-		}
-	}
-	return f.crowd
-}
-
 // leave takes a subscriber off the feeds of its patterns.
 func (h *Hub) leave(s *Subscriber) {
+	h.subscribers--
 	i := 0
 	for pattern := range s.Topics.Patterns() {
 		f := h.feeds[pattern]
-		switch {
-		case s.crowd != nil:
-			h.singles--
+		if s.crowd != nil {
 			if s.crowd.singles--; s.crowd.singles == 0 {
 				s.crowd.next.data = nil
 				s.crowd.page.Store(&page{})
-				last := h.pages[len(h.pages)-1]
-				h.pages[s.crowd.index], last.crowd.index = last, s.crowd.index
-				h.pages = removeLast(h.pages)
 			}
-		case f.only == s:
-			f.only = nil
-		default:
-			slot := s.several.slots[i]
-			last := f.crowd.several[len(f.crowd.several)-1]
-			f.crowd.several[slot], last.s.several.slots[last.pattern] = last, slot
-			f.crowd.several = removeLast(f.crowd.several)
+		} else {
+			end := len(f.several) - 1
+			slot, last := s.several.slots[i], f.several[end]
+			f.several[slot], last.s.several.slots[last.pattern] = last, slot
+			f.several[end] = member{}
+			f.several = f.several[:end]
 		}
 		if f.subscribers() == 0 {
-			h.close(pattern, f)
+			h.close(pattern)
 		}
 		i++
-	}
-	if s.several != nil {
-		last := h.several[len(h.several)-1]
-		h.several[s.index], last.index = last, s.index
-		h.several = removeLast(h.several)
 	}
 }
 
 // close removes a feed that nobody follows.
-func (h *Hub) close(pattern event.Pattern, f *feed) {
+func (h *Hub) close(pattern event.Pattern) {
 	delete(h.feeds, pattern)
-	h.hold(f, false)
 	if pattern.IsWildcard() {
-		h.wildcards--
 		h.history.Unwatch(pattern)
 	}
 	if h.source != nil {
@@ -246,18 +204,11 @@ func (h *Hub) close(pattern event.Pattern, f *feed) {
 	}
 }
 
-// removeLast shortens a list by one, and forgets what stood there.
-func removeLast[T any](list []T) []T {
-	clear(list[len(list)-1:])
-	return list[:len(list)-1]
-}
+func (f *feed) hasPage() bool { return f.crowd != nil && f.crowd.singles > 0 }
 
 func (f *feed) subscribers() int {
-	switch {
-	case f.crowd != nil:
-		return len(f.crowd.several) + f.crowd.singles
-	case f.only != nil:
-		return 1
+	if f.crowd == nil {
+		return len(f.several)
 	}
-	return 0
+	return len(f.several) + f.crowd.singles
 }

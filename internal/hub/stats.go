@@ -34,7 +34,7 @@ func (h *Hub) Stats() Stats {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return Stats{
-		Subscribers: int64(len(h.several) + h.singles),
+		Subscribers: int64(h.subscribers),
 		Delivered:   h.delivered.Load(),
 		Gaps:        h.gaps.Load(),
 		Published:   h.published,

@@ -68,8 +68,7 @@ type arrival struct {
 	after   string    // the id that the client asked for
 	early   bool      // it came before the first epoch
 	expires int64     // when the stream will end, in seconds since 1970, or 0
-	behind  bool      // it has to be told when it has caught up ...
-	until   uint64    // ... with the newest message of when it came
+	behind  bool      // it has to be told when it has caught up
 	head    []byte    // comes before anything else
 	heads   int       // events in it
 	ahead   time.Time // if the cursor is above the highest number: until when to wait for that one
@@ -157,6 +156,7 @@ func (h *Hub) hasMore(c history.Cursor) bool {
 // another epoch, and a gap if its id is unknown.
 func (s *Subscriber) place() {
 	h, a := s.hub, s.arrival
+	a.ahead = time.Time{}
 	number, known := event.Number(h.history.Epoch(), a.after)
 	known = known && !h.history.IsInHole(number) && (number <= h.highest() || number-h.highest() <= h.options.Ahead)
 	var gap []byte
@@ -183,7 +183,6 @@ func (s *Subscriber) place() {
 		}
 	}
 	s.Move(to)
-	a.until = h.highest()
 	if s.epochs == 0 {
 		a.behind = gap != nil || !a.ahead.IsZero() || h.isHeld(s) || h.hasMore(s.Cursor)
 		if s.once && !a.behind && !h.history.Misses(&s.Cursor) {
@@ -249,13 +248,11 @@ func (s *Subscriber) Next(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// lookAgain waits for a subscriber that is ahead. What it waits for need not be of its topics, so it looks every second.
+// lookAgain waits for a subscriber that is ahead, at most for a second: what it waits for need not be of its topics.
 func (s *Subscriber) lookAgain(ctx context.Context, wake <-chan struct{}) {
-	timer := time.NewTimer(time.Second)
-	defer timer.Stop()
 	select {
 	case <-wake:
-	case <-timer.C:
+	case <-time.After(time.Second):
 	case <-ctx.Done():
 	}
 	s.resting = false
@@ -303,13 +300,10 @@ func (s *Subscriber) arrive() (head []byte, heads int) {
 
 // settle lets go of what the subscriber needed to arrive, once it has.
 func (s *Subscriber) settle() {
-	if a := s.arrival; s.epochs > 0 && a.ahead.IsZero() && !a.behind {
+	if s.epochs > 0 && !s.isAhead() && !s.arrival.behind {
 		s.arrival = nil
 	}
 }
-
-// isOverdue reports whether this replica has had its time to get as far as the subscriber.
-func (a *arrival) isOverdue() bool { return !a.ahead.IsZero() && time.Now().After(a.ahead) }
 
 // read returns what the history has for the subscriber. If there is nothing more, the subscriber rests, and wake is where
 // to wait.
@@ -324,42 +318,31 @@ func (s *Subscriber) read() (data []byte, events int, wake <-chan struct{}, err 
 	if s.arrival != nil {
 		data, events = s.arrive()
 	}
-	if s.once && s.arrival == nil { // it has caught up
-		if len(data) == 0 {
-			err = event.ErrEnded
-		}
-		return data, events, nil, err
-	}
-	if waits && s.once {
+	switch {
+	case s.once && s.arrival == nil && len(data) == 0:
+		return nil, 0, nil, event.ErrEnded
+	case waits && s.once:
 		return data, events, nil, ErrLoading // without the last position, what it has got is not complete
-	}
-	if !waits {
-		var piece []byte
-		var n int
+	case !waits && !(s.once && s.arrival == nil):
 		more := s.hasPassed() && len(data) == 0
 		if !more {
-			told := s.Gaps
-			piece, n, more = h.history.Read(&s.Cursor, history.MaxPiece-len(data))
-			h.gaps.Add(s.Gaps - told)
-			events += n
-		}
-		if len(data) == 0 {
-			data = piece
-		} else {
-			data = append(data, piece...)
-		}
-		if s.hasPassed() || !more && s.arrival != nil && s.arrival.behind && !s.isAhead() {
-			if frame := s.live(); len(data) == 0 || len(data)+len(frame) <= history.MaxPiece {
-				data = append(slices.Clip(data), frame...)
-				s.arrival.behind = false
-				s.settle()
-			} else {
-				more = true // the position comes next
+			told, head := s.Gaps, data
+			var n int
+			data, n, more = h.history.Read(&s.Cursor, history.MaxPiece-len(head))
+			if events += n; len(head) > 0 {
+				data = append(head, data...)
 			}
+			h.gaps.Add(s.Gaps - told)
 		}
-		if more || s.once && s.arrival == nil {
+		if s.hasPassed() {
+			data, more = s.tell(data, more)
+		}
+		if more {
 			return data, events, nil, nil
 		}
+	}
+	if s.once && s.arrival == nil { // it has caught up
+		return data, events, nil, nil
 	}
 	ended := !waits && !s.isAhead() && h.history.AllEnded(s.Topics)
 	switch {
@@ -383,44 +366,46 @@ func (s *Subscriber) read() (data []byte, events int, wake <-chan struct{}, err 
 	return data, events, p.doors[s.index%len(p.doors)], nil
 }
 
-// hasPassed reports whether the subscriber has got as far as the newest message of when it came, and was not told yet.
+// hasPassed reports whether the subscriber has got what was kept when it came, and was not told yet.
 func (s *Subscriber) hasPassed() bool {
-	return s.arrival != nil && s.arrival.behind && !s.isAhead() && s.Number >= s.arrival.until
+	return s.arrival != nil && s.arrival.behind && !s.isAhead() && s.CaughtUp()
 }
 
-// live returns the position that says that the subscriber has caught up.
-func (s *Subscriber) live() []byte {
+// tell adds the position that says that the subscriber has caught up, if there is room for it.
+func (s *Subscriber) tell(data []byte, more bool) ([]byte, bool) {
 	h := s.hub
 	id := h.history.ID(s.Number)
 	if s.once {
 		id = h.history.ID(max(s.Number, s.arrival.until))
 	}
 	frame := event.Position{Live: true, Expires: s.arrival.expires}.Frame(id)
-	if s.once && h.history.Misses(&s.Cursor) { // some of it was lost, and the gap would stand further on
+	gap := s.once && h.history.Misses(&s.Cursor) // some of it was lost, and the gap would stand further on
+	if gap {
 		frame = append(event.Gap(id), frame...)
+	}
+	if len(data) > 0 && len(data)+len(frame) > history.MaxPiece {
+		return data, true // the position comes next
+	}
+	if gap {
 		h.gaps.Add(1)
 	}
-	return frame
+	s.arrival.behind = false
+	s.settle()
+	return append(slices.Clip(data), frame...), more
 }
 
 // findPlace places the subscriber if it has no place in this epoch, or has waited too long for the place that it named.
 func (s *Subscriber) findPlace() {
-	h, a := s.hub, s.arrival
-	if a != nil && !a.ahead.IsZero() {
-		if late := a.isOverdue(); late || s.Number <= h.highest() {
-			a.ahead = time.Time{}
-			if late && s.Number > h.highest() {
-				s.place()
-			}
-		}
-	}
-	if int(s.epochs) != h.epochs {
-		if a == nil {
+	switch late := s.Number > s.hub.highest(); {
+	case int(s.epochs) != s.hub.epochs:
+		if s.arrival == nil {
 			s.arrival = &arrival{after: unknown}
-		} else {
-			a.ahead = time.Time{}
 		}
 		s.place()
+	case s.isAhead() && late && time.Now().After(s.arrival.ahead):
+		s.place()
+	case s.isAhead() && !late:
+		s.arrival.ahead = time.Time{}
 	}
 }
 

@@ -7,50 +7,44 @@ const portion = 256
 
 // call is subscribers to be woken.
 type call struct {
-	only  *Subscriber
 	doors []chan struct{}
-	crowd *crowd
-	left  int // so many of the crowd's first members
+	feed  *feed
+	left  int // so many of the first ones in feed.several
 }
 
-// call publishes what a feed has, and adds its subscribers to those that are to be woken. Many are woken by run: a
-// publisher should not wait for that, nor anything else behind it.
-func (h *Hub) call(f *feed, calls []call) []call {
+// call publishes what a feed has, and has its subscribers woken. The caller must unlock the hub by unlock.
+func (h *Hub) call(f *feed) {
 	now := h.now()
 	f.due = now + pace
-	c := call{only: f.only}
-	if f.crowd != nil {
-		c.crowd, c.left = f.crowd, len(f.crowd.several)
-		if f.crowd.singles > 0 {
-			c.doors = f.crowd.publish()
-			f.crowd.spoke = now
-		}
+	c := call{feed: f, left: len(f.several)}
+	if f.hasPage() {
+		c.doors = f.crowd.publish()
+		f.crowd.spoke = now
 	}
 	if c.left+len(c.doors) <= portion && len(c.doors) <= 1 {
-		return append(calls, c)
+		h.soon = append(h.soon, c)
+	} else {
+		h.later(c)
 	}
-	h.calls = append(h.calls, c)
-	h.signal()
-	return calls
 }
 
-// callLater makes run wake the subscribers of a feed.
-func (h *Hub) callLater(f *feed) {
-	calls := h.call(f, nil)
+// later makes run wake many subscribers: a publisher should not wait for that, nor anything else behind it.
+func (h *Hub) later(calls ...call) {
 	h.calls = append(h.calls, calls...)
-	h.signal()
-}
-
-// signal tells run that there are calls.
-func (h *Hub) signal() {
 	select {
 	case h.called <- struct{}{}:
 	default: // it has a value
 	}
 }
 
-// wake wakes the subscribers of small calls. The caller must not hold the lock.
-func (h *Hub) wake(calls []call) {
+// unlock unlocks the hub, and wakes the subscribers of small calls if there are few of these.
+func (h *Hub) unlock() {
+	calls := h.soon
+	if h.soon = nil; len(calls) > portion {
+		h.later(calls...)
+		calls = nil
+	}
+	h.mu.Unlock()
 	for i := range calls {
 		for h.some(&calls[i]) {
 		}
@@ -61,19 +55,16 @@ func (h *Hub) wake(calls []call) {
 // if one leaves meanwhile, another one takes its place that was woken already.
 func (h *Hub) some(c *call) (more bool) {
 	switch {
-	case c.only != nil:
-		c.only.several.rouse()
-		c.only = nil
 	case len(c.doors) > 0:
 		close(c.doors[0])
 		c.doors = c.doors[1:]
 	case c.left > 0:
 		h.mu.RLock()
 		defer h.mu.RUnlock()
-		c.left = min(c.left, len(c.crowd.several))
+		c.left = min(c.left, len(c.feed.several))
 		for range min(c.left, portion) {
 			c.left--
-			c.crowd.several[c.left].s.several.rouse()
+			c.feed.several[c.left].s.several.rouse()
 		}
 	}
 	return len(c.doors)+c.left > 0

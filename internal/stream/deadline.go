@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"net/http"
 	"sync"
 	"time"
@@ -51,18 +52,23 @@ func (d *Deadline) clear() {
 // alarm is the Conn of a Deadline on HTTP/2, with a timer of its own. To set and to clear net/http's deadline for each
 // event would double what the event costs, because either is a message to the goroutine of the connection.
 type alarm struct {
-	stream *http.ResponseController
-	timer  *time.Timer
-
-	mu   sync.Mutex
-	over bool // stream must not be used any more
-	rung bool
+	timer *time.Timer
+	mu    sync.Mutex
+	over  bool // the stream must not be used any more
 }
 
-// newAlarm returns an alarm that is set for the head of the answer.
-func newAlarm(stream *http.ResponseController) *alarm {
-	a := &alarm{stream: stream}
-	a.timer = time.AfterFunc(writeTimeout, a.ring)
+// newAlarm returns an alarm that is set for the head of the answer. When it rings, it ends the context, and resets the
+// stream, which ends the write that is stuck.
+func newAlarm(stream *http.ResponseController, cancel context.CancelCauseFunc) *alarm {
+	a := &alarm{}
+	a.timer = time.AfterFunc(writeTimeout, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if !a.over {
+			cancel(errSlow)
+			_ = stream.SetWriteDeadline(time.Now()) // an error changes nothing: the stream is over
+		}
+	})
 	return a
 }
 
@@ -74,22 +80,6 @@ func (a *alarm) SetWriteDeadline(at time.Time) error {
 		a.timer.Reset(time.Until(at))
 	}
 	return nil
-}
-
-// ring resets the stream, which ends the write that is stuck.
-func (a *alarm) ring() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.over {
-		a.rung = true
-		_ = a.stream.SetWriteDeadline(time.Now()) // an error changes nothing: the stream is over
-	}
-}
-
-func (a *alarm) hasRung() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.rung
 }
 
 // end turns the alarm off for good.

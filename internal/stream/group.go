@@ -216,10 +216,10 @@ func newDetached(w *writer) *detached {
 	return s
 }
 
-// Done implements context.Context.
-func (s *detached) Done() <-chan struct{} { return s.done }
+func (s *detached) Done() <-chan struct{}       { return s.done }
+func (s *detached) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (s *detached) Value(any) any               { return nil }
 
-// Err implements context.Context.
 func (s *detached) Err() error {
 	select {
 	case <-s.done:
@@ -231,12 +231,6 @@ func (s *detached) Err() error {
 		return nil
 	}
 }
-
-// Deadline implements context.Context: there is none.
-func (s *detached) Deadline() (time.Time, bool) { return time.Time{}, false }
-
-// Value implements context.Context: there are none.
-func (s *detached) Value(any) any { return nil }
 
 // finish ends the context. Calling it again does nothing.
 func (s *detached) finish(why End) {

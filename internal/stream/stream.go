@@ -81,8 +81,11 @@ func NoRoom(ctx context.Context) context.Context { return context.WithValue(ctx,
 
 type noRoom struct{}
 
-// errRevoked is the cause of the end of a context on HTTP/2 at which nothing more is to be handed over.
-var errRevoked = fmt.Errorf("the key of the token was removed: %w", context.DeadlineExceeded)
+// Causes of the end of a context on HTTP/2.
+var (
+	errRevoked = fmt.Errorf("the key of the token was removed: %w", context.DeadlineExceeded) // nothing more is to be handed over
+	errSlow    = errors.New("the client reads too slowly, or not at all")
+)
 
 var errNoRoom = errors.New("the server may open no more files")
 
@@ -93,11 +96,11 @@ func inPlace(c *gin.Context, group *Group, send func(ctx context.Context, c *gin
 	if err := errors.Join(conn.SetReadDeadline(time.Time{}), conn.SetWriteDeadline(time.Time{})); err != nil {
 		return fail(c, http.StatusInternalServerError, "This server cannot stream.", fmt.Errorf("set the deadlines of a stream through a %T, which may lack the method Unwrap: %w", c.Writer, err))
 	}
-	alarm := newAlarm(conn)
-	defer alarm.end()
-	w := &sharedWriter{ResponseWriter: innermost(c.Writer), alarm: alarm, deadline: Deadline{Conn: alarm}}
 	ctx, cancel := context.WithCancelCause(c.Request.Context())
 	defer cancel(nil)
+	alarm := newAlarm(conn, cancel)
+	defer alarm.end()
+	w := &sharedWriter{ResponseWriter: innermost(c.Writer), deadline: Deadline{Conn: alarm}}
 	defer context.AfterFunc(group.stopping, func() { cancel(nil) })()
 	if stop := whenRevoked(c, func() { cancel(errRevoked) }); stop != nil {
 		defer stop()

@@ -172,8 +172,20 @@ func (w *writer) end() {
 	}
 }
 
-// CloseNotify returns nil: a failed write reports the disconnect.
-func (w *writer) CloseNotify() <-chan bool { return nil }
+// The rest of a gin.ResponseWriter: the head has been sent, and the connection taken over.
+
+func (w *writer) Status() int         { return w.status }
+func (w *writer) Size() int           { return w.size }
+func (w *writer) Written() bool       { return true }
+func (w *writer) WriteHeader(int)     {}
+func (w *writer) WriteHeaderNow()     {}
+func (w *writer) Pusher() http.Pusher { return nil }
+
+func (w *writer) CloseNotify() <-chan bool { return nil } // a failed write reports that the client has left
+
+func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return nil, nil, errors.New("the connection has been taken over already")
+}
 
 // Header returns a header that is not sent any more.
 func (w *writer) Header() http.Header {
@@ -183,33 +195,9 @@ func (w *writer) Header() http.Header {
 	return w.header
 }
 
-// Status returns the status that was sent.
-func (w *writer) Status() int { return w.status }
-
-// Size returns the number of bytes written.
-func (w *writer) Size() int { return w.size }
-
-// Written returns true, as the head has been sent.
-func (w *writer) Written() bool { return true }
-
-// WriteHeader does nothing, as the head has been sent.
-func (w *writer) WriteHeader(int) {}
-
-// WriteHeaderNow does nothing, as the head has been sent.
-func (w *writer) WriteHeaderNow() {}
-
-// Pusher returns nil: HTTP/1.x has no push.
-func (w *writer) Pusher() http.Pusher { return nil }
-
-// Hijack fails: the connection has been taken over already.
-func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errHijacked }
-
-var errHijacked = errors.New("the connection has been taken over already")
-
 // sharedWriter is the writer of a stream on HTTP/2. It belongs to the goroutine of its request.
 type sharedWriter struct {
 	gin.ResponseWriter
-	alarm    *alarm
 	deadline Deadline
 	told     bool // Write has returned an error
 }
@@ -240,7 +228,7 @@ func (w *sharedWriter) end(ctx context.Context, group *Group) End {
 		return Revoked
 	case errors.Is(cause, context.DeadlineExceeded):
 		return Expired
-	case w.alarm.hasRung():
+	case cause == errSlow:
 		return Slow
 	case group.complete() == Stopped:
 		return Stopped
