@@ -186,7 +186,7 @@ func (s *Subscriber) place() {
 	if s.epochs == 0 {
 		a.behind = gap != nil || !a.ahead.IsZero() || h.isHeld(s) || h.hasMore(s.Cursor)
 		if s.once && !a.behind && !h.history.Misses(&s.Cursor) {
-			s.Number = a.until // whoever asks next need not look through what other topics had
+			s.Number = max(s.Number, h.highest()) // whoever asks next need not look through what other topics had
 		}
 		a.head = append(a.head, event.Position{Live: !a.behind, Expires: a.expires}.Frame(h.history.ID(s.Number))...)
 	}
@@ -375,9 +375,6 @@ func (s *Subscriber) hasPassed() bool {
 func (s *Subscriber) tell(data []byte, more bool) ([]byte, bool) {
 	h := s.hub
 	id := h.history.ID(s.Number)
-	if s.once {
-		id = h.history.ID(max(s.Number, s.arrival.until))
-	}
 	frame := event.Position{Live: true, Expires: s.arrival.expires}.Frame(id)
 	gap := s.once && h.history.Misses(&s.Cursor) // some of it was lost, and the gap would stand further on
 	if gap {
