@@ -51,14 +51,14 @@ func (m Message) Frame(id string) []byte {
 	data := onOneLine(m.Data)
 	frame := encode(sse.Event{Id: id, Event: m.Name, Data: data})
 	// EventSource ignores these two fields, and everything else may read them.
-	var fields []byte
+	fields := make([]byte, 0, 256)
 	if m.Topic != "" {
 		fields = append(append(append(fields, "topic:"...), m.Topic...), '\n')
 	}
 	if m.Time != 0 {
 		fields = append(strconv.AppendInt(append(fields, "time:"...), m.Time, 10), '\n')
 	}
-	i := len(frame) - len("data:"+data+"\n\n")
+	i := len(frame) - len("data:\n\n") - len(data)
 	return slices.Concat(frame[:i], fields, frame[i:])
 }
 
