@@ -178,22 +178,32 @@ func (j *Journal) run() {
 
 // gather returns the call and those that wait with it, up to the bounds of a transaction.
 func (j *Journal) gather(c *call) (calls []*call) {
-	runtime.Gosched() // the publishers that have just got their answers come again with this one
-	for messages, size := 0, 0; ; {
+	for messages, size := 0, 0; c != nil; {
 		calls = append(calls, c)
 		messages += len(c.messages)
 		for _, m := range c.messages {
 			size += len(m.Data)
 		}
 		if messages >= maxBatch || size >= maxBatchBytes {
-			return calls
+			break
 		}
+		c = j.next()
+	}
+	return calls
+}
+
+// next returns a call that waits, or nil. It looks several times, so that publishers that have just got their answers come
+// again with this transaction.
+func (j *Journal) next() *call {
+	for range 4 {
 		select {
-		case c = <-j.queue:
+		case c := <-j.queue:
+			return c
 		default:
-			return calls
+			runtime.Gosched()
 		}
 	}
+	return nil
 }
 
 // serve stores the messages of these calls in one transaction, hands them to the hub and answers the calls.
