@@ -3,7 +3,6 @@ package history
 import (
 	"cmp"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -13,11 +12,7 @@ import (
 	"testing"
 
 	"gin-sse/internal/event"
-)
-
-var (
-	seed   = flag.Uint64("model.seed", 0, "run the model test with this seed alone")
-	rounds = flag.Int("model.rounds", 200, "random runs of the model test")
+	"gin-sse/internal/testmodel"
 )
 
 // model is what a history should do, written as simply as it can be: it looks at all messages ever, each time.
@@ -425,21 +420,13 @@ func runModel(t *testing.T, seed uint64) {
 		}
 	}
 	if t.Failed() {
-		t.Logf("seed %d: %+v, room for %d bytes of empty topics", seed, limits, m.room)
+		t.Logf("%+v, room for %d bytes of empty topics", limits, m.room)
 	}
 }
 
 func TestRandomUseAgreesWithASimpleModel(t *testing.T) {
 	t.Parallel()
-	if *seed != 0 {
-		runModel(t, *seed)
-		return
-	}
-	for range *rounds {
-		if runModel(t, rand.Uint64()); t.Failed() {
-			return
-		}
-	}
+	testmodel.Run(t, 200, runModel)
 }
 
 func FuzzHistoryAgreesWithASimpleModel(f *testing.F) {

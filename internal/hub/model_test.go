@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -16,11 +15,7 @@ import (
 
 	"gin-sse/internal/event"
 	"gin-sse/internal/history"
-)
-
-var (
-	seed   = flag.Uint64("model.seed", 0, "run the model test with this seed alone")
-	rounds = flag.Int("model.rounds", 60, "random runs of the model test")
+	"gin-sse/internal/testmodel"
 )
 
 // model publishes, subscribes and reads at random, and checks each stream against all messages ever. What the history
@@ -355,13 +350,7 @@ func (m *model) step() {
 
 func TestRandomUseLosesDoublesAndReordersNothing(t *testing.T) {
 	t.Parallel()
-	if *seed != 0 {
-		runModel(t, *seed)
-		return
-	}
-	for range *rounds {
-		runModel(t, rand.Uint64())
-	}
+	testmodel.Run(t, 60, runModel)
 }
 
 func FuzzHubLosesDoublesAndReordersNothing(f *testing.F) {
@@ -400,7 +389,7 @@ func runModel(t *testing.T, seed uint64) {
 			t.Errorf("%d feeds are left of subscribers that are gone: %+v", len(m.h.feeds), s)
 		}
 		if t.Failed() {
-			t.Logf("seed %d, %+v", seed, options)
+			t.Logf("%+v", options)
 		}
 	})
 }

@@ -3,7 +3,6 @@ package journal
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -17,11 +16,7 @@ import (
 	"gin-sse/internal/event"
 	"gin-sse/internal/history"
 	"gin-sse/internal/hub"
-)
-
-var (
-	seed   = flag.Uint64("model.seed", 0, "run the model test with this seed alone")
-	rounds = flag.Int("model.rounds", 4, "random runs of the model test")
+	"gin-sse/internal/testmodel"
 )
 
 // model is what a journal should do, as simple as it can be.
@@ -256,21 +251,10 @@ func (m *model) resume() {
 
 func TestRandomUseAndRestartsAgreeWithASimpleModel(t *testing.T) {
 	t.Parallel()
-	if *seed != 0 {
-		runModel(t, *seed)
-		return
-	}
-	for range *rounds {
-		runModel(t, rand.Uint64())
-	}
+	testmodel.Run(t, 4, runModel)
 }
 
 func runModel(t *testing.T, seed uint64) {
-	defer func() {
-		if t.Failed() {
-			t.Logf("seed %d", seed)
-		}
-	}()
 	synctest.Test(t, func(t *testing.T) { useAtRandom(t, rand.New(rand.NewPCG(seed, 0))) })
 }
 

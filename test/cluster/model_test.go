@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -14,14 +13,10 @@ import (
 	"gin-sse/internal/cluster"
 	"gin-sse/internal/event"
 	"gin-sse/internal/hub"
+	"gin-sse/internal/testmodel"
 	"gin-sse/internal/testwait"
 	"gin-sse/test/internal/natsserver"
 	"gin-sse/test/internal/relay"
-)
-
-var (
-	seed   = flag.Uint64("seed", 0, "the seed of the one round to run; 0 runs random ones")
-	rounds = flag.Int("rounds", 6, "how many random rounds to run")
 )
 
 // model is what should be true of several replicas: they are one server.
@@ -368,13 +363,7 @@ func (m *model) cutOff() {
 
 func TestReplicasAgreeWithAModelOfOneServer(t *testing.T) {
 	t.Parallel()
-	if *seed != 0 {
-		runModel(t, *seed)
-		return
-	}
-	for range *rounds {
-		runModel(t, rand.Uint64())
-	}
+	testmodel.Run(t, 6, runModel)
 }
 
 func runModel(t *testing.T, seed uint64) {
@@ -389,7 +378,7 @@ func runModel(t *testing.T, seed uint64) {
 	}
 	defer func() {
 		if t.Failed() {
-			t.Logf("seed %d: %d replicas, %d messages for each topic", seed, len(m.replicas), m.history)
+			t.Logf("%d replicas, %d messages for each topic", len(m.replicas), m.history)
 		}
 	}()
 	for i := 0; i < 250 && !t.Failed(); i++ {
