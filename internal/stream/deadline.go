@@ -39,7 +39,9 @@ func (d *Deadline) Extend() error {
 		return nil
 	}
 	d.at = now.Add(writeTimeout * 4 / 3)
-	return d.Conn.SetWriteDeadline(d.at)
+	set := make(chan error)
+	go func() { set <- d.Conn.SetWriteDeadline(d.at) }() // here it would double the stack of each waiting client, for good
+	return <-set
 }
 
 // clear removes the deadline, so that the stream may be silent for any time. On HTTP/2 a deadline that passes
