@@ -210,7 +210,7 @@ func TestAfterALongLineNotAllThatHasArrivedIsPublishedAtOnce(t *testing.T) {
 	var log batches
 	app := gin.New()
 	app.POST("/sse", handlers.PublishTo(&log, 1<<20))
-	const short = 50_000
+	const short = 10_000
 	request := httptest.NewRequest(http.MethodPost, "/sse", strings.NewReader(strings.Repeat("x", 1<<20)+strings.Repeat("\n", 1+short)))
 	request.Header.Set("Content-Type", "text/plain")
 	answer := unhurried{httptest.NewRecorder()}
