@@ -8,6 +8,9 @@ import (
 	"gin-sse/internal/stream"
 )
 
+// Together is how many lines are published at once at most.
+const Together = together
+
 // PublishTo is Publish with a log of the test's own.
 func PublishTo(log event.Log, max int64) gin.HandlerFunc {
 	return Publish(&Events{log: log, max: max, streams: stream.NewGroup()})

@@ -22,6 +22,9 @@ import (
 // readAhead is how many bytes of an upload are read at once. The lines among them are published together.
 const readAhead = 32 << 10
 
+// together is how many lines are published at once at most. After a long line, much more than readAhead may have arrived.
+const together = 4096
+
 // publishLines sends each line of the body as an event as soon as it arrives. The request may last, and be silent,
 // for as long as the publisher likes. If m ends the topic, the topic ends when the body does. With a key, each line
 // has a key of its own, so that a whole body can be sent again. Lines of text may be empty, and those of JSON may not.
@@ -130,7 +133,7 @@ func (u *upload) arrived(lines *bufio.Scanner) (messages []event.Message, number
 			}
 			messages, numbers = append(messages, m), append(numbers, u.number)
 		}
-		if len(messages) > 0 && !u.more {
+		if len(messages) > 0 && !u.more || len(messages) == together {
 			return messages, numbers, http.StatusContinue, ""
 		}
 	}

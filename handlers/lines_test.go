@@ -205,6 +205,25 @@ func TestALineOfTextIsPublishedWhateverItHas(t *testing.T) {
 	}
 }
 
+func TestAfterALongLineNotAllThatHasArrivedIsPublishedAtOnce(t *testing.T) {
+	t.Parallel()
+	var log batches
+	app := gin.New()
+	app.POST("/sse", handlers.PublishTo(&log, 1<<20))
+	const short = 10_000
+	request := httptest.NewRequest(http.MethodPost, "/sse", strings.NewReader(strings.Repeat("x", 1<<20)+strings.Repeat("\n", 1+short)))
+	request.Header.Set("Content-Type", "text/plain")
+	answer := unhurried{httptest.NewRecorder()}
+	app.ServeHTTP(answer, request)
+	sent, most := 0, 0
+	for _, batch := range log {
+		sent, most = sent+len(batch), max(most, len(batch))
+	}
+	if answer.Code != http.StatusAccepted || sent != 1+short || most > handlers.Together {
+		t.Errorf("status %d, %d events, and up to %d at once", answer.Code, sent, most)
+	}
+}
+
 // slowDeadline is the writer of a connection on which it takes a second to set a deadline.
 type slowDeadline struct {
 	*httptest.ResponseRecorder

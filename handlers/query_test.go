@@ -48,6 +48,7 @@ func TestATopicInTheBodyIsNoMessageToEverybody(t *testing.T) {
 	for _, test := range []struct{ query, contentType, body, want string }{
 		{"", "application/json", `{"topic":"orders/8","data":1}`, "POST /sse?topic=orders/8"},
 		{"", "application/json", `{"topic":["a"],"data":1}`, "POST /sse?topic=orders/7"},
+		{"", "application/json", `{"topic":"a","data":1e999}`, "POST /sse?topic=a"},
 		{"", "application/x-www-form-urlencoded", "topic=a&data=1", "POST /sse?topic=a"},
 		{"", "application/x-ndjson", "{\"n\":1}\n{\"topic\":\"a\"}\n", "Line 2 cannot be published"},
 		{"?topic=b", "application/json", `{"topic":"a"}`, ""},

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"gin-sse/internal/stream"
 )
 
 // How much the server still reads from a client whose request it has refused, and for how long.
@@ -121,14 +123,19 @@ func plain(c net.Conn) (*conn, bool) {
 
 // track is for http.Server.ConnState.
 func track(c net.Conn, state http.ConnState) {
-	own, ok := plain(c)
-	if !ok {
-		return
+	if own, ok := plain(c); ok {
+		own.active.Store(state == http.StateActive)
 	}
-	own.active.Store(state == http.StateActive)
-	if state == http.StateIdle && own.isBrief() {
-		_ = own.Close() // others need the place
-	}
+}
+
+// briefly makes net/http close a brief connection after its answer, and tell the client so: others need the place.
+func briefly(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if stream.HasNoRoom(r.Context()) {
+			w.Header().Set("Connection", "close")
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 // CloseWrite tells the client that the answer is complete. net/http calls it before it closes a connection on which a

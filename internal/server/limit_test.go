@@ -1,9 +1,11 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"testing"
 	"time"
 
@@ -57,6 +59,58 @@ func TestBeyondThePlacesAConnectionIsBriefUntilOneIsFree(t *testing.T) {
 	staying.Close()
 	if _, conn := take(); conn.(interface{ isBrief() bool }).isBrief() {
 		t.Error("a connection is brief while there is a place")
+	}
+}
+
+// briefPort has brief connections alone, which last for as long as they need.
+type briefPort struct{ *connections }
+
+func (p briefPort) Accept() (net.Conn, error) {
+	inner, err := p.AcceptTCP()
+	if err != nil {
+		return nil, err
+	}
+	p.brief <- struct{}{}
+	return &conn{TCPConn: inner, port: p.connections, place: p.brief}, nil
+}
+
+func TestABriefConnectionAnswersAndEnds(t *testing.T) {
+	t.Parallel()
+	for name, set := range map[string]func(*http.Protocols, bool){
+		"HTTP1": (*http.Protocols).SetHTTP1,
+		"HTTP2": (*http.Protocols).SetUnencryptedHTTP2,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			port, _ := full(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			handler := func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "well") }
+			go func() {
+				ended <- serve(ctx, briefPort{port}, Config{HTTP2: true}, http.HandlerFunc(handler), func() {})
+			}()
+			transport := &http.Transport{Protocols: new(http.Protocols)}
+			set(transport.Protocols, true)
+			client := http.Client{Transport: transport, Timeout: testwait.Limit}
+			response, err := client.Get("http://" + port.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(response.Body)
+			response.Body.Close()
+			if string(body) != "well" || err != nil {
+				t.Errorf("%q and error %v", body, err)
+			}
+			select {
+			case port.brief <- struct{}{}:
+			case <-time.After(testwait.Limit):
+				t.Error("the connection keeps its place")
+			}
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

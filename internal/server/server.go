@@ -111,7 +111,7 @@ func address(cfg Config, port int) string {
 func (p *Port) Serve(ctx context.Context, handler http.Handler, onStop func()) error {
 	streams, quiet := stream.NewGroup(), &quiet{since: map[net.Conn]time.Time{}}
 	server := &http.Server{
-		Handler:        handler,
+		Handler:        briefly(handler),
 		ReadTimeout:    10 * time.Second, // for a whole request to arrive
 		IdleTimeout:    2 * time.Minute,
 		MaxHeaderBytes: 60 << 10, // net/http adds 4 KiB; a middleware refuses much less, and says why

@@ -39,8 +39,9 @@ func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) erro
 		return fail(c, http.StatusBadRequest, "A request for a stream must not have a body.", fmt.Errorf("discard the body: %w", err))
 	}
 	group := groupOf(c.Request.Context())
-	if c.Request.Context().Value(noRoom{}) != nil {
+	if HasNoRoom(c.Request.Context()) {
 		c.Header("Retry-After", "5")
+		c.Header("Connection", "close")
 		return fail(c, http.StatusServiceUnavailable, "There is no room for another stream. Try again in a few seconds.", errNoRoom)
 	}
 	if !group.reserve() {
@@ -78,6 +79,9 @@ func Detach(c *gin.Context, send func(ctx context.Context, c *gin.Context)) erro
 // NoRoom returns a context for http.Server.ConnContext. No stream may begin on a connection with it: Detach answers with
 // 503.
 func NoRoom(ctx context.Context) context.Context { return context.WithValue(ctx, noRoom{}, true) }
+
+// HasNoRoom reports whether a context comes from NoRoom.
+func HasNoRoom(ctx context.Context) bool { return ctx.Value(noRoom{}) != nil }
 
 type noRoom struct{}
 
