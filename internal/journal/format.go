@@ -102,10 +102,7 @@ const (
 	keyFlag
 )
 
-var (
-	errUnreadable = errors.New("a record cannot be read")
-	errLocked     = errors.New("another process has it")
-)
+var errUnreadable = errors.New("a record cannot be read")
 
 // state is what the file knows of itself.
 type state struct {

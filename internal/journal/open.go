@@ -26,6 +26,8 @@ import (
 // stopping.
 const lockWait = 2 * time.Second
 
+var errLocked = errors.New("another process has it")
+
 // Each start leaves a hole in the numbers before it gives the next one. The file may be a copy: then the numbers after the
 // last one in it were given to other messages, by the server that went on with the original. A client that has got one of
 // these finds itself in the hole and is told of a gap, instead of missing what now has that number. A hole is so large that
