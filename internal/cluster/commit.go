@@ -64,6 +64,7 @@ type committer struct {
 type tail struct {
 	newest uint64 // number of the newest message that was published here, unless it ended the topic, or 0
 	likely bool   // it is probably the topic's newest message
+	over   bool   // the topic was ended here, which the hub may not have heard yet
 }
 
 // open is a request that NATS has not answered yet.
@@ -179,6 +180,9 @@ func (c *committer) isKnown(p *post) (known, ended bool) {
 	covers := c.Covers(o.Topic)
 	ended = c.events.Ended(o.Topic)
 	known = covers && c.Covers(o.Topic) // still: the hub forgets the end of a topic that it no longer has
+	if tail := c.tails[o.Subject]; tail != nil && tail.over && !ended {
+		return false, false
+	}
 	return known, known && ended
 }
 
@@ -225,18 +229,24 @@ func (c *committer) learnEnd(p *post, m *nats.Msg) error {
 			return err
 		}
 	}
+	tail := c.tail(subject)
+	tail.over, tail.likely = ended, !ended && newest == tail.newest
+	if ended {
+		return event.ErrEnded
+	}
+	p.endKnown = true
+	return nil
+}
+
+// tail returns what is known of the end of a topic.
+func (c *committer) tail(subject string) *tail {
 	if c.tails[subject] == nil {
 		if len(c.tails) >= maxPublished {
 			clear(c.tails)
 		}
 		c.tails[subject] = &tail{}
 	}
-	c.tails[subject].likely = !ended && newest == c.tails[subject].newest
-	if ended {
-		return event.ErrEnded
-	}
-	p.endKnown = true
-	return nil
+	return c.tails[subject]
 }
 
 // learnReceipt takes note of whether a key has a receipt.
@@ -293,9 +303,13 @@ func (c *committer) stored(p *post, known uint64, n int, m *nats.Msg, err error)
 	if err != nil {
 		return err
 	}
-	if p.number, p.repeated = ack.Sequence-uint64(n)+size, ack.Duplicate; p.repeated {
+	switch p.number, p.repeated = ack.Sequence-uint64(n)+size, ack.Duplicate; {
+	case p.repeated:
 		known = 0
-	} else if !final.End {
+	case final.End:
+		tail = c.tail(first.Subject)
+		tail.over, tail.likely = true, false
+	default:
 		tail.newest = max(tail.newest, p.number)
 	}
 	if c.truth.learn(answer{source: acknowledgement, place: place{number: p.number, key: final.Header.Get(jetstream.MsgIDHeader)}, known: known + size - 1}) == wentBack {

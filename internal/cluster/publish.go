@@ -180,7 +180,7 @@ func (r *Replica) attempt(ctx context.Context, messages []outgoing) (n int, numb
 		p = r.probe(o)
 	}
 	err = r.wait(ctx, p)
-	if err == nil && p.repeated && o.Key != "" {
+	if err == nil && p.repeated && (o.Key != "" || o.ended) { // with o.ended, an earlier probe may have stored the key
 		if err = r.compare(ctx, p.number, o.Msg); err == nil && receipts && !wasStored {
 			err = r.wait(ctx, &post{messages: messages[:1], number: p.number})
 		}

@@ -186,7 +186,7 @@ func (s *Subscriber) place() {
 	if s.epochs == 0 {
 		a.behind = gap != nil || !a.ahead.IsZero() || h.isHeld(s) || h.hasMore(s.Cursor)
 		if s.once && !a.behind && !h.history.Misses(&s.Cursor) {
-			s.Number = max(s.Number, h.highest()) // whoever asks next need not look through what other topics had
+			s.Number = max(s.Number, h.history.Last()) // whoever asks next need not look through what other topics had
 		}
 		a.head = append(a.head, event.Position{Live: !a.behind, Expires: a.expires}.Frame(h.history.ID(s.Number))...)
 	}

@@ -181,6 +181,20 @@ func TestEndedTopicIsEndedOnEveryReplica(t *testing.T) {
 	want(t, reader.until(t, 1), "data:4")
 }
 
+func TestReplicaThatHasEndedATopicTakesNothingMoreForItAtOnce(t *testing.T) {
+	t.Parallel()
+	a := join(t, natsserver.Start(t).ClientURL()).ready(t)
+	a.client(t, "", "a/*", "b")
+	for _, topic := range []string{"a/1", "a/2", "b", "c"} {
+		for _, m := range []event.Message{message(topic, 1), {Topic: topic, End: true}} {
+			a.send(t, "", m)
+		}
+		if _, id, err := a.Publish(t.Context(), message(topic, 2)); !errors.Is(err, event.ErrEnded) {
+			t.Errorf("publish to %s right after its end: %q and %v, want %v", topic, id, err, event.ErrEnded)
+		}
+	}
+}
+
 func TestTopicEndsWithoutAnEvent(t *testing.T) {
 	t.Parallel()
 	n := natsserver.Start(t)
