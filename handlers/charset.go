@@ -103,7 +103,7 @@ func checkUTF8(text []byte) error {
 // checkConverted is checkUTF8 for text that was converted. A decoder writes U+FFFD for bytes that its charset does not have.
 func checkConverted(text []byte) error {
 	if at := bytes.IndexRune(text, utf8.RuneError); at >= 0 {
-		return errors.New("at " + place(text, at) + " is something that its charset does not have; is the charset of the Content-Type the right one?")
+		return errors.New("at " + place(text, at) + " is something that its charset does not have; name the right charset in the Content-Type")
 	}
 	return nil
 }

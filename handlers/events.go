@@ -48,12 +48,12 @@ type Options struct {
 // SecretList is tokens or keys that are accepted beside each other. The first one is the one to sign with.
 type SecretList = secret.List
 
-// Secrets are these, for as long as the program runs.
+// Secrets returns a list of these secrets, which never changes.
 func Secrets(values ...string) *SecretList { return secret.Of(values...) }
 
-// SecretsFile are those in a file, one on each line, of at least 32 bytes each. Their method Reload, called every few seconds,
-// reads the file again if it has changed. If it can no longer be used, what was read before stays in force, and package slog
-// is told.
+// SecretsFile returns the secrets in a file, one on each line, of at least 32 bytes each. Call the list's method Reload every
+// few seconds: it reads the file again if it has changed. If the file can no longer be used, what was read before stays in
+// force, and package slog is told.
 func SecretsFile(path string) (*SecretList, error) {
 	return secret.OpenList("SecretsFile", path, token.CheckKey)
 }

@@ -33,7 +33,7 @@ const (
 	maxRound     = 1000                  // posts that take a step together; NATS takes 1,024 subjects in a question
 	maxOpen      = 4 << 10               // requests that NATS has not answered yet
 	roundWait    = 20 * time.Millisecond // for the answers of a round
-	maxPublished = 10_000                // topics of which the end is remembered
+	maxPublished = 10_000                // topics whose tails are remembered
 )
 
 // post is what a publisher waits for: a message on its way into the stream, or several that are one batch. It belongs to
@@ -53,14 +53,14 @@ type committer struct {
 	inbox   string // what the subjects of answers begin with
 	replies chan *nats.Msg
 	ready   []*post          // those that take a step in the next round
-	tails   map[string]*tail // the ends of topics, by subject
+	tails   map[string]*tail // of topics, by subject
 	open    map[string]*open // what NATS has not answered yet, by the subject of the answer
 	sent    uint64           // requests, in all rounds
 	round   int
 	left    int // requests of this round that are open
 }
 
-// tail is the end of a topic.
+// tail is what is known of the newest message of a topic.
 type tail struct {
 	newest uint64 // number of the newest message that was published here, unless it ended the topic, or 0
 	likely bool   // it is probably the topic's newest message

@@ -56,7 +56,7 @@ type outgoing struct {
 	receipt string // the subject of its key's receipt, or empty
 	line    int    // of an upload with a key, or 0
 	tried   bool   // it may have been stored by an attempt whose answer was lost
-	ask     bool   // NATS refused it because the replica supposed something wrong, and has to be asked
+	ask     bool   // NATS refused it because the replica supposed something wrong: ask NATS first the next time
 	ended   bool   // its topic has ended, but the message may have been stored before that
 }
 

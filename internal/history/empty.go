@@ -23,8 +23,8 @@ func (e *emptied) remove(t *topic) {
 	}
 }
 
-// remember remembers a topic that has no messages. If there is no room left, it forgets those that lost their last message
-// first, except topics that are read: a reader must not be told of a gap that may be none.
+// remember remembers a topic that has no messages. If there is no room left, it forgets the topics that have been without
+// messages for longest, except those that are read: a reader must not be told of a gap that may be none.
 func (h *History) remember(t *topic) {
 	e := &h.empty
 	if t.ended == 0 && t.lost == 0 { // nothing to remember

@@ -1,8 +1,8 @@
 // Package history keeps the latest messages of all topics, and hands them over from any position on.
 //
 // A position is a number: a reader has everything up to it. What comes next for a set of topics is found in the lists
-// of its topics or, for a wildcard, in the order of all messages. So a reader that was away and one that is up to date
-// go the same way, and need nothing but that number and their set: together, a Cursor.
+// of its topics or, for a wildcard of many topics, in the order of all messages. So a reader that was away and one that
+// is up to date go the same way, and need nothing but that number and their set: together, a Cursor.
 //
 // Limits are for messages. Of each topic the latest few are shown to a reader that asks for everything that is kept,
 // and of all topics together as many bytes as there is room for; the oldest are hidden first. The latest 8 MiB stay
@@ -53,7 +53,7 @@ type History struct {
 	topics map[string]*topic         // those of which anything is known
 	names  *btree.BTreeG[*topic]     // those of them that have messages, by name
 	order  *btree.BTreeG[*message]   // all messages, by number, and those in gone
-	gone   []*message                // that were taken out of their topics, and have none
+	gone   []*message                // have left their topics, and will be taken out of order
 	bytes  int64                     // of the messages that are shown
 	total  int64                     // of all messages
 	shown  int                       // how many these are
@@ -62,7 +62,7 @@ type History struct {
 	young  int64                     // bytes of the window
 	holes  []Hole                    // that the log remembers
 	floor  uint64                    // messages of any topic up to this number may be lost, as the log says
-	lost   uint64                    // the highest number that was lost since
+	lost   uint64                    // the highest number that any topic has lost
 	empty  emptied                   // topics that have no messages, but a past
 	watch  map[event.Pattern]watch   // for each wildcard that is read, or was
 	keep   func(topic string) bool   // whether a topic is read, so that its past must not be forgotten

@@ -355,7 +355,7 @@ func TestAnEndEndsStreamsAlthoughNothingIsKept(t *testing.T) {
 
 func TestSubscriberFarBehindCatchesUpInPieces(t *testing.T) {
 	t.Parallel()
-	for _, after := range []string{"", "e-0"} { // from the chain, and from the histories
+	for _, after := range []string{"", "e-0"} { // waiting since the beginning, and after an id
 		h := newHub(t, limits(20_000, 64<<20))
 		s := subscribe(t, h, after)
 		const messages = 10_000

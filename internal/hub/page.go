@@ -27,10 +27,10 @@ type member struct {
 
 // crowd is the subscribers that follow a pattern and nothing else. They read from its page.
 type crowd struct {
-	singles int // how many there are
-	joined  int // how many there ever were
-	spoke   time.Duration
-	next    page // as it will be published
+	singles int           // how many there are
+	joined  int           // how many there ever were
+	spoke   time.Duration // when it was last sent anything
+	next    page          // as it will be published
 	page    atomic.Pointer[page]
 }
 

@@ -38,7 +38,7 @@ type Subscriber struct {
 	crowd   *crowd   // of its pattern, if it has only one
 	several *several // otherwise
 	at      position // on the page of the crowd
-	index   int      // of all subscribers to several patterns; or how many had joined the crowd before
+	index   int      // how many had joined the crowd before, which says at which of its doors to wait
 	epochs  int32    // Hub.epochs when the cursor was set
 	ticks   uint32   // Hub.ticks when it got the latest one
 	once    bool     // it ends when it has caught up
@@ -51,7 +51,7 @@ type Subscriber struct {
 type several struct {
 	wake   chan struct{} // has a value when there may be something to read
 	active atomic.Int64  // when it was last handed something: nanoseconds since Hub.started
-	slots  []int32       // for each pattern, its place in crowd.several
+	slots  []int32       // for each pattern, its place in feed.several
 }
 
 func (s *several) rouse() {
@@ -76,7 +76,7 @@ type arrival struct {
 
 // Subscribe returns a subscriber that gets all that is sent to these topics from now on, until it is closed. If after
 // is the id of the last message that it saw, it first gets every message since; if it is Earliest, every message that
-// is kept.
+// is kept; if it is Latest, the newest message of each topic.
 //
 // The stream begins with an event called position, whose id is where the stream begins, and which says whether messages
 // that are kept follow. After the last of them, a second position says that it is live. If ctx has a deadline, both say
@@ -90,7 +90,7 @@ type arrival struct {
 func (h *Hub) Subscribe(ctx context.Context, topics event.Topics, after string) (*Subscriber, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.arrive(ctx, topics, after)
+	s := h.newSubscriber(ctx, topics, after)
 	if waits := h.epochs == 0 || after != "" && h.isHeld(s); waits {
 		s.arrival.head, s.arrival.early = append(s.arrival.head, '\n'), h.epochs == 0 // read will find its place
 		s.rest()
@@ -119,7 +119,7 @@ func (h *Hub) Subscribe(ctx context.Context, topics event.Topics, after string) 
 func (h *Hub) Fetch(ctx context.Context, topics event.Topics, after string) (*Subscriber, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.arrive(ctx, topics, cmp.Or(after, Earliest))
+	s := h.newSubscriber(ctx, topics, cmp.Or(after, Earliest))
 	s.once = true
 	if h.epochs == 0 || h.isHeld(s) {
 		h.leave(s)
@@ -132,8 +132,8 @@ func (h *Hub) Fetch(ctx context.Context, topics event.Topics, after string) (*Su
 // ErrLoading says that messages are still to be loaded from a log.
 var ErrLoading = errors.New("the messages are not loaded yet")
 
-// arrive returns a new subscriber.
-func (h *Hub) arrive(ctx context.Context, topics event.Topics, after string) *Subscriber {
+// newSubscriber returns a subscriber that is with its feeds, once its topics are loaded or have taken too long.
+func (h *Hub) newSubscriber(ctx context.Context, topics event.Topics, after string) *Subscriber {
 	if len(after) > maxID { // it is none of ours, and should not be kept while the topics are loaded
 		after = unknown
 	}
@@ -186,7 +186,7 @@ func (s *Subscriber) place() {
 	if s.epochs == 0 {
 		a.behind = gap != nil || !a.ahead.IsZero() || h.isHeld(s) || h.hasMore(s.Cursor)
 		if s.once && !a.behind && !h.history.Misses(&s.Cursor) {
-			s.Number = max(s.Number, h.history.Last()) // whoever asks next need not look through what other topics had
+			s.Number = max(s.Number, h.history.Last()) // the next request need not look through what other topics had
 		}
 		a.head = append(a.head, event.Position{Live: !a.behind, Expires: a.expires}.Frame(h.history.ID(s.Number))...)
 	}
@@ -265,7 +265,7 @@ func (s *Subscriber) glance() (data []byte, events int, wake <-chan struct{}) {
 	case !s.resting:
 		return nil, 0, nil
 	case s.arrival != nil && len(s.arrival.head) > 0:
-		data, events = s.arrive()
+		data, events = s.takeHead()
 		return data, events, nil
 	case s.several != nil:
 		return nil, 0, s.several.wake
@@ -289,8 +289,8 @@ func (s *Subscriber) glance() (data []byte, events int, wake <-chan struct{}) {
 // isAhead reports whether the subscriber waits for this replica to get as far as another one.
 func (s *Subscriber) isAhead() bool { return s.arrival != nil && !s.arrival.ahead.IsZero() }
 
-// arrive returns what comes first.
-func (s *Subscriber) arrive() (head []byte, heads int) {
+// takeHead returns what comes before anything else, once.
+func (s *Subscriber) takeHead() (head []byte, heads int) {
 	a := s.arrival
 	head, heads = a.head, a.heads
 	a.head, a.heads = nil, 0
@@ -316,7 +316,7 @@ func (s *Subscriber) read() (data []byte, events int, wake <-chan struct{}, err 
 		s.findPlace()
 	}
 	if s.arrival != nil {
-		data, events = s.arrive()
+		data, events = s.takeHead()
 	}
 	switch {
 	case s.once && s.arrival == nil && len(data) == 0:

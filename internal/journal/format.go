@@ -17,6 +17,7 @@ import (
 //
 //	gin-sse   "version": the version of this format
 //	          "state": the state
+//	          "probe": zeros, which show after a failure that the disk has room again
 //	records   "h", number: first number of the hole that has this one as its last
 //	          "h=", topic: number of its latest loss, number of its latest end
 //	          "k", number: list of the keys used up to this number, as far as the last note has them, see write
@@ -266,11 +267,11 @@ func encodeHistory(t history.Past) []byte {
 
 // decodePast takes a record of a hole or a history.
 func decodePast(key, value []byte) (hole history.Hole, t history.Past, err error) {
-	switch native := binary.BigEndian; {
+	switch big := binary.BigEndian; {
 	case len(key) > 1 && key[1] == '=' && len(value) == 16:
-		t = history.Past{Topic: string(key[2:]), Lost: native.Uint64(value), Ended: native.Uint64(value[8:])}
+		t = history.Past{Topic: string(key[2:]), Lost: big.Uint64(value), Ended: big.Uint64(value[8:])}
 	case len(key) == 9 && len(value) == 8:
-		hole = history.Hole{First: native.Uint64(value), Last: native.Uint64(key[1:])}
+		hole = history.Hole{First: big.Uint64(value), Last: big.Uint64(key[1:])}
 	default:
 		err = errUnreadable
 	}

@@ -136,7 +136,7 @@ func open(tx *bolt.Tx) (*records, error) {
 	return r, r.state.decode(r.main.Get(stateKey))
 }
 
-// flush makes a record of the latest messages if they have as many bytes.
+// flush makes a record of the latest messages if they have more bytes than that.
 func (r *records) flush(bytes int) error {
 	if len(r.state.messages) <= bytes {
 		return nil

@@ -21,8 +21,8 @@ import (
 	"gin-sse/internal/stream"
 )
 
-// stopTimeout is how long a stop waits for clients that are slow to receive the rest of their answers. Whoever else
-// comes back meanwhile finds nobody listening, so one client that reads nothing must not make it long.
+// stopTimeout is how long a stop waits for clients that are slow to receive the rest of their answers. All others come
+// back meanwhile and find nobody listening, so one client that reads nothing must not make it long.
 const stopTimeout = 700 * time.Millisecond
 
 // Config is where the server listens, and what it speaks there.

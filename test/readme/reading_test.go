@@ -79,13 +79,12 @@ func productFiles(t *testing.T) (files []string) {
 				return err
 			}
 			name, err = filepath.Rel(app.Root(), name)
-			if name = filepath.ToSlash(name); err != nil || entry.IsDir() && !strings.HasPrefix(name, "internal/test") {
+			switch name = filepath.ToSlash(name); {
+			case err != nil:
 				return err
-			}
-			if entry.IsDir() {
+			case entry.IsDir() && (strings.HasPrefix(name, "internal/test") || path.Base(name) == "testdata"):
 				return fs.SkipDir
-			}
-			if !strings.HasSuffix(name, "_test.go") {
+			case !entry.IsDir() && !strings.HasSuffix(name, "_test.go"):
 				files = append(files, name)
 			}
 			return nil
