@@ -79,7 +79,7 @@ func productFiles(t *testing.T) (files []string) {
 				return err
 			}
 			name, err = filepath.Rel(app.Root(), name)
-			if name = filepath.ToSlash(name); err != nil || entry.IsDir() && !strings.HasPrefix(name, "internal/test") {
+			if name = filepath.ToSlash(name); err != nil || entry.IsDir() && !strings.HasPrefix(name, "internal/test") && entry.Name() != "testdata" {
 				return err
 			}
 			if entry.IsDir() {
