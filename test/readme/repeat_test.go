@@ -85,10 +85,17 @@ func wrongNames(folder string, args []string) (problems []string) {
 		switch value := func() string { return strings.Trim(args[min(i+1, len(args)-1)], "'") }; {
 		case strings.HasPrefix(arg, "./") && !strings.Contains(arg, "..."):
 			dir := filepath.Join(app.Root(), folder, arg)
-			if _, err := build.ImportDir(dir, 0); err != nil && !strings.Contains(err.Error(), "no buildable Go") {
+			pkg, err := build.ImportDir(dir, 0)
+			if err != nil && !strings.Contains(err.Error(), "no buildable Go") {
 				problems = append(problems, err.Error())
 			}
-			files, _ := filepath.Glob(filepath.Join(dir, "*.go")) // the pattern is right
+			files, _ := filepath.Glob(filepath.Join(dir, "*.go"))                   // the pattern is right
+			for _, used := range slices.Concat(pkg.TestImports, pkg.XTestImports) { // some flags are those of a package that helps tests
+				if used, ours := strings.CutPrefix(used, "gin-sse/internal/test"); ours {
+					more, _ := filepath.Glob(filepath.Join(app.Root(), "internal", "test"+used, "*.go")) // the pattern is right
+					files = append(files, more...)
+				}
+			}
 			for _, file := range files {
 				text, err := os.ReadFile(file)
 				if err != nil {
