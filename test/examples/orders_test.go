@@ -168,7 +168,7 @@ func TestOrdersShowsEachCustomerTheirOwnAndForgetsThemWhenTheySignOut(t *testing
 		t.Errorf("after signing out, the stream is answered with %d", status)
 	}
 	alice.Navigate("about:blank")
-	alice.Run("history.back()")
+	alice.Run("setTimeout(() => history.back())") // later, as the browser may leave the page before it answers
 	alice.Until(signedOut)
 	s.change("1003", "delivered")
 	bob.Until(order("Spanner (1003): delivered"))
