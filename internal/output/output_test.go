@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -377,26 +376,5 @@ func TestInJSONTheCountOfDroppedLinesIsAnObjectToo(t *testing.T) {
 	}
 	if err := <-closed; err != nil || came+dropped != written || dropped == 0 {
 		t.Errorf("%d lines came and %d were reported as dropped, want %d together; error %v", came, dropped, written, err)
-	}
-}
-
-func TestALineOfTextIsThatOfSlog(t *testing.T) {
-	t.Parallel()
-	at := time.Date(2026, 11, 29, 7, 41, 11, 293_400_000, time.FixedZone("", 3600))
-	for _, value := range []any{
-		"plain", "/sse?topic=a", "two words", `a"b`, `a\b`, "", "é", "\u2028", "a\nb", "\x1b[0m", "\xff", "\x7f", "~!@#$%^&*()<>[]{}|;:',.?`", "***",
-		7, -7, uint64(math.MaxUint64), 0.000079, 4500.0, 1e21, math.Inf(1), true, time.Second, errors.New("an error"), nil, []int{1}, slog.GroupValue(slog.Int("x", 1)),
-	} {
-		for _, message := range []string{"request", "a message", "", "é"} {
-			record := slog.NewRecord(at, slog.LevelWarn+1, message, 0)
-			record.Add("status", 202, "value", value, "last", "x=y")
-			var got, want bytes.Buffer
-			if err := errors.Join(output.Handler(&got, "text").Handle(t.Context(), record), slog.NewTextHandler(&want, nil).Handle(t.Context(), record)); err != nil {
-				t.Fatal(err)
-			}
-			if got.String() != want.String() {
-				t.Errorf("%q %v: %q, want %q", message, value, got.String(), want.String())
-			}
-		}
 	}
 }
