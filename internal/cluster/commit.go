@@ -118,7 +118,7 @@ func (s *session) commit(ctx context.Context) error {
 	}
 }
 
-// giveUp tells all who wait that the session is over.
+// giveUp ends what waits: the session is over.
 func (c *committer) giveUp(live *nats.Subscription) {
 	_ = live.Unsubscribe() // fails only if the connection is closed
 	c.expire(0, errNotFollowed)

@@ -2,7 +2,6 @@ package figures
 
 import (
 	"fmt"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -59,22 +58,9 @@ func BenchmarkStartWithKeptMessages(b *testing.B) {
 		b.Run(fmt.Sprintf("messages=%d", topics*1000), func(b *testing.B) {
 			env := []string{"TICK_INTERVAL=0", "PUBLISH_TOKEN=" + app.Token, "DATA_DIR=" + b.TempDir()}
 			server := app.Start(b, env...)
-			lines := strings.Repeat(fmt.Sprintf("{\"message\":%q}\n", strings.Repeat("x", 86)), 1000)
+			line := fmt.Sprintf("{\"message\":%q}\n", strings.Repeat("x", 86))
 			for n := range topics {
-				request, err := http.NewRequest(http.MethodPost, fmt.Sprintf("%s/sse?topic=t/%d", server.URL, n), strings.NewReader(lines))
-				if err != nil {
-					b.Fatal(err)
-				}
-				request.Header.Set("Authorization", "Bearer "+app.Token)
-				request.Header.Set("Content-Type", "application/x-ndjson")
-				response, err := http.DefaultClient.Do(request)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if answer := testsse.ReadAll(b, response.Body); response.StatusCode != http.StatusAccepted {
-					b.Fatalf("status %d: %s", response.StatusCode, answer)
-				}
-				response.Body.Close()
+				postLines(b, server, fmt.Sprint("t/", n), line, 1000)
 			}
 			server.Stop(syscall.SIGTERM)
 			var all []time.Duration
